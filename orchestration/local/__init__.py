@@ -1,0 +1,1 @@
+"""Runs bundles as processes on this machine, with nothing else installed."""

@@ -1,0 +1,142 @@
+"""The seam between the platform and the place where functions run.
+
+Writers (`apply`, `remove`, secrets, namespaces) return when the change is durable; what it sets going is seen
+through `watch` and `status`. All calls are made on one event loop and none blocks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from orchestration.events import Event
+from orchestration.function import Function
+from orchestration.names import FunctionId
+from orchestration.replica import Replica
+from orchestration.rollout import Condition
+from orchestration.spec import FunctionSpec
+
+
+class NotFound(LookupError):
+    """The function, revision, secret or namespace does not exist; the message names it."""
+
+
+class AlreadyExists(Exception):
+    """A secret, namespace or function of that name exists."""
+
+
+class Refused(Exception):
+    """The request contradicts the platform's state (a missing secret, an unknown image); the message says what to do."""
+
+
+class Namespace(msgspec.Struct, frozen=True, omit_defaults=False):
+    name: str
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """`cpu_millicores` over the last seconds, `memory_bytes` now; both summed over the function's replicas."""
+
+    cpu_millicores: float
+    memory_bytes: float
+
+
+class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A function with what is true of it now.
+
+    `replicas` is the count that the serving revision should have, `available` how many of them are ready. `instances`
+    are all live replicas of all revisions. `notes` say what a setting means on this machine: where the secrets are
+    mounted, which limits are enforced and by what, which are not.
+    """
+
+    function: Function
+    replicas: int
+    available: int
+    instances: tuple[Replica, ...]
+    condition: Condition
+    notes: tuple[str, ...] = ()
+
+
+class LogLine(msgspec.Struct, frozen=True, rename={"call_id": "callId"}, omit_defaults=True):
+    """One line that a replica wrote. `timestamp` is RFC 3339 with nanoseconds, UTC; `call_id` is empty outside of calls."""
+
+    name: str
+    namespace: str
+    instance: str
+    timestamp: str
+    text: str
+    call_id: str = ""
+
+
+class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """`tail` ≤ 0 means all lines; `since` is Unix seconds or None; `follow` goes on until the reader leaves."""
+
+    function: FunctionId
+    instance: str = ""
+    tail: int = 0
+    since: float | None = None
+    follow: bool = False
+
+
+class Orchestrator(Protocol):
+    """What the control API, the scaler and the edges need of the place where functions run."""
+
+    async def apply(self, spec: FunctionSpec, *, create: bool | None = None) -> Function:
+        """Deploy; durable on return. `create=True` wants it to be new, `False` to exist, None takes both.
+
+        Raises AlreadyExists, NotFound (function or namespace), Refused, settings.InvalidSetting.
+        """
+
+    async def remove(self, function: FunctionId) -> None:
+        """Remove the function and, after draining, all its replicas. Raises NotFound."""
+
+    def status(self, function: FunctionId) -> FunctionStatus:
+        """Return one function. Raises NotFound."""
+
+    def statuses(self, namespace: str) -> list[FunctionStatus]:
+        """Return the namespace's functions, by name. Raises NotFound for an unknown namespace."""
+
+    async def usage(self, function: FunctionId) -> Usage | None:
+        """Return what the function's replicas use, or None where that cannot be known. Raises NotFound."""
+
+    async def scale(self, revision: tuple[str, str], replicas: int, *, victims: Sequence[str] = ()) -> None:
+        """Want `replicas` of the revision `(namespace, name)`. Idempotent; durable on return.
+
+        When fewer are wanted, `victims` (replica ids) go first. Raises NotFound.
+        """
+
+    def watch(self) -> AsyncIterator[Event]:
+        """Yield everything that exists now, then each change, in order. A watcher that falls far behind is ended."""
+
+    def released(self, replica: str) -> None:
+        """Acknowledge that a Draining replica has no call in flight and gets no more. Unknown ids are ignored."""
+
+    def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        """Yield lines, oldest first. Raises NotFound when the function never wrote a line and does not exist."""
+
+    async def secrets(self, namespace: str) -> list[str]:
+        """Return the names. Raises NotFound for an unknown namespace."""
+
+    async def create_secret(self, namespace: str, name: str, value: bytes) -> None:
+        """Raises AlreadyExists, NotFound (namespace), Refused (too large)."""
+
+    async def update_secret(self, namespace: str, name: str, value: bytes) -> None:
+        """Replace the value; new processes of functions that use it see it, running ones are rolled. Raises NotFound."""
+
+    async def delete_secret(self, namespace: str, name: str) -> None:
+        """Raises NotFound, Refused while a function uses it."""
+
+    async def namespaces(self) -> list[Namespace]:
+        """Return all, by name; the default one always exists."""
+
+    async def create_namespace(self, namespace: Namespace) -> None:
+        """Raises AlreadyExists."""
+
+    async def update_namespace(self, namespace: Namespace) -> None:
+        """Raises NotFound."""
+
+    async def delete_namespace(self, name: str) -> None:
+        """Remove it with its secrets. Raises NotFound, Refused for the default one or while it holds functions."""

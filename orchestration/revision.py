@@ -1,0 +1,84 @@
+"""A revision: one immutable version of a function's code and environment.
+
+What changes the running code or its environment makes a new revision: the bundle, env, secret names, command, limits,
+timeout, concurrency, read-only root. So do labels and annotations, except the ones that are settings of the function
+as a whole (`settings.is_function_setting`), which take effect at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+
+from orchestration.settings import ReplicaSettings, is_function_setting, replica_settings
+from orchestration.spec import FunctionSpec, Resources
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One immutable version. `name` is `FUNCTION-00001` and unique in its namespace; `bundle` is a bundle's digest.
+
+    `identity` is the digest that tells whether a new deploy changes anything. `created_at` is Unix seconds.
+    """
+
+    name: str
+    number: int
+    namespace: str
+    function: str
+    bundle: str
+    image: str
+    env_process: str | None
+    env_vars: Mapping[str, str]
+    secrets: tuple[str, ...]
+    limits: Resources | None
+    requests: Resources | None
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    read_only_root_filesystem: bool
+    settings: ReplicaSettings
+    identity: str
+    created_at: float
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """`(namespace, revision name)`: unique on the platform."""
+        return (self.namespace, self.name)
+
+
+def make_revision(spec: FunctionSpec, bundle: str, number: int, now: float) -> Revision:
+    """Return the revision that `spec` with the bundle of digest `bundle` describes. Raises settings.InvalidSetting."""
+    labels = {k: v for k, v in spec.labels.items() if not is_function_setting(k)}
+    annotations = {k: v for k, v in spec.annotations.items() if not is_function_setting(k)}
+    settings = replica_settings(spec)
+    content = {
+        "bundle": bundle,
+        "envProcess": spec.env_process or "",
+        "envVars": sorted((spec.env_vars or {}).items()),
+        "secrets": sorted(spec.secrets or ()),
+        "limits": spec.limits,
+        "requests": spec.requests,
+        "labels": sorted(labels.items()),
+        "annotations": sorted(annotations.items()),
+        "readOnlyRootFilesystem": spec.read_only_root_filesystem,
+        "settings": settings,
+    }
+    return Revision(
+        name=f"{spec.service}-{number:05d}",
+        number=number,
+        namespace=spec.namespace,
+        function=spec.service,
+        bundle=bundle,
+        image=spec.image,
+        env_process=spec.env_process,
+        env_vars=dict(spec.env_vars or {}),
+        secrets=tuple(sorted(set(spec.secrets or ()))),
+        limits=spec.limits,
+        requests=spec.requests,
+        labels=labels,
+        annotations=annotations,
+        read_only_root_filesystem=spec.read_only_root_filesystem,
+        settings=settings,
+        identity=hashlib.sha256(msgspec.json.encode(content)).hexdigest(),
+        created_at=now,
+    )
