@@ -1,0 +1,134 @@
+"""What `faas serve` can be told, in one table: flag > environment > file > default.
+
+Each field of `ServeSettings` is a flag (`--data-dir`), a variable (`PINNACE_DATA_DIR`) and a key of the TOML file that
+`--config` or `PINNACE_CONFIG` names (`data_dir = "…"`). `docs/settings.md` is generated from this table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestration.duration import InvalidDuration, parse_duration_s
+from orchestration.quantity import InvalidQuantity, parse_quantity
+
+PREFIX = "PINNACE_"
+
+
+class InvalidServeSetting(ValueError):
+    """A setting has a value that cannot be; the message names where it came from and says what would be right."""
+
+
+def default_data_dir(environment: Mapping[str, str] = os.environ) -> str:
+    """Return `/var/lib/pinnace` for root, else the user's data folder (XDG base directory specification)."""
+    if os.geteuid() == 0:
+        return "/var/lib/pinnace"
+    base = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return str(Path(base) / "pinnace")
+
+
+def _field(default: Any, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeSettings:
+    """Sizes are bytes, times seconds; both may be written with units (`10Gi`, `15m`) in flags, variables and file."""
+
+    port: int = _field(8080, "Port to listen on; 0 takes a free one.")
+    host: str = _field("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for all.")
+    data_dir: str = _field("", "Folder for all state. Default: /var/lib/pinnace as root, else ~/.local/share/pinnace.")
+    auth: bool = _field(True, "Ask for a login everywhere but on /function, /async-function and /healthz.")
+    workers: int = _field(1, "Edge processes that share the port.")
+    allow_hosts: tuple[str, ...] = _field(
+        (), "Further names this gateway is called by (Host header), comma-separated; names of this machine are known."
+    )
+    trusted_proxies: tuple[str, ...] = _field(
+        (), "Addresses or networks of proxies whose X-Forwarded-* headers are believed, comma-separated."
+    )
+    offline: bool = _field(False, "Builds use only dependencies that are already here.")
+    build_time_limit_s: float = _field(600.0, "Longest time for one build.")
+    bundle_quota_bytes: int = _field(10 << 30, "Most space for bundles; unused ones are removed first.")
+    log_quota_bytes: int = _field(1 << 30, "Most space for the output of functions; the oldest goes first.")
+    build_body_limit_bytes: int = _field(1 << 30, "Largest build context accepted.")
+    body_limit_bytes: int = _field(0, "Largest body of an invocation accepted; 0 is no limit.")
+    log_format: str = _field("console", "The platform's own log: console or json.")
+    save_login: bool = _field(True, "Write the login to the CLI's config file (~/.openfaas/config.yml) at start.")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.data_dir or default_data_dir()).absolute()
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting: `data_dir` → `PINNACE_DATA_DIR`, `body_limit_bytes` → `PINNACE_BODY_LIMIT`."""
+    return PREFIX + spoken(name).upper()
+
+
+def spoken(name: str) -> str:
+    """Return a setting's name without its unit, as users write it."""
+    return name.removesuffix("_bytes").removesuffix("_s")
+
+
+def load(flags: Mapping[str, object], environment: Mapping[str, str], config: str | None = None) -> ServeSettings:
+    """Return the settings; `flags` holds only what was given. Raises InvalidServeSetting."""
+    values: dict[str, object] = {}
+    fields = {f.name: f for f in dataclasses.fields(ServeSettings)}
+    for source, given in (
+        (config or "", _file(config) if config else {}),
+        ("environment", {k: environment[variable(k)] for k in fields if environment.get(variable(k))}),
+        ("command line", {k: v for k, v in flags.items() if v is not None}),
+    ):
+        by_spoken = {spoken(name): name for name in fields}
+        for key, value in given.items():
+            name = key if key in fields else by_spoken.get(key, "")
+            if not name:
+                raise InvalidServeSetting(f"{source}: unknown setting {key!r}; known: {', '.join(sorted(by_spoken))}")
+            values[name] = _convert(name, value, type(fields[name].default), source)
+    settings = ServeSettings(**values)  # type: ignore[arg-type]
+    _check(settings)
+    return settings
+
+
+def _file(path: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidServeSetting(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidServeSetting(f"{path}: {error}") from None
+
+
+def _convert(name: str, value: object, kind: type, source: str) -> object:
+    text = str(value).strip()
+    where = f"{source}: {spoken(name)}={text!r}"
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+            raise InvalidServeSetting(f"{where}: true or false")
+        return text.lower() in ("true", "1", "yes", "on")
+    if kind is tuple:
+        parts = value if isinstance(value, list | tuple) else text.split(",")
+        return tuple(str(part).strip() for part in parts if str(part).strip())
+    try:
+        if name.endswith("_s"):
+            return parse_duration_s(text)
+        if name.endswith("_bytes"):
+            return int(parse_quantity(text))
+        return kind(text)
+    except (ValueError, InvalidDuration, InvalidQuantity) as error:
+        raise InvalidServeSetting(f"{where}: {error if name.endswith(('_s', '_bytes')) else 'a whole number'}") from None
+
+
+def _check(settings: ServeSettings) -> None:
+    if not 0 <= settings.port <= 65535:
+        raise InvalidServeSetting(f"port {settings.port}: 0 to 65535")
+    if not 1 <= settings.workers <= 64:
+        raise InvalidServeSetting(f"workers {settings.workers}: 1 to 64")
+    if settings.log_format not in ("console", "json"):
+        raise InvalidServeSetting(f"log_format {settings.log_format!r}: console or json")
+    if settings.build_time_limit_s <= 0:
+        raise InvalidServeSetting("build_time_limit: more than 0")
