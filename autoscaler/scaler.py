@@ -91,8 +91,9 @@ class Scaler:
         watched = self._watched.get(FunctionId(sample.namespace, sample.function))
         if watched is None or watched.revision != sample.revision:
             return
+        before = watched.calls.get(sample.edge, (0, 0))
         watched.calls[sample.edge] = (sample.in_flight, sample.queued)
-        if sample.arrivals or sample.in_flight or sample.queued:
+        if sample.arrivals or sample.concurrency or any(before) or sample.in_flight or sample.queued:
             watched.last_active = self._clock()
         self._check(watched)
 

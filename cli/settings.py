@@ -65,7 +65,7 @@ class ServeSettings:
 
 
 def variable(name: str) -> str:
-    """Return the environment variable of a setting: `data_dir` → `PINNACE_DATA_DIR`, `body_limit_bytes` → `PINNACE_BODY_LIMIT`."""
+    """Return the environment variable of a setting: `body_limit_bytes` → `PINNACE_BODY_LIMIT`."""
     return PREFIX + spoken(name).upper()
 
 
