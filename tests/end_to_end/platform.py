@@ -141,7 +141,9 @@ class Platform:
             timeout=120,
             input=stdin,
         )
-        assert not check or done.returncode == 0, f"faas {arguments}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log()}"
+        assert not check or done.returncode == 0, (
+            f"faas {arguments}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log()}"
+        )
         return done
 
     def deploy(self, name: str, handler: str, *flags: str, requirements: str = "", lang: str = "python3-http") -> None:
