@@ -1,0 +1,175 @@
+"""The receiving side of a build context: a tar from a stranger becomes a folder, or an error that says why not.
+
+Nothing is trusted: names that leave the folder, links that do, hard links, devices, special mode bits, archives that
+unpack to more than they should. Owners and times in the tar are not taken over; modes become 0755 or 0644.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import msgspec
+
+from builder.context import CONFIG_NAME, CONTEXT_FOLDER, SECRETS_NAME, BuildConfig, InvalidContext
+from builder.disk import FILE_MODE, FOLDER_MODE, PROGRAM_MODE
+
+_CHUNK_BYTES = 1 << 20
+_MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that a context may hold. A path counts with its slashes."""
+
+    total_bytes: int = 512 * 1024**2
+    file_bytes: int = 256 * 1024**2
+    files: int = 20_000
+    path_characters: int = 1024
+    config_bytes: int = 1024**2
+
+
+class _Wire(msgspec.Struct, rename="camel"):
+    """The config as clients send it: maps and lists may be null."""
+
+    image: str = ""
+    build_args: dict[str, str] | None = None
+    platforms: list[str] | None = None
+    skip_push: bool = False
+    no_cache: bool = False
+
+
+def extract(file: IO[bytes], destination: Path, limits: Limits | None = None) -> BuildConfig:
+    """Unpack a build context into the folder `destination` and return its configuration.
+
+    Afterwards `destination` holds what lay under `context/`. Raises InvalidContext.
+    """
+    limits = limits or Limits()
+    config: BuildConfig | None = None
+    links: list[tuple[Path, PurePosixPath]] = []
+    try:
+        with tarfile.open(fileobj=file, mode="r|") as tar:
+            for member in _counted(tar, limits):
+                name = PurePosixPath(member.name)
+                if member.name == SECRETS_NAME:
+                    raise InvalidContext("build secrets (build_secrets in the stack file) are not supported yet")
+                if member.name == CONFIG_NAME:
+                    config = _read_config(tar, member, limits)
+                elif name.parts[:1] == (CONTEXT_FOLDER,):
+                    _unpack(tar, member, destination, _inside(member.name, limits), links)
+                else:
+                    raise InvalidContext(f"{member.name!r} in the build context is not under {CONTEXT_FOLDER}/")
+    except tarfile.TarError as error:
+        raise InvalidContext(f"the build context is not a tar archive: {error}") from None
+    if config is None:
+        raise InvalidContext(f"the build context has no {CONFIG_NAME}, which names the image")
+    for path, target in links:  # last, so that no file is ever written through one
+        _link(path, target, destination)
+    return config
+
+
+def _counted(tar: tarfile.TarFile, limits: Limits) -> Iterator[tarfile.TarInfo]:
+    total_bytes = 0
+    for files, member in enumerate(tar, start=1):
+        total_bytes += member.size
+        if files > limits.files:
+            raise InvalidContext(f"the build context has more than {limits.files} files")
+        if member.size > limits.file_bytes:
+            raise InvalidContext(f"{member.name!r} is {member.size} bytes; a file may have at most {limits.file_bytes}")
+        if total_bytes > limits.total_bytes:
+            raise InvalidContext(f"the build context unpacks to more than {limits.total_bytes} bytes")
+        yield member
+
+
+def _inside(name: str, limits: Limits) -> PurePosixPath:
+    """Return the path below `context/`, checked to stay there."""
+    path = PurePosixPath(name)
+    if len(name) > limits.path_characters:
+        raise InvalidContext(f"the path {name[:60]!r}… has more than {limits.path_characters} characters")
+    if "\0" in name or ".." in path.parts or path.is_absolute():
+        raise InvalidContext(f"the path {name!r} leaves the build context")
+    return PurePosixPath(*path.parts[1:])
+
+
+def _unpack(
+    tar: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    destination: Path,
+    relative: PurePosixPath,
+    links: list[tuple[Path, PurePosixPath]],
+) -> None:
+    path = destination / relative
+    if member.mode & 0o7000:
+        raise InvalidContext(f"{member.name!r} has a setuid, setgid or sticky bit")
+    try:
+        if member.isdir():
+            path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        elif member.issym():
+            path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            links.append((path, PurePosixPath(member.linkname)))
+        elif member.isreg():
+            path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            _copy(tar, member, path)
+        else:
+            kind = "a hard link" if member.islnk() else "a device or a pipe"
+            raise InvalidContext(f"{member.name!r} is {kind}; only files, folders and symbolic links can be built")
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise InvalidContext(f"{member.name!r} is in the build context twice, or below something that is no folder") from None
+    except UnicodeEncodeError:
+        raise InvalidContext(f"the path {member.name!r} cannot be a file name here") from None
+
+
+def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    source = tar.extractfile(member)
+    assert source is not None  # it is a regular file
+    mode = PROGRAM_MODE if member.mode & 0o100 else FILE_MODE
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as out:
+        while chunk := source.read(_CHUNK_BYTES):
+            out.write(chunk)
+
+
+def _link(path: Path, target: PurePosixPath, destination: Path) -> None:
+    shown = path.relative_to(destination)
+    outside = InvalidContext(f"{str(shown)!r} is a link to {str(target)!r}, outside of the build context")
+    if target.is_absolute():
+        raise outside
+    try:
+        path.symlink_to(target)
+        if not path.resolve().is_relative_to(destination.resolve()):
+            raise outside
+    except FileExistsError:
+        raise InvalidContext(f"{str(shown)!r} is in the build context twice") from None
+    except (ValueError, OSError, RuntimeError) as error:  # a NUL, a name that is too long, a loop
+        raise InvalidContext(f"{str(shown)!r} is a link that leads nowhere: {error}") from None
+
+
+def _read_config(tar: tarfile.TarFile, member: tarfile.TarInfo, limits: Limits) -> BuildConfig:
+    source = tar.extractfile(member) if member.isreg() else None
+    if source is None or member.size > limits.config_bytes:
+        raise InvalidContext(f"{CONFIG_NAME} must be a file of at most {limits.config_bytes} bytes")
+    try:
+        wire = msgspec.json.decode(source.read(), type=_Wire)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidContext(f"{CONFIG_NAME} is not what it should be: {error}") from None
+    if not wire.image:
+        raise InvalidContext(f"{CONFIG_NAME} has no image name")
+    _check_platforms(wire.platforms or [])
+    return BuildConfig(
+        image=wire.image,
+        build_args=wire.build_args or {},
+        platforms=tuple(wire.platforms or ()),
+        skip_push=wire.skip_push,
+        no_cache=wire.no_cache,
+    )
+
+
+def _check_platforms(platforms: list[str]) -> None:
+    """A bundle runs where it is built. Asking for more platforms is harmless; not asking for this one is not."""
+    machine = platform.machine().lower()
+    here = f"linux/{_MACHINES.get(machine, machine)}"
+    if platforms and not any(name == here or name.startswith(here + "/") for name in platforms):
+        raise InvalidContext(f"this gateway builds for {here} only, not for {', '.join(platforms)}: pass --platforms {here}")

@@ -1,0 +1,42 @@
+"""The gateway's key pair for build secrets: clients encrypt to the public half (NaCl box), which `GET /publickey` gives."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import msgspec
+
+from builder.disk import locked_file, write_durably
+
+_PRIVATE_MODE = 0o600
+KEY_FILE = "builder.key"
+
+
+class PublicKey(msgspec.Struct, frozen=True):
+    """`public_key` is 32 bytes in standard base64; `key_id` its first 8 characters, as clients quote it."""
+
+    key_id: str
+    algorithm: str
+    public_key: str
+
+
+class BuilderKey:
+    """The key pair in the folder `root`: one file, mode 0600, the private half in base64; made when first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self._file = root / KEY_FILE
+        self._lock = root / "store.lock"
+
+    def public(self) -> PublicKey:
+        """Return the public half. Reads or writes the disk."""
+        from nacl.public import PrivateKey  # 40 ms and a native library, for the few who encrypt build secrets
+
+        with locked_file(self._lock):
+            try:
+                private = PrivateKey(base64.b64decode(self._file.read_bytes()))
+            except FileNotFoundError:
+                private = PrivateKey.generate()
+                write_durably(self._file, base64.b64encode(bytes(private)), _PRIVATE_MODE)
+        text = base64.b64encode(bytes(private.public_key)).decode()
+        return PublicKey(key_id=text[:8], algorithm="nacl/box", public_key=text)

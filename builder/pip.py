@@ -1,0 +1,119 @@
+"""pip as a child process: wheels only, within a time limit, its output as lines, its failure as one sentence.
+
+Source distributions are not built: that would run a stranger's code as the platform's own user, where handlers get
+a user of their own. pip is started in the caller's process group, so that whoever ends that group ends it too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+TIME_LIMIT_S = 300.0
+
+# What an operator may configure; anything else in the environment could change where pip installs or what it runs.
+_PASSED_ON = frozenset(
+    (
+        "HOME", "LANG", "LC_ALL", "PATH", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NETRC",
+        "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+        "PIP_CERT", "PIP_CLIENT_CERT", "PIP_CONFIG_FILE", "PIP_DEFAULT_TIMEOUT", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS",
+        "PIP_INDEX_URL", "PIP_KEYRING_PROVIDER", "PIP_NO_INDEX", "PIP_PROXY", "PIP_RETRIES", "PIP_TIMEOUT", "PIP_TRUSTED_HOST",
+    )
+)  # fmt: skip
+_ALWAYS = {
+    "NO_COLOR": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_CACHE_DIR": "1",  # downloaded wheels are kept by the store, where the quota counts them
+    "PIP_NO_INPUT": "1",
+    "PIP_PROGRESS_BAR": "off",
+    "PIP_ROOT_USER_ACTION": "ignore",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONUTF8": "1",
+}
+_UNREACHABLE = re.compile(r"Retrying \(.*(?:NewConnectionError|Connection|Timeout|ProxyError|SSLError|Name)", re.IGNORECASE)
+
+
+class PipFailed(RuntimeError):
+    """pip could not do it; the message is one line that says why."""
+
+
+def run_pip(
+    arguments: Sequence[str],
+    folder: Path,
+    log: Callable[[str], None],
+    *,
+    time_limit_s: float = TIME_LIMIT_S,
+    held: Iterable[int] = (),
+) -> None:
+    """Run pip in `folder` and give each line of its output to `log`. It inherits the descriptors `held`, such as a lock.
+
+    Raises PipFailed, also when it takes longer than `time_limit_s`.
+    """
+    environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON} | _ALWAYS
+    command = [sys.executable, "-I", "-m", "pip", *arguments]
+    lines: list[str] = []
+    deadline = time.monotonic() + time_limit_s
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=tuple(held),
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in _lines(process.stdout.fileno(), deadline):
+                lines.append(line)
+                log(line)
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except (TimeoutError, subprocess.TimeoutExpired):
+            raise PipFailed(f"pip took longer than {time_limit_s:g} s") from None
+        finally:
+            process.kill()
+    if process.returncode:
+        raise PipFailed(why_it_failed(lines, process.returncode))
+
+
+def why_it_failed(lines: Sequence[str], code: int) -> str:
+    """Return the one line of pip's output that says what is wrong."""
+    errors = [line.partition("ERROR:")[2].strip() for line in lines if line.startswith("ERROR:")]
+    errors = [error for error in errors if error and not error.startswith("Exception")]
+    if missing := [error for error in errors if error.startswith("No matching distribution found")]:
+        if any(_UNREACHABLE.search(line) for line in lines):
+            return f"the package index cannot be reached, so pip says: {missing[-1]}"
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return f"{missing[-1]} (wheels for Python {version} on {os.uname().machine}; source distributions are not built)"
+    if conflict := [error for error in errors if "conflicting dependencies" in error]:
+        return conflict[0]
+    telling = [error for error in errors if not error.startswith("ResolutionImpossible")]
+    if telling:
+        return telling[0]
+    last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+    return f"pip ended with code {code}: {last.strip()}"
+
+
+def _lines(descriptor: int, deadline: float) -> Iterable[str]:
+    """Lines from a pipe until its end. Raises TimeoutError at `deadline` (monotonic seconds)."""
+    rest = b""
+    while True:
+        wait_s = deadline - time.monotonic()
+        if wait_s <= 0 or not select.select([descriptor], [], [], wait_s)[0]:
+            raise TimeoutError
+        chunk = os.read(descriptor, 1 << 16)
+        *whole, rest = (rest + chunk).split(b"\n")
+        if not chunk and rest:
+            whole.append(rest)
+        for line in whole:
+            text = line.decode(errors="replace").rstrip()
+            if text:
+                yield text
+        if not chunk:
+            return

@@ -1,0 +1,223 @@
+"""Builds as the control process sees them: each runs in a worker process, a few at a time, and reports what it does.
+
+    asked for ──► waiting (bounded) ──► worker runs ──► success | failed
+
+The worker gets a process group of its own. Whatever ends a build (its result, the time limit, a client that went away,
+the platform's stop) ends that group, before the worker is reaped, so that its number cannot mean somebody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+import builder
+from builder.events import BuildEvent, one_line
+from builder.keys import BuilderKey, PublicKey
+from builder.store import BundleStore
+from builder.templates import TEMPLATES_FOLDER
+from builder.worker import Job
+
+CONCURRENT_BUILDS = 2
+LONGEST_QUEUE = 64
+TIME_LIMIT_S = 600.0
+
+LONGEST_LINE_BYTES = 64 * 1024
+ERRORS_KEPT_BYTES = 8192
+STOPPING = "the gateway is stopping"
+
+log = logging.getLogger(__name__)
+
+
+class BuilderBusy(RuntimeError):
+    """As many builds wait as may wait: try again later (429)."""
+
+
+class Builder:
+    """Owns the workers; use it as an async context manager, on one event loop.
+
+    `in_use` gives the digests of the bundles that revisions use, which no build may remove to make room. `offline`
+    builds use no network. `time_limit_s` bounds one build from when its worker starts.
+    """
+
+    def __init__(
+        self,
+        store: BundleStore,
+        *,
+        in_use: Callable[[], Collection[str]] = frozenset,
+        offline: bool = False,
+        concurrent: int = CONCURRENT_BUILDS,
+        queue: int = LONGEST_QUEUE,
+        time_limit_s: float = TIME_LIMIT_S,
+        templates: Path = TEMPLATES_FOLDER,
+    ) -> None:
+        self._store = store
+        self._in_use = in_use
+        self._offline = offline
+        self._time_limit_s = time_limit_s
+        self._templates = templates
+        self._most = concurrent + queue
+        self._admitted = 0
+        self._turns = asyncio.Semaphore(concurrent)
+        self._workers: set[_Worker] = set()
+        self._closing = False
+        self._key = BuilderKey(store.root)
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._store.sweep)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        for worker in list(self._workers):
+            worker.kill(STOPPING)
+            await worker.ended.wait()
+
+    def build(self, context: Path) -> AsyncIterator[BuildEvent]:
+        """Build the context in the tar `context` and yield what happens; the last event is a success or a failure.
+
+        Raises BuilderBusy at once when too many builds wait. Close the iterator (`aclosing`) to cancel the build.
+        """
+        if self._admitted >= self._most:
+            raise BuilderBusy(f"{self._admitted} builds are running or waiting; try again in a few seconds")
+        return self._events(context)
+
+    async def public_key(self) -> PublicKey:
+        """Return the key with which clients encrypt build secrets for this gateway; it is made when first asked for."""
+        return await asyncio.to_thread(self._key.public)
+
+    async def _events(self, context: Path) -> AsyncIterator[BuildEvent]:
+        asked_at, image = time.monotonic(), ""
+        worker: _Worker | None = None
+        self._admitted += 1
+        try:
+            if self._turns.locked():
+                yield BuildEvent(["waiting for other builds to finish"], "", "in_progress")
+            await self._turns.acquire()  # given back when the worker ends, however slowly the events are read
+            if self._closing:
+                self._turns.release()
+                yield BuildEvent([], "", "failed", STOPPING, _since(asked_at))
+                return
+            worker = self._start(context)
+            async for event in worker.events():
+                image = event.image or image
+                yield msgspec.structs.replace(event, image=image, duration=_since(asked_at))
+        finally:
+            self._admitted -= 1
+            if worker is not None:
+                worker.kill("the build was cancelled")
+
+    def _start(self, context: Path) -> _Worker:
+        job = Job(
+            context=os.fspath(context),
+            root=os.fspath(self._store.root),
+            quota_bytes=self._store.quota_bytes,
+            templates=os.fspath(self._templates),
+            offline=self._offline,
+            in_use=list(self._in_use()),
+        )
+        try:
+            worker = _Worker(job, self._time_limit_s, self._ended)
+        except BaseException:
+            self._turns.release()
+            raise
+        self._workers.add(worker)
+        return worker
+
+    def _ended(self, worker: _Worker) -> None:
+        self._workers.discard(worker)
+        self._turns.release()
+
+
+class _Worker:
+    """One worker process and its group. `on_end` is called once, when the process has ended and was reaped."""
+
+    def __init__(self, job: Job, time_limit_s: float, on_end: Callable[[_Worker], None]) -> None:
+        self.ended = asyncio.Event()
+        self._on_end = on_end
+        self._reason = ""
+        self._loop = asyncio.get_running_loop()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the process has ended
+        with tempfile.TemporaryFile() as job_file:
+            job_file.write(msgspec.json.encode(job))
+            job_file.seek(0)
+            self._process = subprocess.Popen(
+                [sys.executable, "-s", "-m", "builder.worker", str(job_file.fileno())],
+                cwd=Path(builder.__file__).parent.parent,  # where the packages are, installed or not
+                stdin=subprocess.PIPE,  # held open: its end tells the worker that the platform is gone
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                pass_fds=(job_file.fileno(),),
+                start_new_session=True,
+                bufsize=0,
+            )
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._pidfd, self._exited)
+        limit = f"the build took longer than {time_limit_s:g} s"
+        self._deadline = self._loop.call_later(time_limit_s, self.kill, limit)
+
+    def kill(self, reason: str) -> None:
+        """End the process and everything it started; `reason` is what a build without a result failed of."""
+        if not self.ended.is_set():
+            self._reason = self._reason or reason
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def events(self) -> AsyncIterator[BuildEvent]:
+        """The worker's events up to the final one, which is made up from how the process ended if it sent none."""
+        assert self._process.stdout is not None
+        reader = asyncio.StreamReader(limit=LONGEST_LINE_BYTES)
+        transport, _ = await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), self._process.stdout)
+        try:
+            while line := await reader.readline():
+                event = msgspec.json.decode(line, type=BuildEvent)
+                yield event
+                if event.is_final:
+                    return
+        finally:
+            transport.close()
+        await self.ended.wait()
+        yield BuildEvent([], "", "failed", one_line(self._why()))
+
+    def _exited(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        self._deadline.cancel()
+        os.killpg(self._process.pid, signal.SIGKILL)  # what is left of the group; the leader is not reaped yet
+        self._process.wait()
+        os.close(self._pidfd)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._process.returncode and not self._reason:
+            self._reason = self._postmortem()
+        self._errors.close()
+        self.ended.set()
+        self._on_end(self)
+
+    def _why(self) -> str:
+        return self._reason or "the build process ended without a result"
+
+    def _postmortem(self) -> str:
+        code = self._process.returncode
+        if code < 0:
+            return f"the build process was killed by signal {-code}; perhaps the machine is short of memory"
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - ERRORS_KEPT_BYTES))
+        said = self._errors.read().decode(errors="replace").strip()
+        log.error("build worker ended with code %d:\n%s", code, said)
+        return f"internal error in the build process: {said.splitlines()[-1] if said else f'exit code {code}'}"
+
+
+def _since(moment: float) -> float:
+    return round(time.monotonic() - moment, 3)
