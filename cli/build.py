@@ -1,0 +1,162 @@
+"""A function's folder becomes a bundle on the gateway: packed here, built there, told line by line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from builder.context import BuildConfig, InvalidContext, write_context
+from builder.images import InvalidImageName, image_name
+from builder.templates import InvalidTemplate, Template, Templates, UnknownTemplate
+from cli.api import Gateway, Reply, reason_of
+from cli.errors import CliError, GatewayRefused, Misuse
+from cli.stack import StackFunction
+from orchestration.names import DEFAULT_NAMESPACE
+
+SILENCE_S = 660.0  # a little more than a gateway's own limit for one build, which then says what happened
+HELD_BYTES = 8 << 20
+_PIECE_BYTES = 256 << 10
+
+
+class BuildFailed(CliError):
+    """The gateway could not build it. `log` is all that the build wrote."""
+
+    def __init__(self, message: str, log: list[str]) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class CannotBuild(CliError):
+    """The gateway is one that builds nothing (stock OpenFaaS), so only images that exist can be deployed to it."""
+
+
+def image_of(function: StackFunction) -> str:
+    """Return the image's name: the one given, else made of the function's name and, beyond the default one, its namespace.
+
+    Raises Misuse.
+    """
+    place = function.namespace if function.namespace not in ("", DEFAULT_NAMESPACE) else ""
+    name = function.image or (f"{place}/" if place else "") + f"{function.name}:latest"
+    if not function.builds:
+        return name
+    try:
+        return image_name(name)
+    except InvalidImageName as error:
+        raise Misuse(f"{function.name}: image: {error}") from None
+
+
+def build(
+    gateway: Gateway,
+    function: StackFunction,
+    copies: tuple[str, ...],
+    told: Callable[[str], None],
+) -> tuple[str, list[str]]:
+    """Build the function and return the image's name and the build's log; `told` gets each line of it as it comes.
+
+    Raises Misuse (the folder or the language), BuildFailed, CannotBuild, and what calls of a gateway raise.
+    """
+    if function.build_secrets:
+        raise Misuse(f"{function.name}: build_secrets are not supported yet")
+    template = _template(gateway, function)
+    config = BuildConfig(image=image_of(function), build_args=dict(function.build_args), platforms=function.platforms)
+    with tempfile.SpooledTemporaryFile(max_size=HELD_BYTES) as tar:
+        _pack(tar, function, template, copies, config)
+        size = tar.tell()
+        tar.seek(0)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(size),
+            "Accept": "application/x-ndjson",
+        }
+        with gateway.stream("POST", "/build", body=_pieces(tar), headers=headers, timeout_s=SILENCE_S) as reply:
+            if reply.status in (404, 405, 501):
+                raise CannotBuild(
+                    f"{gateway.url} does not build functions; deploy an image: faas deploy --image IMAGE --name NAME"
+                )
+            if reply.status not in (200, 202):
+                whole = Reply(reply.status, reply.headers, reply.read())
+                if reply.status in (401, 403):
+                    gateway.refuse(whole)
+                raise BuildFailed(f"{function.name}: not built: {reason_of(whole)}", [])
+            return config.image, _follow(function.name, reply.lines(), told)
+
+
+def _follow(name: str, lines: Iterator[bytes], told: Callable[[str], None]) -> list[str]:
+    """Read the build's report to its end and return its log. Raises BuildFailed unless it ends in success."""
+    log: list[str] = []
+    succeeded = False
+    for line in filter(bytes.strip, lines):
+        try:
+            said = json.loads(line)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            raise BuildFailed(f"{name}: not built: the gateway's report is not readable: {line[:80]!r}", log)
+        for text in said.get("log") or ():
+            log.append(str(text).rstrip())
+            told(log[-1])
+        if said.get("status") == "failed":
+            raise BuildFailed(f"{name}: not built: {said.get('error') or 'the gateway does not say why'}", log)
+        succeeded = said.get("status") == "success"
+    if not succeeded:
+        raise BuildFailed(f"{name}: not built: the gateway's report ended in the middle", log)
+    return log
+
+
+def _template(gateway: Gateway, function: StackFunction) -> Template:
+    try:
+        return Templates().find(function.lang)
+    except UnknownTemplate as error:
+        if function.image and _builds_nothing(gateway):
+            raise CannotBuild(f"{gateway.url} does not build functions") from None
+        raise Misuse(f"{function.name}: {error}") from None
+    except InvalidTemplate as error:
+        raise CliError(str(error)) from None
+
+
+def _builds_nothing(gateway: Gateway) -> bool:
+    try:
+        gateway.call("GET", "/publickey", timeout_s=10)
+    except GatewayRefused as error:
+        return error.status in (404, 405)
+    return False
+
+
+def _pack(tar: IO[bytes], function: StackFunction, template: Template, copies: tuple[str, ...], config: BuildConfig) -> None:
+    assert function.handler is not None
+    with contextlib.ExitStack() as stack:
+        handler = function.handler
+        if copies:
+            handler = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faas-"))) / "function"
+            _copy(function.handler, copies, handler)
+        try:
+            write_context(tar, handler, template, config)
+        except InvalidContext as error:
+            raise Misuse(f"{function.name}: {error}") from None
+
+
+def _copy(source: Path, copies: tuple[str, ...], destination: Path) -> None:
+    """Make `destination` the function's folder with the stack file's extra paths in it, under their own names."""
+    shutil.copytree(source, destination, symlinks=True)
+    root = Path.cwd()
+    for path in map(Path, copies):
+        if not path.resolve().is_relative_to(root):
+            raise Misuse(f"configuration.copy: {path} is outside of the project's folder {root}")
+        if path.is_dir():
+            shutil.copytree(path, destination / path.resolve().relative_to(root), symlinks=True, dirs_exist_ok=True)
+        elif path.is_file():
+            target = destination / path.resolve().relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+        else:
+            raise Misuse(f"configuration.copy: there is no {path}")
+
+
+def _pieces(file: Any) -> Iterator[bytes]:
+    while piece := file.read(_PIECE_BYTES):
+        yield piece

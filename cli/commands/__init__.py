@@ -1,0 +1,1 @@
+"""One module for each subcommand of `faas`; none is imported before it runs."""

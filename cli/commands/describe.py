@@ -1,0 +1,118 @@
+"""`faas describe`: all about one function, the most urgent first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.api import Gateway
+from cli.deployment import condition_of
+from cli.errors import GatewayRefused
+from cli.options import function_argument, gateway_options, json_option, namespace_option, open_gateway
+from cli.tables import age, color, pairs, print_fields, print_json, print_table
+
+_COLOR = {"Ready": "green", "Progressing": "yellow", "Failed": "red"}
+
+
+@click.command(short_help="Show everything about one function.")
+@function_argument
+@namespace_option
+@json_option
+@gateway_options
+def describe(name: str, namespace: str, as_json: bool, gateway: str | None, tls_no_verify: bool) -> None:
+    """Show everything about one function: its state and why, replicas, revisions and traffic, settings, and what binds it.
+
+    Values of environment variables may be confidential, so only --json shows them.
+    """
+    connection = open_gateway(gateway, tls_no_verify)
+    status = _get(connection, f"/system/function/{name}", {"namespace": namespace, "usage": "1"})
+    if status is None:
+        raise GatewayRefused(404, f"there is no function {name}" + (f" in the namespace {namespace}" if namespace else ""))
+    details = _get(connection, f"/api/v1/functions/{name}", {"namespace": namespace})  # None on a stock gateway
+    if as_json:
+        return print_json(details or status)
+    return _show(connection, name, namespace, status, details or {})
+
+
+def _show(connection: Gateway, name: str, namespace: str, status: dict[str, Any], details: dict[str, Any]) -> None:
+    address = f"{name}.{namespace}" if namespace else name
+    print_fields(
+        [
+            ("Name", status.get("name") or name),
+            ("Namespace", status.get("namespace")),
+            ("Status", _condition(status, details)),
+            ("Replicas", f"{status.get('availableReplicas') or 0} ready of {status.get('replicas') or 0}"),
+            ("URL", f"{connection.url}/function/{address}"),
+            ("Async URL", f"{connection.url}/async-function/{address}"),
+            ("Image", status.get("image")),
+            ("Command", status.get("envProcess")),
+            ("Created", _ago(status.get("createdAt"))),
+            ("Calls", int(status["invocationCount"]) if "invocationCount" in status else None),
+            ("Usage", _usage(status.get("usage") or {})),
+            ("Limits", ", ".join(pairs(status.get("limits")))),
+            ("Requests", ", ".join(pairs(status.get("requests")))),
+            ("Environment", ", ".join(sorted(status.get("envVars") or {}))),
+            ("Secrets", ", ".join(status.get("secrets") or ())),
+            ("Constraints", status.get("constraints")),
+            ("Read-only files", "yes" if status.get("readOnlyRootFilesystem") else None),
+            ("Labels", pairs(status.get("labels"))),
+            ("Annotations", pairs(status.get("annotations"))),
+            ("Notes", details.get("notes")),
+        ]
+    )
+    replicas = details.get("replicas")
+    if isinstance(replicas, list) and replicas:
+        click.echo()
+        print_table(
+            ("REPLICA", "REVISION", "STATE", "RESTARTS", "AGE", "REASON"),
+            [
+                (
+                    r.get("id"),
+                    r.get("revision"),
+                    r.get("state"),
+                    r.get("restarts") or 0,
+                    age(r.get("startedAt")),
+                    r.get("reason"),
+                )
+                for r in replicas
+            ],
+        )
+    revisions = details.get("revisions")
+    if isinstance(revisions, list) and revisions:
+        percent = {t.get("revision"): t.get("percent") for t in details.get("traffic") or ()}
+        click.echo()
+        print_table(
+            ("REVISION", "TRAFFIC", "AGE", "IMAGE"),
+            [
+                (r.get("name"), f"{percent.get(r.get('name')) or 0}%", age(r.get("createdAt")), r.get("image"))
+                for r in reversed(revisions)
+            ],
+        )
+
+
+def _condition(status: dict[str, Any], details: dict[str, Any]) -> str:
+    phase, message = condition_of(details)
+    if not phase:
+        phase = "Ready" if status.get("availableReplicas") else "Not ready"
+    text = color(phase, _COLOR.get(phase, "yellow"))
+    return f"{text}: {' '.join(message.split())}" if message else text
+
+
+def _usage(usage: dict[str, Any]) -> str:
+    parts = []
+    if (cpu := usage.get("cpu")) is not None:
+        parts.append(f"{cpu:.0f}m CPU")
+    if (memory := usage.get("totalMemoryBytes")) is not None:
+        parts.append(f"{memory / (1 << 20):.0f} MiB memory")
+    return ", ".join(parts)
+
+
+def _ago(moment: object) -> str:
+    return f"{text} ago" if (text := age(moment)) else ""
+
+
+def _get(connection: Gateway, path: str, query: dict[str, object]) -> dict[str, Any] | None:
+    reply = connection.call("GET", path, query=query, accept=(200, 404, 405, 501))
+    value = reply.json() if reply.status == 200 else None
+    return value if isinstance(value, dict) else None

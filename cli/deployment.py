@@ -1,0 +1,120 @@
+"""A built function becomes one that answers: what is sent to the gateway, and waiting until its newest revision is ready."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from cli.api import Gateway, Reply
+from cli.errors import CliError, GatewayRefused, GatewayUnreachable
+from cli.stack import StackFunction
+
+WAIT_S = 30.0
+_POLL_S = 0.25
+
+
+class NotReady(CliError):
+    """The new revision does not come up; the message says why, in one line."""
+
+
+def request_of(function: StackFunction, image: str) -> dict[str, object]:
+    """Return the FunctionDeployment that asks for `function` with `image`. Labels and annotations are always there."""
+    content: dict[str, object] = {
+        "service": function.name,
+        "image": image,
+        "labels": dict(function.labels),
+        "annotations": dict(function.annotations),
+    }
+    optional: dict[str, object] = {
+        "namespace": function.namespace,
+        "envProcess": function.fprocess,
+        "envVars": dict(function.environment),
+        "constraints": list(function.constraints),
+        "secrets": list(function.secrets),
+        "limits": dict(function.limits),
+        "requests": dict(function.requests),
+        "readOnlyRootFilesystem": function.readonly_root_filesystem,
+    }
+    return content | {key: value for key, value in optional.items() if value}
+
+
+def send(gateway: Gateway, function: StackFunction, image: str, *, replace: bool = False) -> int | None:
+    """Deploy: update the function, or create it when it is new. Return the deploy's generation where the gateway tells it.
+
+    `replace` removes it first. Raises GatewayRefused, with the function's name in the message, and its kin.
+    """
+    content = request_of(function, image)
+    try:
+        if replace:
+            _remove(gateway, function)
+        else:
+            reply = gateway.call("PUT", "/system/functions", content=content, accept=(200, 201, 202, 404))
+            if reply.status != 404:
+                return _generation(reply)
+        return _generation(gateway.call("POST", "/system/functions", content=content))
+    except GatewayRefused as error:
+        raise GatewayRefused(error.status, f"{function.name}: {error}") from None
+
+
+def wait_ready(gateway: Gateway, function: StackFunction, generation: int | None, timeout_s: float) -> None:
+    """Return when the function's newest revision is ready.
+
+    Raises NotReady with the reason when it failed, or is not ready after `timeout_s`; and what calls of a gateway raise.
+    """
+    deadline = time.monotonic() + timeout_s
+    message = ""
+    while (rest_s := deadline - time.monotonic()) > 0:
+        wait_s = max(0.1, min(WAIT_S, rest_s))
+        query = {"namespace": function.namespace, "wait": f"{wait_s:.1f}s", "generation": generation}
+        asked = time.monotonic()
+        reply = gateway.call(
+            "GET", f"/api/v1/functions/{function.name}", query=query, accept=(200, 404, 405, 501), timeout_s=wait_s + 10
+        )
+        if reply.status != 200:
+            _wait_available(gateway, function, deadline)
+            return
+        phase, message = condition_of(reply.json())
+        if phase == "Ready":
+            return
+        if phase == "Failed":
+            raise NotReady(f"{function.name}: {message or 'it does not become ready'}")
+        time.sleep(max(0.0, _POLL_S - (time.monotonic() - asked)))  # a gateway that does not hold the call is not hammered
+    told = f": {message}" if message else ""
+    raise NotReady(f"{function.name}: not ready after {timeout_s:g} s{told} (faas describe {function.name} shows more)")
+
+
+def condition_of(details: Any) -> tuple[str, str]:
+    """Return the phase and the message of what `GET /api/v1/functions/NAME` answered."""
+    condition = details.get("condition") if isinstance(details, dict) else None
+    if not isinstance(condition, dict):
+        return "", ""
+    return str(condition.get("phase") or ""), str(condition.get("message") or "")
+
+
+def _wait_available(gateway: Gateway, function: StackFunction, deadline: float) -> None:
+    """Wait on a gateway that has only OpenFaaS's own API: until a replica is available."""
+    while time.monotonic() < deadline:
+        query = {"namespace": function.namespace}
+        try:
+            reply = gateway.call("GET", f"/system/function/{function.name}", query=query, accept=(200, 404), timeout_s=10)
+        except GatewayUnreachable:
+            reply = None
+        if reply is not None and reply.status == 200 and reply.json().get("availableReplicas"):
+            return
+        time.sleep(_POLL_S)
+    raise NotReady(f"{function.name}: no replica is available yet; faas describe {function.name} and faas logs {function.name}")
+
+
+def _remove(gateway: Gateway, function: StackFunction) -> None:
+    content = {"functionName": function.name, **({"namespace": function.namespace} if function.namespace else {})}
+    query = {"namespace": function.namespace}
+    gateway.call("DELETE", "/system/functions", query=query, content=content, accept=(200, 201, 202, 204, 404))
+
+
+def _generation(reply: Reply) -> int | None:
+    try:
+        value = reply.json()
+    except GatewayRefused:
+        return None
+    generation = value.get("generation") if isinstance(value, dict) else None
+    return generation if isinstance(generation, int) else None

@@ -1,0 +1,138 @@
+"""The command `faas`: finds the subcommand, runs it, and turns every failure into one line and an exit code.
+
+Subcommands are imported when they run: `faas --help` imports none of them, and so takes little more than Python itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import click
+
+from cli.errors import FAILED, INTERRUPTED, CliError
+
+
+class Entry(NamedTuple):
+    """Where a subcommand lives (`module:attribute`) and its line in `faas --help`."""
+
+    target: str
+    help: str
+
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Functions": {
+        "new": Entry("cli.commands.new:new", "Make a function from a template."),
+        "deploy": Entry("cli.commands.deploy:deploy", "Build and deploy functions and wait until they answer."),
+        "list": Entry("cli.commands.list:list_functions", "List functions."),
+        "describe": Entry("cli.commands.describe:describe", "Show everything about one function."),
+        "invoke": Entry("cli.commands.invoke:invoke", "Call a function."),
+        "logs": Entry("cli.commands.logs:logs", "Show what a function wrote."),
+        "scale": Entry("cli.commands.scale:scale", "Set how many replicas a function has now."),
+        "remove": Entry("cli.commands.remove:remove", "Remove functions."),
+        "ready": Entry("cli.commands.ready:ready", "Wait until the gateway or a function is ready."),
+    },
+    "What functions need": {
+        "secret": Entry("cli.commands.secret:secret", "Create, update, list and remove secrets."),
+        "namespace": Entry("cli.commands.namespace:namespace", "Create, update, list and remove namespaces."),
+        "template": Entry("cli.commands.template:template", "Languages to write functions in."),
+    },
+    "The gateway": {
+        "serve": Entry("cli.commands.serve:serve", "Run the platform on this machine."),
+        "backup": Entry("cli.commands.backup:backup", "Write the platform's state to one file."),
+        "restore": Entry("cli.commands.backup:restore", "Make a data folder from a backup."),
+        "login": Entry("cli.commands.login:login", "Log in to a gateway."),
+        "logout": Entry("cli.commands.login:logout", "Forget the login of a gateway."),
+        "version": Entry("cli.commands.version:version", "Show the versions of this client and the gateway."),
+        "completion": Entry("cli.commands.completion:completion", "Print a script that completes commands in a shell."),
+    },
+}
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+ALIASES = {"ls": "list", "rm": "remove"}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and args[0] not in ALIASES and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], [*COMMANDS, *ALIASES], n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else "'faas --help' lists them."
+            raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, entries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.help) for name, entry in entries.items()], col_spacing=4)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong command line or file, 3 no gateway answers, 4 not logged in.",
+)
+def faas() -> None:
+    """Make, deploy, call and watch functions on Pinnace, or on any OpenFaaS gateway."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `faas` and end the process with the command's exit code."""
+    code = run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run `faas` and return its exit code; failures are told on stderr. `FAAS_DEBUG=1` lets unexpected ones through."""
+    debug = os.environ.get("FAAS_DEBUG", "") not in ("", "0")
+    try:
+        result = faas.main(arguments, prog_name="faas", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except CliError as error:
+        return _report(str(error), error.exit_code)
+    except BrokenPipeError:
+        return FAILED
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _report(f"{where}{error.strerror or error}", FAILED)
+    except Exception as error:
+        if debug:
+            raise
+        return _report(f"{type(error).__name__}: {error} (a bug of faas; FAAS_DEBUG=1 shows where)", FAILED)
+
+
+def _report(message: str, code: int) -> int:
+    click.echo(f"{click.style('Error:', fg='red') if _colored() else 'Error:'} {message}", err=True)
+    return code
+
+
+def _colored() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
