@@ -1,0 +1,17 @@
+"""The edge: every client connection, and the way of a call from the client's socket to a replica and back.
+
+In the order in which bytes travel:
+
+    server      listens, limits connections, stops gracefully
+    client      one client connection: parses requests, keeps answers in order
+    request     a request's head: refuses what is malformed, writes the head that goes upstream
+    routes      function name → traffic → revision, fed by `orchestration.events`
+    dispatcher  one revision: ready replicas, free slots, the bounded queue of waiting calls
+    call        one call on its way: body held or streamed, tried again where that is safe, ended once
+    upstream    pooled connections to one replica
+    response    a response's head on its way to the client
+    refusal     the answers that the edge makes itself
+
+Beside the path: `headers` (what crosses and what does not), `timeouts` (one sweep for every deadline), `load` and
+`tally` (exact figures for the autoscaler and for people), `context` (what all connections share), `edge` (the whole).
+"""

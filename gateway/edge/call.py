@@ -1,0 +1,271 @@
+"""One call: from the moment its head is understood until the client has its answer.
+
+    READ ──► WAITING ──► CONNECTING ──► SENT ──► RESPONDING ──► ENDED
+                ▲            │            │
+                └────────────┴────────────┘  not served there: back to the queue's front
+
+A call is READ while it stands behind another one on its connection.
+What was received of the request is held until a replica has answered (up to `held_body_bytes`), so that the call can
+be sent once more where that is safe: when no byte was sent, when the method is idempotent and a pooled connection
+turned out stale, or when the replica's runtime refused the call unread. A longer body streams, and is sent only once.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final
+
+from gateway.edge.dispatcher import Backend, Dispatcher
+from gateway.edge.refusal import Refusal
+from gateway.edge.tally import Tally
+
+if TYPE_CHECKING:
+    from gateway.edge.client import ClientConnection
+    from gateway.edge.request import RequestHead
+    from gateway.edge.upstream import UpstreamConnection
+
+ATTEMPTS: Final = 3
+CLIENT_LEFT: Final = 499
+_IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Phase(enum.IntEnum):
+    READ = 0
+    WAITING = 1
+    CONNECTING = 2
+    SENT = 3
+    RESPONDING = 4
+    ENDED = 5
+
+
+class Call:
+    """`marks` are the header lines that request and response carry: the call's id and its start."""
+
+    __slots__ = (
+        "attempts",
+        "backend",
+        "body",
+        "chunked",
+        "client",
+        "complete",
+        "deadline",
+        "dispatcher",
+        "expect",
+        "head",
+        "head_only",
+        "held",
+        "http10",
+        "keep_alive",
+        "marks",
+        "method",
+        "phase",
+        "received",
+        "started",
+        "tally",
+        "upgrade",
+        "upstream",
+    )
+
+    backend: Backend
+    dispatcher: Dispatcher
+    tally: Tally
+
+    def __init__(self, client: ClientConnection, request: RequestHead, marks: bytes, started: float) -> None:
+        self.client = client
+        self.marks = marks
+        self.started = started
+        self.method = request.method
+        self.http10 = request.http10
+        self.keep_alive = request.keep_alive
+        self.chunked = request.chunked
+        self.expect = bool(request.expect) and not request.http10
+        self.upgrade = bool(request.upgrade)
+        self.complete = not request.chunked and not request.length
+        self.head_only = request.method == b"HEAD"
+        self.head = b""
+        self.body: list[bytes] | None = []
+        self.held = 0
+        self.received = 0
+        self.attempts = 0
+        self.deadline = float("inf")
+        self.phase = Phase.READ
+        self.upstream: UpstreamConnection | None = None
+
+    # the request
+
+    def dispatch(self, now: float) -> None:
+        """Hand the call, whose `head` is composed, to its dispatcher."""
+        self.phase = Phase.WAITING
+        self.deadline = self.started + self.client.context.settings.queue_timeout_s
+        self.dispatcher.admit(self, now)
+
+    def receive(self, data: bytes) -> None:
+        """A piece of the body came."""
+        self.received += len(data)
+        if self.chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._forward(data)
+
+    def finish_request(self, trailers: list[bytes]) -> None:
+        """The request is complete."""
+        if not self.complete:
+            self.complete = True
+            if self.chunked:
+                self._forward(b"0\r\n%b\r\n" % b"".join(trailers))
+
+    def _forward(self, data: bytes) -> None:
+        if self.phase is Phase.ENDED:
+            return
+        limit = self.client.context.settings.held_body_bytes
+        if (upstream := self.upstream) is not None:
+            upstream.transport.write(data)
+            if self.body is not None:
+                if self.held + len(data) > limit:
+                    self.body = None
+                else:
+                    self.body.append(data)
+                    self.held += len(data)
+            return
+        assert self.body is not None
+        self.body.append(data)
+        self.held += len(data)
+        if self.held > limit:
+            self.client.pause_reading()
+        if self.phase is Phase.WAITING:
+            self.dispatcher.grew(self, len(data))
+
+    # a replica takes it
+
+    def start(self, backend: Backend) -> None:
+        """The dispatcher took a slot on `backend` for this call."""
+        self.backend = backend
+        connections = backend.connections
+        upstream: UpstreamConnection | None = connections.take()
+        if upstream is not None:
+            self.send(upstream)
+        else:
+            self.phase = Phase.CONNECTING
+            connections.connect(self)
+
+    def send(self, upstream: UpstreamConnection) -> None:
+        """Send what is held of the request; the rest streams as it comes."""
+        client = self.client
+        self.phase = Phase.SENT
+        self.upstream = upstream
+        self.deadline = client.context.now + self.dispatcher.timeout_s
+        assert self.body is not None
+        if self.expect:
+            self.expect = False
+            if not self.complete and not self.body:
+                client.transport.write(_CONTINUE)
+        upstream.begin(self, b"".join((self.head, *self.body)) if self.body else self.head)
+        if client.reading_paused and not self.complete:
+            client.resume_reading()
+
+    def not_connected(self, why: str) -> None:
+        """The replica could not be reached; no byte was sent."""
+        self.attempts += self.backend.open  # a replica that is gone by now says nothing about the others
+        if self.attempts < ATTEMPTS:
+            self._wait_again()
+        else:
+            self._refuse_from_backend(Refusal(502, f"cannot reach the replica: {why}"))
+
+    def not_answered(self, why: str, *, stale: bool) -> None:
+        """The connection ended before the response began. A `stale` one came from the pool and had served before."""
+        if stale and self.method in _IDEMPOTENT and self.may_be_sent_again():
+            self.attempts += 1
+            self._wait_again()
+        else:
+            self._refuse_from_backend(Refusal(502, why))
+
+    def may_be_sent_again(self) -> bool:
+        """Whether another attempt is possible: all that was received is still held."""
+        return self.body is not None and self.attempts + 1 < ATTEMPTS
+
+    def turned_away(self) -> None:
+        """The replica's runtime refused the call before it read the body."""
+        self.attempts += 1
+        self._wait_again()
+
+    def _wait_again(self) -> None:
+        self.upstream = None
+        self.phase = Phase.WAITING
+        self.deadline = self.started + self.client.context.settings.queue_timeout_s
+        self.dispatcher.put_back(self, self.backend)
+
+    # the end
+
+    def end(self, code: int, *, keep_alive: bool) -> None:
+        """The response has been handed to the client's transport, or broke off."""
+        if self.phase is Phase.ENDED:
+            return
+        self.phase = Phase.ENDED
+        now = self.client.context.clock()
+        self.upstream = None
+        self.tally.count(code, now - self.started)
+        self.dispatcher.release(self.backend, now)
+        self.client.call_ended(self, keep_alive=keep_alive)
+
+    def break_off(self, code: int) -> None:
+        """The response broke in the middle: the client must see that, so its connection breaks too."""
+        client = self.client
+        self.end(code, keep_alive=False)
+        client.abort()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with an error of the edge's own; the dispatcher has let go of the call."""
+        self.phase = Phase.ENDED
+        self.tally.count(refusal.status, self.client.context.clock() - self.started)
+        self.client.refuse(self, refusal)
+
+    def _refuse_from_backend(self, refusal: Refusal) -> None:
+        self.upstream = None
+        self.phase = Phase.ENDED
+        now = self.client.context.clock()
+        self.tally.count(refusal.status, now - self.started)
+        self.dispatcher.release(self.backend, now)
+        self.client.refuse(self, refusal)
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed."""
+        dispatcher = self.dispatcher
+        name = f"{dispatcher.name}.{dispatcher.namespace}"
+        if self.phase is Phase.WAITING:
+            waited = self.client.context.settings.queue_timeout_s
+            why = "all replicas are busy" if dispatcher.ready else "no replica is ready"
+            self.cut(Refusal(504, f"function {name}: {why} after waiting {waited:g} s", retry_after_s=1))
+        else:
+            self.cut(Refusal(504, f"function {name} did not answer within {dispatcher.timeout_s:g} s"))
+
+    def cut(self, refusal: Refusal) -> None:
+        """End the call wherever it is: with this answer, or by breaking the connection when an answer has begun."""
+        phase = self.phase
+        if phase is Phase.ENDED:
+            return
+        if phase is Phase.WAITING:
+            self.dispatcher.leave(self, self.client.context.clock())
+            self.refuse(refusal)
+            return
+        if self.upstream is not None:
+            self.upstream.drop()
+        if phase is Phase.RESPONDING:
+            self.break_off(refusal.status)
+        else:
+            self._refuse_from_backend(refusal)
+
+    def abandon(self) -> None:
+        """The client left."""
+        phase = self.phase
+        if phase is Phase.ENDED:
+            return
+        self.phase = Phase.ENDED
+        now = self.client.context.clock()
+        self.tally.count(CLIENT_LEFT, now - self.started)
+        if phase is Phase.WAITING:
+            self.dispatcher.leave(self, now)
+            return
+        if self.upstream is not None:
+            self.upstream.drop()
+            self.upstream = None
+        self.dispatcher.release(self.backend, now)

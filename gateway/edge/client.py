@@ -1,0 +1,498 @@
+"""One client connection: requests are parsed as they come, and answered in the order in which they came.
+
+Bytes → `data_received` → parser → head complete → a `Call` with a dispatcher. While a call is going on, requests
+pipelined behind it wait in `_behind` and reading is paused, so that a client cannot make the edge hold more than one
+read's worth. An Upgrade request ends the parser's message at its head: reading stops until the replica has answered,
+then the connection is a tunnel, or goes on as HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from time import time_ns
+from typing import TYPE_CHECKING, Final
+
+import httptools
+
+from gateway.edge.call import Call, Phase
+from gateway.edge.context import EdgeContext
+from gateway.edge.headers import tokens
+from gateway.edge.refusal import Refusal, not_found
+from gateway.edge.request import RequestHead, believed_forwarded_lines, forwarded_lines
+from gateway.edge.routes import ASYNC_PREFIX, PREFIX
+from orchestration.names import parse_function_id
+
+if TYPE_CHECKING:
+    from gateway.edge.upstream import UpstreamConnection
+
+INFINITE: Final = float("inf")
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class ClientConnection(asyncio.Protocol):
+    """A client. `deadline` is when the connection itself has been silent or slow for too long."""
+
+    __slots__ = (
+        "_behind",
+        "_closing",
+        "_early",
+        "_feed_size",
+        "_feeding",
+        "_forwarded",
+        "_head",
+        "_head_bytes",
+        "_head_ended",
+        "_in_body",
+        "_parser",
+        "_peer",
+        "_receiving",
+        "_reframe",
+        "_reframing",
+        "_refusal",
+        "_starting",
+        "_trusted",
+        "_tunnel",
+        "_unsent",
+        "_upgrading",
+        "call",
+        "context",
+        "deadline",
+        "on_header",
+        "on_url",
+        "reading_paused",
+        "transport",
+        "writing_paused",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, context: EdgeContext) -> None:
+        self.context = context
+        self._head = RequestHead()
+        self.on_url = self._head.on_url
+        self.on_header = self._head.on_header
+        self._parser = httptools.HttpRequestParser(self)
+        self.call: Call | None = None
+        self.deadline = context.now + context.settings.header_timeout_s
+        self.reading_paused = False
+        self.writing_paused = False
+        self._receiving: Call | None = None
+        self._behind: deque[tuple[Call, Refusal | None]] = deque()
+        self._refusal: Refusal | None = None
+        self._head_bytes = 0
+        self._head_ended = False
+        self._in_body = False
+        self._feeding = False
+        self._starting = False
+        self._closing = False
+        self._feed_size = 0
+        self._reframe = b""
+        self._reframing = False
+        self._upgrading = False
+        self._unsent = 0
+        self._early = b""
+        self._tunnel: UpstreamConnection | None = None
+        self._peer = b""
+        self._trusted = False
+        self._forwarded = b""
+
+    # connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        address = transport.get_extra_info("peername")
+        peer = address[0] if isinstance(address, tuple) else ""
+        self._peer = peer.encode()
+        self._trusted = self.context.trusts(peer)
+        self._forwarded = forwarded_lines(self._peer)
+        self.context.joined(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.context.left(self)
+        self._closing = True
+        self._behind.clear()
+        call, self.call, self._receiving, self._tunnel = self.call, None, None, None
+        if call is not None:
+            call.abandon()
+
+    def eof_received(self) -> bool:
+        return False  # a client that closes its side has left: half-open connections cannot be told from dead ones
+
+    # request bytes come in
+
+    def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self.deadline = self.context.now + self.context.settings.tunnel_idle_s
+            self._tunnel.transport.write(data)
+            return
+        if self._closing:
+            return
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        self._feeding = True
+        self._head_ended = False
+        self._feed_size = len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._after_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._unparsable(data, error)
+        self._feeding = False
+        self._after_feed()
+
+    def _after_feed(self) -> None:
+        """Judge where the connection stands now that all callbacks for one read have run."""
+        context = self.context
+        if self._in_body:
+            self.deadline = context.now + context.settings.body_idle_s
+        elif self._head_ended:
+            self._head_bytes = 0
+            self.deadline = INFINITE
+        else:
+            self._head_goes_on()
+        if self._refusal is not None:
+            refusal, self._refusal = self._refusal, None
+            if self.call is not None:
+                self.refuse(self.call, refusal)
+        if self.call is not None and (self._behind or (self._head_bytes and not self._in_body)):
+            self.pause_reading()
+
+    def _head_goes_on(self) -> None:
+        settings = self.context.settings
+        if not self._head_bytes:
+            self.deadline = self.context.now + settings.header_timeout_s
+        self._head_bytes += self._feed_size
+        if self._head_bytes > settings.max_header_bytes:
+            self._malformed(_head_too_long(settings.max_header_bytes, self._head.size() == len(self._head.target)))
+
+    # parser callbacks (`on_url` and `on_header` are the head's own)
+
+    def on_headers_complete(self) -> None:
+        head = self._head
+        if self._reframing:
+            head.reset()
+            return
+        context = self.context
+        self._head_ended = True
+        self._in_body = True
+        refusal = head.problem(self._parser) or self._too_large(head)
+        if head.upgrade and refusal is None:
+            self._consider_upgrade(head)
+        call_id = head.accepted_call_id() or context.call_ids.make()
+        marks = b"X-Call-Id: %b\r\nX-Start-Time: %d\r\n" % (call_id, time_ns())
+        call = self._receiving = Call(self, head, marks, context.clock())
+        if refusal is not None:
+            call.keep_alive = False
+            self._hold_refused(call, refusal)
+        else:
+            self._route(call, head)
+        head.reset()
+
+    def on_body(self, data: bytes) -> None:
+        call = self._receiving
+        if call is None:
+            return
+        limit = self.context.settings.max_body_bytes
+        if limit and call.received + len(data) > limit:
+            self._reject(call, Refusal(413, f"the request's body is longer than {limit} bytes"))
+        else:
+            call.receive(data)
+
+    def on_message_complete(self) -> None:
+        if self._reframe:
+            return  # the parser takes an Upgrade request for complete at its head
+        self._in_body = False
+        call, self._receiving = self._receiving, None
+        if call is not None and not call.complete:
+            call.finish_request(self._head.fields)
+            self._head.reset()
+
+    # where the call goes
+
+    def _route(self, call: Call, head: RequestHead) -> None:
+        context = self.context
+        path = target = head.target
+        if target.startswith(PREFIX):
+            name, path = split_target(target)
+            route = context.routes.names.get(name)
+            if route is None or (dispatcher := route.pick()) is None:
+                function = parse_function_id(name.decode("utf-8", "replace"))
+                self._hold_refused(call, not_found(str(function)))
+                return
+            call.tally = route.tally
+        elif target.startswith(ASYNC_PREFIX):
+            self._hold_refused(call, Refusal(501, "asynchronous calls are not served here; call /function/NAME instead"))
+            return
+        else:
+            dispatcher = context.control
+            call.tally = context.control_tally
+        forwarded = believed_forwarded_lines(head, self._peer) if self._trusted else self._forwarded + head.host
+        call.head = head.to_upstream(path, call.marks, forwarded)
+        call.held = len(call.head)
+        call.dispatcher = dispatcher
+        if self.call is None:
+            self.call = call
+            call.dispatch(call.started)
+        else:
+            self._behind.append((call, None))
+
+    def _hold_refused(self, call: Call, refusal: Refusal) -> None:
+        call.phase = Phase.ENDED
+        call.tally = self.context.unrouted_tally
+        call.tally.count(refusal.status, 0.0)
+        if self.call is None:
+            self.call = call
+            self._refusal = refusal
+        else:
+            self._behind.append((call, refusal))
+
+    def _too_large(self, head: RequestHead) -> Refusal | None:
+        settings = self.context.settings
+        limit = settings.max_header_bytes
+        if self._feed_size + self._head_bytes > limit and head.size() > limit:
+            return _head_too_long(limit, len(head.target) > limit)
+        if len(head.fields) > 4 * settings.max_header_fields:
+            return Refusal(431, f"the request has more than {settings.max_header_fields} header fields")
+        if settings.max_body_bytes and head.length > settings.max_body_bytes:
+            return Refusal(413, f"the request's body is longer than {settings.max_body_bytes} bytes")
+        return None
+
+    # upgrades
+
+    def _consider_upgrade(self, head: RequestHead) -> None:
+        """Decide whether the request may become a tunnel.
+
+        A server may ignore Upgrade (RFC 9110 section 7.8). It is ignored for h2c, which no replica speaks, and for a
+        request with a body: that body's framing is fed to the parser once more, which skipped it.
+        """
+        if head.chunked:
+            self._reframe = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        elif head.length:
+            self._reframe = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % head.length
+        elif b"h2c" not in tokens([head.upgrade]):
+            self._upgrading = True
+            return
+        head.upgrade = b""
+
+    def _after_upgrade(self, rest: bytes) -> None:
+        if self._upgrading:
+            self._early = rest
+            self.pause_reading()
+            return
+        try:
+            if self._reframe:
+                framing, self._reframe = self._reframe, b""
+                self._reframing = True
+                self._parser.feed_data(framing)
+                self._reframing = False
+            self._parser.feed_data(rest)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._after_upgrade(rest[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._unparsable(rest, error)
+
+    def enter_tunnel(self, upstream: UpstreamConnection) -> None:
+        """The replica switched protocols: from now on bytes pass as they are."""
+        self._upgrading = False
+        self._tunnel = upstream
+        self.deadline = self.context.now + self.context.settings.tunnel_idle_s
+        if self._early:
+            upstream.transport.write(self._early)
+            self._early = b""
+        self.resume_reading()
+
+    def tunnel_out(self, data: bytes) -> None:
+        """Bytes from the replica's side of the tunnel."""
+        self.deadline = self.context.now + self.context.settings.tunnel_idle_s
+        self.transport.write(data)
+
+    # faults of the client
+
+    def _unparsable(self, data: bytes, error: httptools.HttpParserError) -> None:
+        if isinstance(error, httptools.HttpParserInvalidMethodError) and data[:1].isupper():
+            self._malformed(Refusal(405, "the method is not one of those served here"))
+        else:
+            self._malformed(Refusal(400, f"malformed request: {error}"))
+
+    def _malformed(self, refusal: Refusal) -> None:
+        """The bytes make no request. Nothing after them can be understood."""
+        if self._receiving is not None:
+            self._reject(self._receiving, refusal)
+            return
+        last = self._behind[-1][0] if self._behind else self.call
+        if self._closing or (last is not None and not last.keep_alive):
+            return  # bytes after the last request of a connection mean nothing
+        call_id = self.context.call_ids.make()
+        marks = b"X-Call-Id: %b\r\nX-Start-Time: %d\r\n" % (call_id, time_ns())
+        call = Call(self, RequestHead(), marks, self.context.clock())
+        call.keep_alive = call.complete = False
+        self._hold_refused(call, refusal)
+        if not self._feeding and self._refusal is not None and self.call is call:
+            self._refusal = None
+            self.refuse(call, refusal)
+
+    def _reject(self, call: Call, refusal: Refusal) -> None:
+        """The body of `call` is not acceptable: answer so if nothing was answered yet, and read no further."""
+        self._receiving = None
+        self._in_body = False
+        call.keep_alive = False
+        if call is self.call:
+            call.cut(refusal)
+        elif self._behind and self._behind[-1][0] is call:
+            self._behind[-1] = (call, refusal)
+
+    # answers
+
+    def refuse(self, call: Call, refusal: Refusal) -> None:
+        """Answer with an error of the edge's own. While a read is being parsed this waits for its end: the rest of
+        a small body may be in it, and then the connection can go on."""
+        if self._feeding:
+            self._refusal = refusal
+            return
+        keep_alive = call.keep_alive and call.complete and not self.context.draining
+        extra = call.marks + self.context.date
+        if keep_alive and call.http10:
+            extra += b"Connection: keep-alive\r\n"
+        self.transport.write(refusal.response(extra=extra, head_only=call.head_only, close=not keep_alive))
+        self.call_ended(call, keep_alive=keep_alive)
+
+    def call_ended(self, call: Call, *, keep_alive: bool) -> None:
+        """The answer has been written: go on with the next request, or close."""
+        if call is not self.call:
+            return
+        self.call = None
+        if not keep_alive:
+            self._finish(linger=not call.complete)
+            return
+        context = self.context
+        settings = context.settings
+        self.deadline = context.now + (settings.header_timeout_s if self._head_bytes else settings.keep_alive_s)
+        if self._upgrading or self._behind or self.reading_paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Start what was pipelined, one call at a time; then read again."""
+        if self._starting:
+            return
+        self._starting = True
+        while self._behind and self.call is None and not self.writing_paused and not self._closing:
+            call, refusal = self._behind.popleft()
+            self.call = call
+            if refusal is not None:
+                self.refuse(call, refusal)
+            else:
+                call.dispatch(self.context.clock())
+        self._starting = False
+        if self.call is not None or self._behind or self._closing:
+            return
+        self.resume_reading()
+        if self._upgrading:  # the replica answered without switching: what came early is the next request
+            self._upgrading = False
+            early, self._early = self._early, b""
+            if early:
+                self._feed(early)
+
+    # slow and leaving clients
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+        self._unsent = self.transport.get_write_buffer_size()
+        self.deadline = self.context.now + self.context.settings.body_idle_s
+        if self.call is not None and self.call.upstream is not None:
+            self.call.upstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+        self.deadline = self.context.now + self.context.settings.keep_alive_s if self.call is None else INFINITE
+        if self.call is not None and self.call.upstream is not None:
+            self.call.upstream.resume_reading()
+        if self._behind and self.call is None:
+            self._go_on()
+
+    def pause_reading(self) -> None:
+        """What was read is not wanted yet."""
+        if not self.reading_paused:
+            self.reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """More can be taken."""
+        if self.reading_paused and not self._closing:
+            self.reading_paused = False
+            self.transport.resume_reading()
+
+    def expire(self, now: float) -> None:
+        """A deadline has passed: the call's or the connection's own."""
+        call = self.call
+        settings = self.context.settings
+        if call is not None and call.deadline <= now:
+            call.expire(now)
+        elif self._closing or self._tunnel is not None:
+            self.abort()
+        elif self.writing_paused:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                self._unsent = unsent
+                self.deadline = now + settings.body_idle_s
+            else:
+                self.abort()
+        elif self._receiving is not None:
+            if self.reading_paused:  # it is us who do not read
+                self.deadline = now + settings.body_idle_s
+            else:
+                text = f"the request's body did not go on for {settings.body_idle_s:g} s"
+                self._reject(self._receiving, Refusal(408, text))
+        elif call is None and self._head_bytes:
+            self._malformed(Refusal(408, f"the request's head did not come within {settings.header_timeout_s:g} s"))
+        elif call is None:
+            self._finish(linger=False)
+        else:
+            self.deadline = INFINITE
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is being read or answered."""
+        if self.call is None and not self._head_bytes and not self._closing:
+            self._finish(linger=False)
+
+    def abort(self) -> None:
+        """Break the connection so that the client cannot take what it has for the whole."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._closing = True
+        self.transport.abort()
+
+    def _finish(self, *, linger: bool) -> None:
+        """Close after what is written has gone out. Lingering discards what still comes: closing on unread bytes
+        resets the connection, and the client might never see the answer (RFC 9112 section 9.6)."""
+        settings = self.context.settings
+        if linger and not self._closing:
+            self.resume_reading()
+            self.transport.write_eof()
+            self.deadline = self.context.now + settings.linger_s
+        else:
+            self.transport.close()
+            self.deadline = self.context.now + settings.body_idle_s
+        self._closing = True
+
+
+def split_target(target: bytes) -> tuple[bytes, bytes]:
+    """Split `/function/NAME[/rest][?query]` into the name and what the function sees: the rest, byte for byte."""
+    start = len(PREFIX)
+    query = target.find(b"?", start)
+    stop = query if query >= 0 else len(target)
+    slash = target.find(b"/", start, stop)
+    if slash >= 0:
+        return target[start:slash], target[slash:]
+    return target[start:stop], b"/" + target[stop:]
+
+
+def _head_too_long(limit: int, target: bool) -> Refusal:
+    if target:
+        return Refusal(414, f"the request's target is longer than {limit} bytes")
+    return Refusal(431, f"the request's head is longer than {limit} bytes")

@@ -1,0 +1,102 @@
+"""What all connections of one edge share: settings, the clock, the routes, and who is connected."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import secrets
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from gateway.edge.settings import EdgeSettings
+from gateway.edge.tally import Tally
+
+if TYPE_CHECKING:
+    from gateway.edge.client import ClientConnection
+    from gateway.edge.dispatcher import Dispatcher
+    from gateway.edge.routes import Routes
+
+
+class CallIds:
+    """Makes call ids that look like UUIDs (version 4): 62 random bits for each edge process, then a counter.
+
+    A counter costs 0.2 µs where `uuid.uuid4` costs 2, and no two edges or restarts share the random part.
+    """
+
+    __slots__ = ("_next", "_prefix")
+
+    def __init__(self) -> None:
+        r = secrets.token_hex(8)
+        self._prefix = f"{r[:8]}-{r[8:12]}-4{r[13:]}-{'89ab'[int(r[12], 16) % 4]}{secrets.token_hex(2)[1:]}-".encode()
+        self._next = secrets.randbits(32)
+
+    def make(self) -> bytes:
+        """Return a new id of 36 characters."""
+        self._next += 1
+        return b"%b%012x" % (self._prefix, self._next)
+
+
+class EdgeContext:
+    """`clock` gives monotonic seconds. `now` is its value at the last sweep (at most 0.25 s ago): good enough for
+    deadlines and free to read. `date` is the present `Date` header line. Requests that are no function's are counted in
+    `control_tally`, or in `unrouted_tally` when the edge refused them itself."""
+
+    __slots__ = (
+        "_trusted",
+        "call_ids",
+        "clock",
+        "connections",
+        "control",
+        "control_tally",
+        "date",
+        "draining",
+        "nobody",
+        "now",
+        "routes",
+        "settings",
+        "unrouted_tally",
+    )
+
+    control: Dispatcher
+    routes: Routes
+
+    def __init__(self, settings: EdgeSettings, clock: Callable[[], float]) -> None:
+        self.settings = settings
+        self.control_tally = Tally()
+        self.unrouted_tally = Tally()
+        self.clock = clock
+        self.now = clock()
+        self.date = b""
+        self.call_ids = CallIds()
+        self.connections: set[ClientConnection] = set()
+        self.nobody = asyncio.Event()
+        self.nobody.set()
+        self.draining = False
+        self._trusted = tuple(ipaddress.ip_network(network, strict=False) for network in settings.trusted_proxies)
+        self.turn()
+
+    def turn(self) -> None:
+        """Read the clock anew."""
+        self.now = self.clock()
+        self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
+
+    def joined(self, connection: ClientConnection) -> None:
+        """A client connected."""
+        self.connections.add(connection)
+        self.nobody.clear()
+
+    def left(self, connection: ClientConnection) -> None:
+        """A client's connection is gone."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self.nobody.set()
+
+    def trusts(self, address: str) -> bool:
+        """Whether the peer's forwarding headers are believed."""
+        if not self._trusted or not address:
+            return False
+        ip = ipaddress.ip_address(address.partition("%")[0])
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        return any(ip in network for network in self._trusted)

@@ -1,0 +1,372 @@
+"""One revision's calls: which replica gets which, how many at a time, and who waits.
+
+A call that comes gets a free slot on the replica with the fewest calls in flight; when there is none it waits in one
+FIFO, also while the revision is at zero. A freed slot goes to the oldest waiting call in the same turn of the event
+loop. The queue is bounded by calls and bytes here and by age through the calls' own deadlines; one more is refused at
+once. A call whose replica vanished before it was sent returns to the queue's front.
+
+Nothing in this module knows sockets or reads a clock: callers say what time it is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from sys import maxsize
+from typing import Any, Final, Protocol
+
+from gateway.edge.load import LoadMeter
+from gateway.edge.refusal import Refusal
+from orchestration.load import LoadSample
+from orchestration.replica import Endpoint, Replica, ReplicaState
+
+SERVED_IN_ONE_TURN: Final = 64
+"""A replica that becomes ready takes no more waiting calls than this in one turn of the loop: others run between."""
+TELL_APART_S: Final = 0.1
+"""While replicas are ready, a queue that flickers between empty and not is told at most this often."""
+FIRST_REST_S: Final = 0.1
+LONGEST_REST_S: Final = 1.0
+RETRY_AFTER_BROKEN_S: Final = 10
+
+
+class Waiter(Protocol):
+    """A call as the dispatcher sees it. `held` is how many bytes it holds in memory."""
+
+    held: int
+
+    def start(self, backend: Backend) -> None:
+        """A slot on `backend` is taken for the call: send it."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """The dispatcher has let go of the call: answer it."""
+
+
+class Connections(Protocol):
+    """The connections to one replica; what a connection is, only calls know."""
+
+    def take(self) -> Any:
+        """Return an open connection that nobody uses, or None."""
+
+    def connect(self, call: Any) -> None:
+        """Open a connection for `call`, then send it."""
+
+    def retire(self) -> None:
+        """Close those that are unused, now and later; calls still connecting come back to their dispatcher."""
+
+    def prune(self, unused_since: float) -> None:
+        """Close those unused since before that time (monotonic seconds)."""
+
+
+class Backend:
+    """One ready replica: `in_flight` of at most `limit` calls. `open` while it may get more."""
+
+    __slots__ = ("connections", "endpoint", "id", "in_flight", "limit", "open", "rest_s", "rested_at")
+
+    def __init__(self, replica_id: str, endpoint: Endpoint, limit: int, connections: Connections) -> None:
+        self.id = replica_id
+        self.endpoint = endpoint
+        self.limit = limit or maxsize
+        self.connections = connections
+        self.in_flight = 0
+        self.open = True
+        self.rest_s = 0.0
+        self.rested_at = 0.0
+
+
+class Observer(Protocol):
+    """Whom a dispatcher tells. `soon` runs a function in the next turn of the loop."""
+
+    def on_load(self, sample: LoadSample) -> None: ...
+    def on_released(self, replica_id: str) -> None: ...
+    def soon(self, function: Callable[[], object]) -> object: ...
+    def now(self) -> float: ...
+    def connections(self, endpoint: Endpoint) -> Connections: ...
+
+
+class Dispatcher:
+    """Calls of the revision `revision` of `name` in `namespace`; `concurrency` per replica, 0 for no limit."""
+
+    def __init__(
+        self,
+        namespace: str,
+        name: str,
+        revision: str,
+        observer: Observer,
+        *,
+        edge: str = "edge",
+        concurrency: int = 0,
+        timeout_s: float = 60.0,
+        queue_calls: int = 10_000,
+        queue_bytes: int = 64 * 1024 * 1024,
+        streams: bool = False,
+    ) -> None:
+        self.namespace, self.name, self.revision = namespace, name, revision
+        self.concurrency = concurrency
+        self.timeout_s = timeout_s
+        self.streams = streams
+        """The timeout ends with the first response byte (the control API's logs stream for hours)."""
+        self.in_flight = 0
+        self.waiting: OrderedDict[Waiter, None] = OrderedDict()
+        self.waiting_bytes = 0
+        self.meter = LoadMeter(observer.now())
+        self.broken = ""
+        """Why no replica can run, in one line; empty while there is hope."""
+        self._observer = observer
+        self._edge = edge
+        self._queue_calls, self._queue_bytes = queue_calls, queue_bytes
+        self._ready: list[Backend] = []
+        self._resting: list[Backend] = []
+        self._backends: dict[str, Backend] = {}
+        self._replicas: dict[str, Replica] = {}
+        self._active = False
+        self._telling = False
+        self._serving = False
+        self._told_at = float("-inf")
+
+    # a call comes, and goes
+
+    def admit(self, waiter: Waiter, now: float) -> None:
+        """A call came: start it, let it wait, or refuse it."""
+        self.meter.arrived(now)
+        if not self._active:
+            self._active = True
+            self._tell_soon()
+        if not self.waiting and (backend := self._least_loaded()) is not None:
+            self._start(waiter, backend)
+            return
+        if (refusal := self._full(waiter)) is not None:
+            self.meter.left(now)
+            waiter.refuse(refusal)
+            return
+        self.waiting[waiter] = None
+        self.waiting_bytes += waiter.held
+        if not self._ready or (len(self.waiting) == 1 and now - self._told_at >= TELL_APART_S):
+            self._tell_soon()
+
+    def release(self, backend: Backend, now: float) -> None:
+        """A call that was sent to `backend` ended. The slot goes to the oldest waiting call at once."""
+        self.meter.left(now)
+        self._free(backend)
+
+    def put_back(self, waiter: Waiter, backend: Backend) -> None:
+        """A call that has a slot on `backend` was not served there: it waits again, before all others."""
+        self.waiting[waiter] = None
+        self.waiting.move_to_end(waiter, last=False)
+        self.waiting_bytes += waiter.held
+        if self.broken:
+            self._refuse_waiting()
+        self._free(backend)
+
+    def leave(self, waiter: Waiter, now: float) -> None:
+        """A waiting call gave up (its client left, or it waited too long)."""
+        del self.waiting[waiter]
+        self.waiting_bytes -= waiter.held
+        self.meter.left(now)
+
+    def grew(self, waiter: Waiter, size: int) -> None:
+        """A waiting call holds `size` bytes more; it is refused when all of them together hold too much."""
+        self.waiting_bytes += size
+        if self.waiting_bytes > self._queue_bytes:
+            self.leave(waiter, self._observer.now())
+            waiter.refuse(self._busy())
+
+    def evict(self, now: float) -> list[Waiter]:
+        """Let go of all waiting calls and return them, oldest first."""
+        waiters = list(self.waiting)
+        for waiter in waiters:
+            self.leave(waiter, now)
+        return waiters
+
+    # replicas come, drain, fail and go
+
+    def replica_changed(self, replica: Replica) -> None:
+        """Follow a replica into its new state."""
+        known = self._backends.get(replica.id)
+        if replica.state is ReplicaState.STOPPED:
+            self._replicas.pop(replica.id, None)
+        else:
+            self._replicas[replica.id] = replica
+        if replica.state is ReplicaState.RUNNING and replica.endpoint is not None:
+            if known is None or known.endpoint != replica.endpoint or not known.open:
+                self._close(replica.id)
+                self._open(replica.id, replica.endpoint)
+        elif replica.state is ReplicaState.DRAINING:
+            self._drain(replica.id, known)
+        else:
+            self._close(replica.id)
+        self._judge()
+
+    def rest(self, backend: Backend, now: float) -> None:
+        """`backend` could not be connected to: it gets nothing for a moment (0.1 s, doubling to 1 s)."""
+        backend.rest_s = min(LONGEST_REST_S, backend.rest_s * 2 or FIRST_REST_S)
+        backend.rested_at = now + backend.rest_s
+        if backend in self._ready:
+            self._ready.remove(backend)
+            self._resting.append(backend)
+
+    def reachable(self, backend: Backend) -> None:
+        """`backend` was connected to."""
+        backend.rest_s = 0.0
+
+    # time passes
+
+    def wake_rested(self, now: float) -> None:
+        """Give backends whose rest is over another chance."""
+        rested = [b for b in self._resting if b.rested_at <= now]
+        if rested:
+            self._resting = [b for b in self._resting if b.rested_at > now]
+            self._ready += rested
+            self._serve()
+
+    def tick(self, now: float) -> None:
+        """Each second: tell the load of a revision with activity. The last sample of an active time says so: all zero."""
+        if not self._active:
+            return
+        sample = self._tell(now)
+        if sample.arrivals == 0 and self.meter.level == 0:
+            self._active = False
+
+    def prune(self, unused_since: float) -> None:
+        """Close connections that were not used since that time."""
+        for backend in self._backends.values():
+            backend.connections.prune(unused_since)
+
+    @property
+    def ready(self) -> int:
+        """How many replicas may get calls now."""
+        return len(self._ready)
+
+    @property
+    def forgettable(self) -> bool:
+        """No replica, no call: nothing would be lost with this dispatcher."""
+        return not self._replicas and not self.waiting and not self.in_flight
+
+    def close(self) -> None:
+        """Let go of every replica."""
+        for replica_id in list(self._backends):
+            self._close(replica_id)
+
+    # inside
+
+    def _least_loaded(self) -> Backend | None:
+        best, fewest = None, maxsize
+        for backend in self._ready:
+            if backend.in_flight < fewest and backend.in_flight < backend.limit:
+                best, fewest = backend, backend.in_flight
+                if not fewest:
+                    break
+        return best
+
+    def _start(self, waiter: Waiter, backend: Backend) -> None:
+        backend.in_flight += 1
+        self.in_flight += 1
+        waiter.start(backend)
+
+    def _free(self, backend: Backend) -> None:
+        backend.in_flight -= 1
+        self.in_flight -= 1
+        if self.waiting:
+            self._serve()
+        if not backend.open and not backend.in_flight and self._backends.get(backend.id) is backend:
+            self._released(backend.id)
+
+    def _serve(self) -> None:
+        for _ in range(SERVED_IN_ONE_TURN):
+            if not self.waiting or (backend := self._least_loaded()) is None:
+                return
+            waiter, _ = self.waiting.popitem(last=False)
+            self.waiting_bytes -= waiter.held
+            self._start(waiter, backend)
+        if self.waiting and not self._serving:
+            self._serving = True
+            self._observer.soon(self._serve_on)
+
+    def _serve_on(self) -> None:
+        self._serving = False
+        self._serve()
+
+    def _full(self, waiter: Waiter) -> Refusal | None:
+        if self.broken:
+            return self._cannot_run()
+        if len(self.waiting) >= self._queue_calls or self.waiting_bytes + waiter.held > self._queue_bytes:
+            return self._busy()
+        return None
+
+    def _busy(self) -> Refusal:
+        # 503, not 429: a 429 is the function's own word about one client; here all clients are told to come back.
+        text = f"function {self.name}.{self.namespace} is overloaded: {len(self.waiting)} calls wait already"
+        return Refusal(503, text, retry_after_s=1)
+
+    def _cannot_run(self) -> Refusal:
+        text = f"function {self.name}.{self.namespace} cannot run: {self.broken}"
+        return Refusal(503, text, retry_after_s=RETRY_AFTER_BROKEN_S)
+
+    def _refuse_waiting(self) -> None:
+        for waiter in self.evict(self._observer.now()):
+            waiter.refuse(self._cannot_run())
+
+    def _judge(self) -> None:
+        states = {replica.state for replica in self._replicas.values()}
+        self.broken = ""
+        if ReplicaState.CRASH_LOOP in states and not states & {ReplicaState.RUNNING, ReplicaState.PENDING}:
+            reasons: Iterable[str] = (r.reason for r in self._replicas.values() if r.state is ReplicaState.CRASH_LOOP)
+            self.broken = next(filter(None, reasons), "its replicas end by themselves")
+            self._refuse_waiting()
+
+    def _open(self, replica_id: str, endpoint: Endpoint) -> None:
+        backend = Backend(replica_id, endpoint, self.concurrency, self._observer.connections(endpoint))
+        self._backends[replica_id] = backend
+        self._ready.append(backend)
+        self._serve()
+
+    def _drain(self, replica_id: str, backend: Backend | None) -> None:
+        if backend is None:
+            self._observer.on_released(replica_id)
+            return
+        self._shut(backend)
+        if not backend.in_flight:
+            self._released(replica_id)
+
+    def _close(self, replica_id: str) -> None:
+        if (backend := self._backends.pop(replica_id, None)) is not None:
+            self._shut(backend)
+
+    def _shut(self, backend: Backend) -> None:
+        if backend.open:
+            backend.open = False
+            for group in (self._ready, self._resting):
+                if backend in group:
+                    group.remove(backend)
+            backend.connections.retire()
+
+    def _released(self, replica_id: str) -> None:
+        del self._backends[replica_id]
+        self._observer.on_released(replica_id)
+
+    def _tell_soon(self) -> None:
+        if not self._telling:  # a burst within one turn of the loop is told as one
+            self._telling = True
+            self._observer.soon(self._tell_now)
+
+    def _tell_now(self) -> None:
+        self._telling = False
+        self._tell(self._observer.now())
+
+    def _tell(self, now: float) -> LoadSample:
+        self._told_at = now
+        interval_s, concurrency, arrivals = self.meter.read(now)
+        sample = LoadSample(
+            edge=self._edge,
+            namespace=self.namespace,
+            function=self.name,
+            revision=self.revision,
+            at=now,
+            interval_s=interval_s,
+            concurrency=concurrency,
+            arrivals=arrivals,
+            in_flight=self.in_flight,
+            queued=len(self.waiting),
+            idle_replicas=tuple(b.id for b in self._ready if not b.in_flight),
+        )
+        self._observer.on_load(sample)
+        return sample

@@ -1,0 +1,144 @@
+"""The edge as a whole: what the process that runs it holds in its hands."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Final, Self
+
+from gateway.edge.context import EdgeContext
+from gateway.edge.dispatcher import Connections, Dispatcher
+from gateway.edge.routes import Routes
+from gateway.edge.server import Server
+from gateway.edge.settings import EdgeSettings
+from gateway.edge.tally import Tally
+from gateway.edge.timeouts import Sweep
+from gateway.edge.upstream import UpstreamConnections
+from orchestration.events import Event
+from orchestration.load import LoadSample
+from orchestration.names import FunctionId
+from orchestration.replica import Endpoint, Replica, ReplicaState
+
+CONTROL: Final = "control-api"
+"""What messages call the control API; no function can have its namespace, which is empty."""
+
+
+class Edge:
+    """Serves `/function/…` from replicas and everything else from the control API at `control`.
+
+    `on_load(sample)` and `on_released(replica id)` are called on the loop and must not block. `clock` gives monotonic
+    seconds. An async context manager; `apply` may be called before it is entered.
+    """
+
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        *,
+        control: Endpoint,
+        on_load: Callable[[LoadSample], None],
+        on_released: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self._on_load = on_load
+        self._on_released = on_released
+        self._clock = clock
+        self._context = EdgeContext(settings, clock)
+        self._routes = self._context.routes = Routes(self._dispatcher, clock)
+        self._context.control = self._control_dispatcher(control)
+        self._server = Server(self._context)
+        self._sweep = Sweep(self._context)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen and serve. Raises OSError when the address is taken or not ours."""
+        await self._server.start()
+        self._sweep.start()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Accept no more, wait for calls in progress, close. Returns whether all ended within `timeout_s`."""
+        return await self._server.drain(timeout_s)
+
+    async def stop(self) -> None:
+        """Close everything, breaking calls that are still going on."""
+        self._sweep.stop()
+        await self._server.stop()
+        self._routes.close()
+        self._context.control.close()
+        await asyncio.sleep(0)  # transports tell their protocols of the end in the next turn
+
+    def apply(self, event: Event) -> None:
+        """Follow a change that an orchestrator's `watch` yielded."""
+        self._routes.apply(event)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._server.port
+
+    def counts(self) -> Mapping[FunctionId, int]:
+        """Return how many calls of each function have ended since the edge started."""
+        return self._routes.counts()
+
+    def tallies(self) -> Mapping[FunctionId, Tally]:
+        """Return each function's counters: calls by status code and by duration. They go on counting."""
+        return self._routes.tallies
+
+    def in_flight(self) -> Mapping[FunctionId, int]:
+        """Return how many calls of each function are at a replica now."""
+        flights = dict.fromkeys(self._routes.tallies, 0)
+        for dispatcher in self._routes.dispatchers.values():
+            function = FunctionId(dispatcher.namespace, dispatcher.name)
+            flights[function] = flights.get(function, 0) + dispatcher.in_flight
+        return flights
+
+    # what dispatchers observe
+
+    def on_load(self, sample: LoadSample) -> None:
+        """A revision's load may change a decision."""
+        if sample.revision != CONTROL:
+            self._on_load(sample)
+
+    def on_released(self, replica_id: str) -> None:
+        """A draining replica has no call in flight any more."""
+        self._on_released(replica_id)
+
+    def soon(self, function: Callable[[], object]) -> object:
+        """Run `function` in the next turn of the loop."""
+        return asyncio.get_running_loop().call_soon(function)
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._clock()
+
+    def connections(self, endpoint: Endpoint) -> Connections:
+        """Return a new pool for a replica."""
+        return UpstreamConnections(endpoint, self._context)
+
+    def _dispatcher(self, namespace: str, function: str, revision: str, timeout_s: float, concurrency: int) -> Dispatcher:
+        return Dispatcher(
+            namespace,
+            function,
+            revision,
+            self,
+            edge=self.settings.name,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            queue_calls=self.settings.queue_calls,
+            queue_bytes=self.settings.queue_bytes,
+        )
+
+    def _control_dispatcher(self, endpoint: Endpoint) -> Dispatcher:
+        dispatcher = Dispatcher("", CONTROL, CONTROL, self, timeout_s=self.settings.control_timeout_s, streams=True)
+        dispatcher.replica_changed(
+            Replica(id=CONTROL, namespace="", function=CONTROL, revision=CONTROL, state=ReplicaState.RUNNING, endpoint=endpoint)
+        )
+        return dispatcher

@@ -1,0 +1,152 @@
+"""From a function's name to the dispatcher of one of its revisions. Fed by what an orchestrator's `watch` yields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from gateway.edge.call import Call
+from gateway.edge.dispatcher import Dispatcher
+from gateway.edge.refusal import not_found
+from gateway.edge.tally import Tally
+from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
+from orchestration.function import Function
+from orchestration.names import DEFAULT_NAMESPACE, FunctionId
+
+RevisionKey = tuple[str, str]
+"""(namespace, revision name)"""
+
+MakeDispatcher = Callable[[str, str, str, float, int], Dispatcher]
+"""(namespace, function, revision, timeout_s, concurrency) → dispatcher"""
+
+PREFIX: Final = b"/function/"
+ASYNC_PREFIX: Final = b"/async-function/"
+
+
+class Route:
+    """Where calls of one function go: `pick` deals them out by percent, evenly spread (90/10 → each tenth one)."""
+
+    __slots__ = ("_cards", "_next", "_only", "function", "tally")
+
+    def __init__(self, function: FunctionId, tally: Tally, shares: list[tuple[Dispatcher, int]]) -> None:
+        self.function = function
+        self.tally = tally
+        self._cards = _deal(shares)
+        self._only = self._cards[0] if self._cards and len(set(map(id, self._cards))) == 1 else None
+        self._next = 0
+
+    def pick(self) -> Dispatcher | None:
+        """Return the dispatcher for the next call; None when no revision gets traffic."""
+        if self._only is not None or not self._cards:
+            return self._only
+        self._next = (self._next + 1) % len(self._cards)
+        return self._cards[self._next]
+
+
+def _deal(shares: list[tuple[Dispatcher, int]]) -> list[Dispatcher]:
+    """Return one round of calls, each share as evenly spread as whole calls allow (smooth weighted round robin)."""
+    shares = [(dispatcher, percent) for dispatcher, percent in shares if percent > 0]
+    total = sum(percent for _, percent in shares)
+    credit = [0] * len(shares)
+    cards = []
+    for _ in range(total):
+        credit = [c + percent for c, (_, percent) in zip(credit, shares, strict=True)]
+        richest = max(range(len(credit)), key=credit.__getitem__)
+        credit[richest] -= total
+        cards.append(shares[richest][0])
+    return cards
+
+
+class Routes:
+    """All functions, by the bytes that stand for them in a path: `NAME.NAMESPACE`, and `NAME` in the default namespace."""
+
+    def __init__(self, make_dispatcher: MakeDispatcher, clock: Callable[[], float]) -> None:
+        self.names: dict[bytes, Route] = {}
+        self.dispatchers: dict[RevisionKey, Dispatcher] = {}
+        self.tallies: dict[FunctionId, Tally] = {}
+        self._functions: dict[FunctionId, Function] = {}
+        self._make = make_dispatcher
+        self._clock = clock
+
+    def apply(self, event: Event) -> None:
+        """Follow one event."""
+        match event:
+            case FunctionChanged(function):
+                self._function_changed(function)
+            case FunctionRemoved(namespace, name):
+                self._function_removed(FunctionId(namespace, name))
+            case ReplicaChanged(replica):
+                key = (replica.namespace, replica.revision)
+                self._dispatcher(key, replica.function).replica_changed(replica)
+                self._forget_unused()
+
+    def counts(self) -> Mapping[FunctionId, int]:
+        """Return how many calls of each function have ended."""
+        return {function: tally.completed for function, tally in self.tallies.items()}
+
+    def wake_rested(self, now: float) -> None:
+        """Give unreachable replicas whose rest is over another chance."""
+        for dispatcher in self.dispatchers.values():
+            dispatcher.wake_rested(now)
+
+    def tick(self, now: float, unused_since: float) -> None:
+        """Each second: tell loads, close connections that were not used since that time."""
+        for dispatcher in list(self.dispatchers.values()):
+            dispatcher.tick(now)
+            dispatcher.prune(unused_since)
+
+    def close(self) -> None:
+        """Let go of every replica."""
+        for dispatcher in self.dispatchers.values():
+            dispatcher.close()
+
+    def _dispatcher(self, key: RevisionKey, function: str, timeout_s: float = 60.0, concurrency: int = 0) -> Dispatcher:
+        dispatcher = self.dispatchers.get(key)
+        if dispatcher is None:
+            dispatcher = self.dispatchers[key] = self._make(key[0], function, key[1], timeout_s, concurrency)
+        return dispatcher
+
+    def _function_changed(self, function: Function) -> None:
+        self._functions[function.id] = function
+        for revision in function.revisions:
+            settings = revision.settings
+            self._dispatcher(revision.key, revision.function, settings.timeout_s, settings.concurrency)
+        tally = self.tallies.setdefault(function.id, Tally())
+        shares = [(self.dispatchers[(function.id.namespace, t.revision)], t.percent) for t in function.traffic]
+        route = Route(function.id, tally, shares)
+        self.names[str(function.id).encode()] = route
+        if function.id.namespace == DEFAULT_NAMESPACE:
+            self.names[function.id.name.encode()] = route
+        routed = {id(dispatcher) for dispatcher, percent in shares if percent > 0}
+        for revision in function.revisions:  # calls that wait where no traffic goes any more follow the traffic
+            dispatcher = self.dispatchers[revision.key]
+            if dispatcher.waiting and id(dispatcher) not in routed:
+                self._reroute(dispatcher, route)
+        self._forget_unused()
+
+    def _reroute(self, dispatcher: Dispatcher, route: Route) -> None:
+        now = self._clock()
+        for waiter in dispatcher.evict(now):
+            assert isinstance(waiter, Call)
+            if (target := route.pick()) is None:
+                waiter.refuse(not_found(str(route.function)))
+            else:
+                waiter.dispatcher = target
+                waiter.dispatch(now)
+
+    def _function_removed(self, function: FunctionId) -> None:
+        state = self._functions.pop(function, None)
+        self.tallies.pop(function, None)
+        self.names.pop(str(function).encode(), None)
+        if function.namespace == DEFAULT_NAMESPACE:
+            self.names.pop(function.name.encode(), None)
+        for revision in state.revisions if state is not None else ():
+            dispatcher = self.dispatchers[revision.key]
+            for waiter in dispatcher.evict(self._clock()):
+                waiter.refuse(not_found(str(function)))
+        self._forget_unused()
+
+    def _forget_unused(self) -> None:
+        listed = {revision.key for function in self._functions.values() for revision in function.revisions}
+        for key in [k for k, d in self.dispatchers.items() if k not in listed and d.forgettable]:
+            self.dispatchers.pop(key).close()

@@ -1,0 +1,73 @@
+"""Listening: accepts clients up to a limit, and stops without cutting a call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from gateway.edge.client import ClientConnection
+from gateway.edge.context import EdgeContext
+from gateway.edge.refusal import Refusal
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A client beyond the limit: told so, and closed."""
+
+    def __init__(self, context: EdgeContext) -> None:
+        self._context = context
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        limit = self._context.settings.max_connections
+        refusal = Refusal(503, f"this gateway has {limit} connections, the most it may have", retry_after_s=1)
+        transport.write(refusal.response(extra=self._context.date, head_only=False, close=True))
+        transport.close()
+
+
+class Server:
+    """The edge's listening socket. `port` is the one it listens on."""
+
+    def __init__(self, context: EdgeContext) -> None:
+        self._context = context
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the address is taken or not ours."""
+        settings = self._context.settings
+        self._server = await asyncio.get_running_loop().create_server(
+            self._accept,
+            settings.host,
+            settings.port,
+            backlog=settings.backlog,
+            reuse_port=settings.reuse_port or None,
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Accept no more and wait for the calls in progress. Returns whether all ended in time."""
+        if self._server is not None:
+            self._server.close()
+        self._context.draining = True
+        connections = self._context.connections
+        for connection in list(connections):
+            connection.close_if_idle()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._context.nobody.wait()
+        return not connections
+
+    async def stop(self) -> None:
+        """Close the socket and break what is still connected."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in list(self._context.connections):
+            connection.abort()
+        await self._context.nobody.wait()
+        self._server = None
+
+    def _accept(self) -> asyncio.Protocol:
+        if len(self._context.connections) >= self._context.settings.max_connections:
+            return _TurnedAway(self._context)
+        return ClientConnection(self._context)

@@ -1,0 +1,338 @@
+"""Connections to one replica: a pool, and on each connection one call at a time.
+
+The response is relayed as its bytes arrive; all pieces that came with one read are written to the client in one
+write. A connection returns to the pool only when request and response are complete, the replica keeps it open, and not
+one surplus byte came. llhttp reads the next response as the body of one to HEAD, takes an interim response for a
+complete one and cannot be told of the end of file: all three are handled here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import httptools
+
+from gateway.edge.call import Call, Phase
+from gateway.edge.response import Framing, ResponseHead
+from orchestration.replica import Endpoint
+
+if TYPE_CHECKING:
+    from gateway.edge.context import EdgeContext
+
+INFINITE: Final = float("inf")
+_RUNTIME_REFUSALS: Final = (429, 503)
+
+
+class UpstreamConnections:
+    """The connections to `endpoint`. `idle` is a stack: the connection used last is used next."""
+
+    def __init__(self, endpoint: Endpoint, context: EdgeContext) -> None:
+        self.endpoint = endpoint
+        self.context = context
+        self.idle: list[UpstreamConnection] = []
+        self.retired = False
+        self._connecting: dict[Call, asyncio.Task[None]] = {}
+
+    def take(self) -> UpstreamConnection | None:
+        """Return an open connection that nobody uses, or None."""
+        return self.idle.pop() if self.idle else None
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Take back a connection whose exchange is complete."""
+        if self.retired:
+            connection.drop()
+        else:
+            connection.idle_since = self.context.now
+            self.idle.append(connection)
+
+    def connect(self, call: Call) -> None:
+        """Open a connection for `call`, then send it."""
+        self._connecting[call] = asyncio.get_running_loop().create_task(self._connect(call))
+
+    def prune(self, unused_since: float) -> None:
+        """Close connections that were put back before `unused_since`."""
+        while self.idle and self.idle[0].idle_since < unused_since:
+            self.idle.pop(0).drop()
+
+    def retire(self) -> None:
+        """Close unused connections, now and later; calls that wait for one go back to their dispatcher."""
+        self.retired = True
+        while self.idle:
+            self.idle.pop().drop()
+        for task in list(self._connecting.values()):
+            task.cancel()
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """The connection is closed."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    async def _connect(self, call: Call) -> None:
+        loop = asyncio.get_running_loop()
+        why = "the replica is going away"
+        connection = None
+        try:
+            async with asyncio.timeout(self.context.settings.upstream_connect_s):
+                if self.endpoint.unix is not None:
+                    _, connection = await loop.create_unix_connection(self._make, self.endpoint.unix)
+                else:
+                    _, connection = await loop.create_connection(
+                        self._make, self.endpoint.host or "127.0.0.1", self.endpoint.port
+                    )
+        except TimeoutError:
+            why = f"no connection within {self.context.settings.upstream_connect_s:g} s"
+        except OSError as error:
+            why = error.strerror or str(error)
+        except asyncio.CancelledError:
+            if not self.retired:
+                raise
+        finally:
+            self._connecting.pop(call, None)
+        wanted = call.phase is Phase.CONNECTING and call.backend.connections is self
+        if connection is None:
+            if wanted:
+                call.dispatcher.rest(call.backend, self.context.clock())
+                call.not_connected(why)
+        elif not wanted:
+            self.put(connection)
+        else:
+            call.dispatcher.reachable(call.backend)
+            call.send(connection)
+
+    def _make(self) -> UpstreamConnection:
+        return UpstreamConnection(self)
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a replica."""
+
+    __slots__ = (
+        "_code",
+        "_done",
+        "_fault",
+        "_framing",
+        "_head",
+        "_interim",
+        "_keep",
+        "_out",
+        "_owner",
+        "_parser",
+        "_paused",
+        "_refused",
+        "_surplus",
+        "_tunnel",
+        "_until_eof",
+        "_used",
+        "call",
+        "idle_since",
+        "on_header",
+        "on_status",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, owner: UpstreamConnections) -> None:
+        self._owner = owner
+        self._head = ResponseHead()
+        self.on_status = self._head.on_status
+        self.on_header = self._head.on_header
+        self._parser = httptools.HttpResponseParser(self)
+        self._out: list[bytes] = []
+        self._framing = Framing.NONE
+        self._done = False
+        self._keep = False
+        self._surplus = False
+        self._tunnel = False
+        self._used = False
+        self._code = 0
+        self._fault = ""
+        self._interim = False
+        self._paused = False
+        self._refused = False
+        self._until_eof = False
+        self.call: Call | None = None
+        self.idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    # the request goes out
+
+    def begin(self, call: Call, data: bytes) -> None:
+        """Send the head of `call` and what is held of its body."""
+        self.call = call
+        self._done = False
+        self.transport.write(data)
+
+    def pause_writing(self) -> None:
+        if self.call is not None:
+            self.call.client.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.call is not None:
+            self.call.client.resume_reading()
+
+    # the response comes in
+
+    def data_received(self, data: bytes) -> None:
+        call = self.call
+        if call is None:
+            self.drop()  # nobody asked: what follows cannot be trusted
+            return
+        if self._tunnel:
+            call.client.tunnel_out(data)
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._out.append(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            if not self._done:
+                self._fault = self._fault or f"the replica's response is malformed: {error}"
+            self._surplus = True
+        out = self._out
+        if out:
+            call.client.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+        if self._done:
+            self._exchange_over(call)
+        elif self._fault:
+            self._break(self._fault)
+        elif self._tunnel:
+            call.client.enter_tunnel(self)
+
+    def on_headers_complete(self) -> None:
+        call, head, parser = self.call, self._head, self._parser
+        if call is None or self._done:
+            self._surplus = True
+            return
+        code = parser.get_status_code()
+        if code < 200:
+            self._interim_response(code, call)
+            return
+        if head.transfer_encoding is not None and head.transfer_encoding.strip(b" \t").lower() != b"chunked":
+            self._fault = "the replica's response has a transfer coding other than chunked"
+            return
+        if head.internal == b"runtime" and code in _RUNTIME_REFUSALS and call.may_be_sent_again():
+            self._refused = True
+            return
+        self._code = code
+        self._keep = parser.should_keep_alive()
+        self._framing = head.framing(code, call)
+        self._until_eof = head.transfer_encoding is None and head.content_length is None
+        call.phase = Phase.RESPONDING
+        if call.dispatcher.streams:
+            call.deadline = INFINITE
+        if self._framing is Framing.CLOSE or not call.complete:
+            call.keep_alive = False
+        context = self._owner.context
+        self._out.append(head.to_client(code, self._framing, call, context.clock(), context.date))
+        head.reset()
+        if call.head_only:
+            self._done = True  # though the parser waits for a body
+
+    def on_body(self, data: bytes) -> None:
+        if self._done or self._framing is Framing.NONE:
+            self._surplus = True
+        elif self._framing is Framing.CHUNKED:
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._out.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+        elif not self._done and not self._fault:
+            self._response_complete()
+
+    def eof_received(self) -> None:
+        call = self.call
+        if call is not None and call.phase is Phase.RESPONDING and self._until_eof and not self._tunnel:
+            self._keep = False
+            self._response_complete()
+            call.client.transport.write(b"".join(self._out))
+            self._out.clear()
+            self._exchange_over(call)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._owner.lost(self)
+        if self.call is not None:
+            self._break(f"the replica closed the connection without an answer{f' ({exc})' if exc else ''}")
+
+    # the exchange ends
+
+    def drop(self) -> None:
+        """Close the connection for good; its call, if any, is somebody else's now."""
+        self.call = None
+        self._owner.lost(self)
+        self.transport.abort()
+
+    def _interim_response(self, code: int, call: Call) -> None:
+        head = self._head
+        if code == 101:
+            if call.upgrade:
+                self._tunnel = True
+                self._code = code
+                call.phase = Phase.RESPONDING
+                call.deadline = INFINITE
+                self._out.append(head.interim(code) + call.marks + b"\r\n")
+            else:
+                self._fault = "the replica switched protocols though nobody asked it to"
+            return
+        self._interim = True
+        if code != 100 and not call.http10:  # 100 is the edge's own to send
+            self._out.append(head.interim(code) + b"\r\n")
+        head.reset()
+
+    def _response_complete(self) -> None:
+        self._done = True
+        if self._refused:
+            return
+        if self._framing is Framing.CHUNKED:
+            trailers = self._head.fields
+            self._out.append(b"0\r\n%b\r\n" % b"".join(trailers) if trailers else b"0\r\n\r\n")
+        self._head.reset()
+
+    def _exchange_over(self, call: Call) -> None:
+        self.call = None
+        if self._refused:
+            self.drop()
+            call.turned_away()
+            return
+        if self._keep and call.complete and not self._surplus:
+            if call.head_only:
+                self._parser = httptools.HttpResponseParser(self)
+            self._used = True
+            self.resume_reading()
+            self._owner.put(self)
+        else:
+            self.drop()
+        call.end(self._code, keep_alive=call.keep_alive)
+
+    def _break(self, why: str) -> None:
+        call = self.call
+        self.drop()
+        if call is None:
+            return
+        if self._tunnel:
+            call.end(self._code, keep_alive=False)
+        elif call.phase is Phase.RESPONDING:
+            call.break_off(self._code)
+        else:
+            call.not_answered(why, stale=self._used)
+
+    # the client reads slowly
+
+    def pause_reading(self) -> None:
+        """The client's buffer is full."""
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """The client's buffer has room again."""
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
