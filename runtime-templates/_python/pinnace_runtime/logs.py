@@ -24,6 +24,8 @@ CALL_ID: ContextVar[str] = ContextVar("pinnace_call_id", default="")
 
 LINE_LIMIT_BYTES = 16 * 1024 * 1024
 
+_RUNTIME = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
 # One lock for both streams: they may be the same pipe, where writes of more than 4 KiB would mix.
 _locks = [_thread.RLock()]
 _writers: list[LineWriter] = []
@@ -111,13 +113,13 @@ def log(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def log_exception(error: BaseException, *, above: int = 0) -> None:
-    """Write the traceback of `error` to standard error, without its `above` outermost frames, which are the runtime's."""
+def log_exception(error: BaseException) -> None:
+    """Write the traceback of `error` to standard error, from the first frame on that is not this runtime's."""
     import traceback
 
     trace = error.__traceback__
-    for _ in range(above):
-        trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_RUNTIME):
+        trace = trace.tb_next
     sys.stderr.write("".join(traceback.format_exception(type(error), error, trace)))
 
 

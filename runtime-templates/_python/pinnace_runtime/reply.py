@@ -27,7 +27,7 @@ FILE_PIECE_BYTES = 64 * 1024
 _ENVELOPE = frozenset(("statusCode", "body", "headers"))
 
 # What belongs to the connection is the runtime's to say.
-_CONNECTION = frozenset(
+CONNECTION_HEADERS = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
 
@@ -133,7 +133,7 @@ def _reply(body: object, status: object, headers: object) -> Reply:
             if not value.isdigit():
                 raise InvalidReply(f"handle() returned Content-Length {value[:80]!r}; it is a number of bytes")
             reply.length = int(value)
-        elif lower not in _CONNECTION:
+        elif lower not in CONNECTION_HEADERS:
             reply.headers.append((name, value))
     return reply
 

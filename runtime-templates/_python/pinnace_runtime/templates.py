@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pinnace_runtime.asgi import Application
     from pinnace_runtime.http1 import Request
     from pinnace_runtime.settings import Settings
 
@@ -39,7 +40,7 @@ def _load_http(code: str) -> Serve:
     if is_async(handle):
         from pinnace_runtime.async_handler import AsyncHandler
 
-        return _on_loop(AsyncHandler(handle))
+        return _on_loop(AsyncHandler(handle), code)
     return lambda listener, settings, ready: _on_threads(_http_respond(handle), listener, settings, ready)
 
 
@@ -64,7 +65,7 @@ def _load_text(code: str) -> Serve:
 def _load_asgi(code: str) -> Serve:
     from pinnace_runtime.asgi import find_application
 
-    return _on_loop(find_application(import_handler(code)))
+    return _on_loop(find_application(import_handler(code)), code)
 
 
 _LOADERS: dict[str, Callable[[str], Serve]] = {"python3-http": _load_http, "python3": _load_text, "python3-asgi": _load_asgi}
@@ -85,11 +86,11 @@ def _on_threads(respond: Respond, listener: _socket.socket, settings: Settings, 
     return ThreadServer(listener, respond, settings).serve(ready)
 
 
-def _on_loop(application: Any) -> Serve:
+def _on_loop(application: Application, code: str) -> Serve:
     def serve(listener: _socket.socket, settings: Settings, ready: Callable[[], None]) -> bool:
         from pinnace_runtime.loop_server import serve_on_loop
 
-        return serve_on_loop(application, listener, settings, ready)
+        return serve_on_loop(application, code, listener, settings, ready)
 
     return serve
 

@@ -146,7 +146,7 @@ class Connection:
         """Serve one call, whose slot is taken; return whether the connection lasts, and what the client sent after it."""
         server = self._server
         self._holds_slot = True
-        self._deadline = time.monotonic() + _timeout_s(request, server.settings.exec_timeout_s)
+        self._deadline = time.monotonic() + call_timeout_s(request, server.settings.exec_timeout_s)
         logs.CALL_ID.set(request.call_id)
         server.deadlines.begin(self, self._deadline)
         try:
@@ -189,7 +189,7 @@ class Connection:
         except InvalidReply as error:
             logs.log(str(error))
         except BaseException as error:  # a handler's sys.exit() ends its call, not the replica
-            logs.log_exception(error, above=2)
+            logs.log_exception(error)
         return failure()
 
     def _send_reply(self, request: Request, reply: Reply) -> bool:
@@ -301,7 +301,7 @@ class Pieces:
             logs.log(str(error))
             self.failed = True
         except BaseException as error:
-            logs.log_exception(error, above=1)
+            logs.log_exception(error)
             self.failed = True
         return None
 
@@ -312,10 +312,10 @@ class Pieces:
             if close is not None:
                 close()
         except BaseException as error:
-            logs.log_exception(error, above=1)
+            logs.log_exception(error)
 
 
-def _timeout_s(request: Request, exec_timeout_s: float) -> float:
+def call_timeout_s(request: Request, exec_timeout_s: float) -> float:
     """The call's own limit: X-Timeout may only shorten the function's; what is no duration is ignored, as in of-watchdog."""
     if not request.timeout:
         return exec_timeout_s

@@ -81,11 +81,7 @@ class ThreadServer:
 
     def probe(self, path: bytes) -> tuple[int, str] | None:
         """Return the answer to a health or readiness probe, or None when `path` is the function's own."""
-        if path == b"/_/health":
-            return 200, "OK\n"
-        if path == b"/_/ready":
-            return (503, "draining\n") if self.draining else (200, "OK\n")
-        return None
+        return probe_answer(path, draining=self.draining)
 
     def take_slot(self) -> bool:
         """Take one of the `max_inflight` places for calls. False when none is free."""
@@ -174,6 +170,15 @@ class ThreadServer:
                 pass
         except BlockingIOError:
             return
+
+
+def probe_answer(path: bytes, *, draining: bool) -> tuple[int, str] | None:
+    """Return status and text of the answer to a probe, or None when `path` is the function's own."""
+    if path == b"/_/health":
+        return 200, "OK\n"
+    if path == b"/_/ready":
+        return (503, "draining\n") if draining else (200, "OK\n")
+    return None
 
 
 def _limit_thread_stacks() -> None:
