@@ -27,9 +27,10 @@ def choose_gateway(flag: str | None = None, stack: str | None = None, environmen
 
 def normalise(url: str) -> str:
     """Return `url` in lower case, with a scheme and without a trailing slash: the key of logins. Raises Misuse."""
-    url = url.strip().lower().rstrip("/")
+    url = url.strip().lower()
     if "://" not in url:
         url = f"http://{url}"
+    url = url if url.endswith("://") else url.rstrip("/")
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -61,6 +61,8 @@ class StreamedReply:
             except (OSError, http.client.HTTPException) as error:
                 self._fail(error)
             if not chunk:
+                if self._response.length:  # what the Content-Length announced and never came
+                    self._fail(http.client.IncompleteRead(b"", self._response.length))
                 return
             yield chunk
 

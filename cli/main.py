@@ -6,6 +6,7 @@ Subcommands are imported when they run: `faas --help` imports none of them, and 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -95,6 +96,9 @@ def faas() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `faas` and end the process with the command's exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a function wrote may be more than the terminal can show
     code = run(arguments)
     try:
         sys.stdout.flush()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cli.address import DEFAULT_GATEWAY, choose_gateway
+from cli.address import DEFAULT_GATEWAY, choose_gateway, normalise
 from cli.errors import CliError, Misuse
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def open_gateway(flag: str | None, tls_no_verify: bool = False, *, stack_gateway
 
         stack_gateway = read_provider_gateway(path)
     url = choose_gateway(flag, stack_gateway)
+    if flag and normalise(flag) != url:
+        click.echo(f"Note: --gateway {flag} is the default and counts as not given; using {url}", err=True)
     return Gateway(url, find_login(url), verify_tls=not tls_no_verify)
 
 

@@ -60,11 +60,11 @@ class Progress:
             self._stages.pop(name, None)
             self._wipe()
 
-    def say(self, line: str) -> None:
-        """Print a line that stays, without tearing the one that is redrawn."""
+    def say(self, line: str, stream: TextIO | None = None) -> None:
+        """Print a line that stays, here or on another stream, without tearing the one that is redrawn."""
         with self._lock:
             self._wipe()
-            print(line, file=self._stream, flush=True)
+            print(line, file=stream or self._stream, flush=True)
 
     def draw(self) -> None:
         """Show what has lasted long enough; the ticker calls it ten times a second."""

@@ -10,7 +10,7 @@ import yaml
 from cli.errors import Misuse
 
 INDENT = "  "
-_EMPTY_FUNCTIONS = re.compile(r"""^(["']?functions["']?\s*:)[ \t]*(\{\s*\}|~|null)?""")
+_EMPTY_FUNCTIONS = re.compile(r"""^(["']?functions["']?\s*:)([ \t]*(\{\s*\}|~|null))?""")
 
 
 def new_stack(gateway: str = "") -> str:
@@ -53,7 +53,7 @@ def added_function(text: str, file: str, name: str, **fields: str) -> str:
 
 
 def _block(name: str, fields: dict[str, str]) -> str:
-    return f"{name}:\n" + "".join(f"{INDENT}{key}: {_scalar(value)}\n" for key, value in fields.items())
+    return f"{_scalar(name)}:\n" + "".join(f"{INDENT}{key}: {_scalar(value)}\n" for key, value in fields.items())
 
 
 def _scalar(value: str) -> str:

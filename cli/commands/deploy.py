@@ -7,6 +7,7 @@ Several functions go side by side; one that fails does not stop the others.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ def _deploy_all(functions: list[StackFunction], plan: _Plan, parallel: int) -> i
                 if len(functions) > 1:
                     progress.say(f"Error: {_told(function, outcome)}")
             else:
-                click.echo(outcome)
+                progress.say(outcome, sys.stdout)
     if not failed:
         return 0
     if len(functions) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -54,7 +55,11 @@ def new(name: str, lang: str, show_list: bool, handler: str, file: str, prefix: 
         templates.new(template.language, folder)
     except FolderExists:
         raise Misuse(f"{folder} is there already; nothing was changed") from None
-    path.write_text(after, encoding="utf-8")
+    try:
+        path.write_text(after, encoding="utf-8")
+    except OSError:
+        shutil.rmtree(folder)
+        raise
     click.echo(f"Made {folder}/ and added {name} to {path}.")
     if not quiet:
         if template.welcome_message.strip():
