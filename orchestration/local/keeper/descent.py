@@ -1,0 +1,80 @@
+"""Which processes descend from which, and ending whole descents.
+
+A process that is to be ended may be forking at the same time. So a descent is first stopped, generation by generation,
+until a look at /proc finds no member that still runs: a stopped process makes no more children. Then all are killed.
+"""
+
+# The keeper does without pathlib: it stays small.
+# ruff: noqa: PTH123, PTH208
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+
+PASSES = 1000
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Return `pid → (parent's pid, state letter)` of every process that can be seen (proc(5), /proc/PID/stat)."""
+    found: dict[int, tuple[int, str]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                stat = file.read()
+        except OSError:  # it ended meanwhile
+            continue
+        state, parent = stat[stat.rindex(b")") + 2 :].split(None, 2)[:2]
+        found[int(name)] = (int(parent), state.decode())
+    return found
+
+
+def children(parent: int) -> list[int]:
+    """Return the pids of all children of the process `parent`, zombies included."""
+    try:
+        with open(f"/proc/{parent}/task/{parent}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [pid for pid, (above, _) in processes().items() if above == parent]
+
+
+def descendants(roots: Iterable[int], table: dict[int, tuple[int, str]]) -> set[int]:
+    """Return the pids in `table` that are among `roots` or descend from them."""
+    below: dict[int, list[int]] = {}
+    for pid, (parent, _) in table.items():
+        below.setdefault(parent, []).append(pid)
+    found: set[int] = set()
+    waiting = [pid for pid in roots if pid in table]
+    while waiting:
+        pid = waiting.pop()
+        if pid not in found:
+            found.add(pid)
+            waiting.extend(below.get(pid, ()))
+    return found
+
+
+def end(roots: Iterable[int]) -> set[int]:
+    """Kill `roots` and all that descend from them; return the pids that were killed. The caller never is among them."""
+    roots, spared = set(roots), {os.getpid(), 1}
+    halted: set[int] = set()
+    for _ in range(PASSES):
+        table = processes()
+        running = {pid for pid in descendants(roots | halted, table) - spared - halted if table[pid][1] not in "ZX"}
+        if not running:
+            break
+        for pid in running:
+            send(pid, signal.SIGSTOP)
+        halted |= running
+    for pid in halted:
+        send(pid, signal.SIGKILL)
+    return halted
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal; a process that has ended, or that is no longer ours, is left alone."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return

@@ -1,0 +1,299 @@
+"""The output of all replicas: one thread owns every pipe, takes lines apart, and writes them to the functions' files.
+
+A line that belongs to a call is framed by the runtime (`\\x1e CALL-ID \\x1f TEXT`); others are taken as they are. A replica
+that writes faster than the thread reads is slowed down by its own full pipe: the thread works at most a quarter of the
+time, so that the loops that serve calls keep the rest. A disk that takes nothing more costs log lines, never a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import logging
+import os
+import selectors
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from orchestration.local.log_files import Entry, LogReader, LogWriter, segments
+from orchestration.names import FunctionId
+from orchestration.orchestrator import LogLine, LogQuery, NotFound
+
+log = logging.getLogger("pinnace.logs")
+
+LONGEST_LINE_BYTES = 1 << 20
+CUT = " …[cut: longer than 1 MiB]"
+PIPE_READ_BYTES = 64 << 10
+REST_FACTOR = 3.0
+BUSY_S = 0.001
+WRITERS_OPEN = 64
+FOLLOW_PAUSE_S = 0.05
+QUOTA_BYTES = 1 << 30
+QUOTA_EVERY_BYTES = 4 << 20
+
+
+class Lines:
+    """Takes a byte stream apart into lines of at most `LONGEST_LINE_BYTES`; a longer one is cut and marked."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._skipping = False
+
+    def feed(self, data: bytes) -> list[tuple[str, str]]:
+        """Return `(call id, text)` of the lines that `data` completes."""
+        found = []
+        *whole, rest = data.split(b"\n")
+        for part in whole:
+            if self._skipping:
+                self._skipping = False
+                continue
+            self._rest += part
+            found.append(_parse(bytes(self._rest), cut=len(self._rest) > LONGEST_LINE_BYTES))
+            self._rest.clear()
+        if not self._skipping:
+            self._rest += rest
+            if len(self._rest) > LONGEST_LINE_BYTES:
+                found.append(_parse(bytes(self._rest), cut=True))
+                self._rest.clear()
+                self._skipping = True
+        return found
+
+    def end(self) -> list[tuple[str, str]]:
+        """Return the last line, when it had no end."""
+        rest, self._rest = bytes(self._rest), bytearray()
+        return [_parse(rest, cut=False)] if rest else []
+
+
+def _parse(line: bytes, *, cut: bool) -> tuple[str, str]:
+    call_id = b""
+    if line.startswith(b"\x1e"):
+        framed, separator, text = line[1:].partition(b"\x1f")
+        if separator and len(framed) <= 128:
+            call_id, line = framed, text
+    shown = line[:LONGEST_LINE_BYTES].decode(errors="replace").removesuffix("\r")
+    return call_id.decode(errors="replace"), shown + CUT if cut else shown
+
+
+class _Source:
+    """One pipe of one replica."""
+
+    def __init__(self, function: FunctionId, instance: str) -> None:
+        self.function = function
+        self.instance = instance
+        self.lines = Lines()
+
+
+class Logs:
+    """Owns the pipes, the files and the thread. Leaving the context reads what is still in the pipes and ends it."""
+
+    def __init__(self, folder: Path, quota_bytes: int = QUOTA_BYTES) -> None:
+        self._folder = folder
+        self._quota_bytes = quota_bytes
+        self._selector = selectors.DefaultSelector()
+        self._woken, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._selector.register(self._woken, selectors.EVENT_READ, None)
+        self._arrivals: collections.deque[tuple[int, _Source]] = collections.deque()
+        self._writers: collections.OrderedDict[FunctionId, LogWriter] = collections.OrderedDict()
+        self._last: dict[str, str] = {}
+        self._open: collections.Counter[str] = collections.Counter()
+        self._drained: dict[str, list[Callable[[], None]]] = {}
+        self._followers: dict[FunctionId, list[Callable[[], None]]] = {}
+        self._lock = threading.Lock()
+        self._unchecked_bytes = 0
+        self._disk_failed = False
+        self._ending = False
+        self._thread = threading.Thread(target=self._work, name="logs", daemon=True)
+
+    async def __aenter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ending = True
+        self._wake()
+        await asyncio.to_thread(self._thread.join)
+        for key in list(self._selector.get_map().values()):
+            os.close(key.fd)
+        self._selector.close()
+        for fd, _ in self._arrivals:
+            os.close(fd)
+        os.close(self._waker)
+        for writer in self._writers.values():
+            writer.close()
+
+    def attach(self, function: FunctionId, instance: str, pipes: tuple[int, ...]) -> None:
+        """Take over the read ends of a process's stdout and stderr."""
+        with self._lock:
+            self._open[instance] += len(pipes)
+            self._arrivals.extend((fd, _Source(function, instance)) for fd in pipes)
+        self._wake()
+
+    def last_line(self, instance: str) -> str:
+        """Return the last line that is not blank of what the instance wrote, shortened to 300 characters."""
+        return self._last.get(instance, "")
+
+    async def drained(self, instance: str, within_s: float) -> None:
+        """Wait until everything that the instance's ended processes wrote has been read, `within_s` at most."""
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # that loop has ended
+                loop.call_soon_threadsafe(done.set)
+
+        with self._lock:
+            if not self._open[instance]:
+                return
+            self._drained.setdefault(instance, []).append(tell)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), within_s)
+
+    def forget(self, instance: str) -> None:
+        """Drop what is remembered of an instance that is gone; its lines stay in the files."""
+        with self._lock:
+            self._last.pop(instance, None)
+            self._drained.pop(instance, None)
+            if not self._open[instance]:
+                del self._open[instance]
+
+    async def read(self, query: LogQuery, *, exists: bool) -> AsyncIterator[LogLine]:
+        """Yield lines, oldest first. `exists` says that the function is deployed. Raises NotFound."""
+        folder = self._folder / query.function.namespace / query.function.name
+        if not exists and not await asyncio.to_thread(segments, folder):
+            raise NotFound(f"there is no function {query.function.name!r} in namespace {query.function.namespace!r}")
+        reader = LogReader(folder, query.instance, int((query.since or 0) * 1e9))
+        loop, news = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # that loop has ended
+                loop.call_soon_threadsafe(news.set)
+
+        if query.follow:
+            with self._lock:
+                self._followers.setdefault(query.function, []).append(tell)
+        try:
+            if query.tail > 0:
+                await asyncio.to_thread(reader.seek_tail, query.tail)
+            while True:
+                news.clear()
+                entries = await asyncio.to_thread(reader.read)
+                for entry in entries:
+                    yield entry.line(query.function)
+                if not entries:
+                    if not query.follow:
+                        return
+                    await news.wait()
+                    await asyncio.sleep(FOLLOW_PAUSE_S)  # lines that come together are read together
+        finally:
+            if query.follow:
+                with self._lock:
+                    self._followers[query.function].remove(tell)
+                    if not self._followers[query.function]:
+                        del self._followers[query.function]
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._waker, b"x")
+
+    def _work(self) -> None:
+        while True:
+            ending = self._ending
+            ready = self._selector.select(0 if ending else None)
+            began = time.monotonic()
+            with self._lock:
+                while self._arrivals:
+                    fd, source = self._arrivals.popleft()
+                    os.set_blocking(fd, False)
+                    self._selector.register(fd, selectors.EVENT_READ, source)
+            entries: dict[FunctionId, list[Entry]] = {}
+            read_any = False
+            for key, _ in ready:
+                if key.data is None:
+                    os.read(self._woken, 4096)
+                else:
+                    read_any = True
+                    entries.setdefault(key.data.function, []).extend(self._read(key.fd, key.data))
+            for function, found in entries.items():
+                if found:
+                    self._write(function, found)
+            if ending and not read_any:
+                return
+            worked_s = time.monotonic() - began
+            if worked_s > BUSY_S and not ending:
+                time.sleep(worked_s * REST_FACTOR)
+
+    def _read(self, fd: int, source: _Source) -> list[Entry]:
+        try:
+            data = os.read(fd, PIPE_READ_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        lines = source.lines.feed(data) if data else source.lines.end()
+        now = time.time_ns()
+        for _, text in reversed(lines):
+            if text.strip():
+                self._last[source.instance] = text.strip()[:300]
+                break
+        if not data:
+            self._selector.unregister(fd)
+            os.close(fd)
+            self._closed(source.instance)
+        return [Entry(now + place, source.instance, text, call_id) for place, (call_id, text) in enumerate(lines)]
+
+    def _closed(self, instance: str) -> None:
+        with self._lock:
+            self._open[instance] -= 1
+            waiting = self._drained.pop(instance, []) if not self._open[instance] else []
+        for tell in waiting:
+            tell()
+
+    def _write(self, function: FunctionId, entries: list[Entry]) -> None:
+        try:
+            self._writer(function).write(entries)
+            self._disk_failed = False
+        except OSError as error:
+            if not self._disk_failed:
+                log.error("output of functions is lost: %s: %s", self._folder, error.strerror)
+            self._disk_failed = True
+            return
+        self._unchecked_bytes += sum(len(entry.x) for entry in entries)
+        if self._unchecked_bytes >= min(QUOTA_EVERY_BYTES, self._quota_bytes // 4):
+            self._unchecked_bytes = 0
+            self._hold_quota()
+        with self._lock:
+            followers = list(self._followers.get(function, ()))
+        for tell in followers:
+            tell()
+
+    def _writer(self, function: FunctionId) -> LogWriter:
+        writer = self._writers.get(function)
+        if writer is None:
+            writer = self._writers[function] = LogWriter(self._folder / function.namespace / function.name)
+            if len(self._writers) > WRITERS_OPEN:
+                self._writers.popitem(last=False)[1].close()
+        self._writers.move_to_end(function)
+        return writer
+
+    def _hold_quota(self) -> None:
+        """Remove the longest untouched segments until all fit. One that is being written is emptied by moving on from it."""
+        found = []
+        for path in self._folder.glob("*/*/*.log"):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+        excess = sum(size for _, size, _ in found) - self._quota_bytes
+        for _, size, path in sorted(found):
+            if excess <= 0:
+                return
+            function = FunctionId(path.parent.parent.name, path.parent.name)
+            if writer := self._writers.pop(function, None):
+                writer.close()
+            path.unlink(missing_ok=True)
+            excess -= size

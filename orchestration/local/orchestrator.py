@@ -1,0 +1,387 @@
+"""`LocalOrchestrator`: the `orchestration.orchestrator.Orchestrator` of one machine.
+
+It answers from memory, checks what is asked for, and makes each change durable before it acknowledges it; `rollouts` then
+carries it out. Writers of one function take turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from orchestration import rollout
+from orchestration.bundle import BundleSource, UnknownBundle
+from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
+from orchestration.function import Function
+from orchestration.local.cgroups import Cgroups
+from orchestration.local.data_folder import DataFolder
+from orchestration.local.failures import Conflict
+from orchestration.local.isolation import Isolation, probe
+from orchestration.local.keeper_link import KeeperLink
+from orchestration.local.launch import INSTANCE_VARIABLE, Launcher
+from orchestration.local.limits import check_resources
+from orchestration.local.logs import QUOTA_BYTES, Logs
+from orchestration.local.notes import notes
+from orchestration.local.rollouts import Rollouts
+from orchestration.local.run_folder import run_folder
+from orchestration.local.secret_store import SecretStore
+from orchestration.local.store import Record, State, Store
+from orchestration.local.supervisor import Supervisor
+from orchestration.local.usage import UsageMeter
+from orchestration.local.watchers import Watchers
+from orchestration.names import DEFAULT_NAMESPACE, FunctionId, check_function_name, check_namespace
+from orchestration.orchestrator import (
+    AlreadyExists,
+    FunctionStatus,
+    LogLine,
+    LogQuery,
+    Namespace,
+    NotFound,
+    Refused,
+    Usage,
+)
+from orchestration.replica import Replica
+from orchestration.settings import InvalidSetting, scale_settings
+from orchestration.spec import FunctionSpec
+
+CLOSE_DRAIN_S = 2.0
+CLOSE_GRACE_S = 3.0
+
+
+class LocalOrchestrator:
+    """Runs functions as processes of this machine. Made by `open`."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        store: Store,
+        secrets: SecretStore,
+        logs: Logs,
+        launcher: Callable[[Callable[[FunctionId], int | None]], Launcher],
+        bundles: BundleSource,
+        isolation: Isolation,
+        cgroups: Cgroups | None,
+        keeper: KeeperLink,
+        clock: Callable[[], float],
+        ready_within_s: float,
+    ) -> None:
+        self._store = store
+        self._secrets = secrets
+        self._logs = logs
+        self._bundles = bundles
+        self._isolation = isolation
+        self._cgroups = cgroups
+        self._keeper = keeper
+        self._clock = clock
+        self._namespaces = state.namespaces
+        self._locks: weakref.WeakValueDictionary[str | FunctionId, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._watchers = Watchers(self._snapshot)
+        self._supervisor = Supervisor(launcher(self._user_of), self._replica_changed, clock)
+        self._rollouts = Rollouts(
+            state.records, store, self._supervisor, self._watchers.tell, self._lock, clock, ready_within_s
+        )
+        self._users = {identity: (record.namespace_number, record.user) for identity, record in state.records.items()}
+        self._usage = UsageMeter()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        data_dir: Path,
+        bundles: BundleSource,
+        *,
+        run_dir: Path | None = None,
+        clock: Callable[[], float] = time.time,
+        log_quota_bytes: int = QUOTA_BYTES,
+        ready_within_s: float = rollout.READY_WITHIN_S,
+    ) -> AsyncIterator[LocalOrchestrator]:
+        """Take the data folder, start the keeper and all replicas that should run; at the end stop them, within 8 s.
+
+        `run_dir` is a short path for sockets; one is chosen when absent. `clock` gives Unix seconds. Raises
+        failures.StorageError (DataFolderLocked, NewerSchema, StorageFull) and failures.Unreachable.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            folder = stack.enter_context(DataFolder(data_dir.absolute()))
+            store = await asyncio.to_thread(Store, folder.state)
+            stack.push_async_callback(asyncio.to_thread, store.close)
+            secrets = await asyncio.to_thread(SecretStore, folder.secrets)
+            stack.push_async_callback(asyncio.to_thread, secrets.close)
+            state = await asyncio.to_thread(store.load)
+            sockets = stack.enter_context(run_folder(run_dir, state.instance))
+            logs = await stack.enter_async_context(Logs(folder.logs, log_quota_bytes))
+            cgroups = await asyncio.to_thread(Cgroups.probe, state.instance)
+            if cgroups is not None:
+                await asyncio.to_thread(cgroups.sweep)
+                stack.push_async_callback(asyncio.to_thread, cgroups.close)
+            keeper = await stack.enter_async_context(KeeperLink(f"{INSTANCE_VARIABLE}={state.instance}"))
+            await asyncio.to_thread(folder.clear_replicas)
+            isolation = await probe(keeper, folder.replicas)
+
+            def launcher(user_of: Callable[[FunctionId], int | None]) -> Launcher:
+                return Launcher(
+                    instance=state.instance,
+                    folder=folder,
+                    run_dir=sockets,
+                    bundles=bundles,
+                    secrets=secrets,
+                    keeper=keeper,
+                    logs=logs,
+                    isolation=isolation,
+                    cgroups=cgroups,
+                    user_of=user_of,
+                )
+
+            orchestrator = cls(
+                state=state,
+                store=store,
+                secrets=secrets,
+                logs=logs,
+                launcher=launcher,
+                bundles=bundles,
+                isolation=isolation,
+                cgroups=cgroups,
+                keeper=keeper,
+                clock=clock,
+                ready_within_s=ready_within_s,
+            )
+            orchestrator._rollouts.start()
+            try:
+                yield orchestrator
+            finally:
+                await orchestrator._close()
+
+    async def _close(self) -> None:
+        await self._rollouts.close()
+        drain_s = CLOSE_DRAIN_S if len(self._watchers) else 0.0
+        await self._supervisor.close(drain_s=drain_s, grace_s=CLOSE_GRACE_S)
+        self._watchers.close()
+
+    @property
+    def keeper_pid(self) -> int | None:
+        return self._keeper.pid
+
+    def bundles_in_use(self) -> set[str]:
+        """Return the digests of all bundles that a kept revision runs: the others may be collected."""
+        return {revision.bundle for record in self._rollouts.records.values() for revision in record.function.revisions}
+
+    async def apply(self, spec: FunctionSpec, *, create: bool | None = None) -> Function:
+        """Deploy; durable on return. See `Orchestrator.apply`."""
+        self._check(spec)
+        try:
+            bundle = await asyncio.to_thread(self._bundles.resolve, spec.image)
+        except UnknownBundle as error:
+            raise Refused(str(error)) from None
+        async with self._lock(spec.id):
+            self._namespace(spec.namespace)
+            current = self._rollouts.records.get(spec.id)
+            if current is not None and create is True:
+                raise AlreadyExists(f"function {spec.service!r} exists in namespace {spec.namespace!r}")
+            if current is None and create is False:
+                raise _no_function(spec.id)
+            if missing := self._secrets.missing(spec.namespace, spec.secrets or ()):
+                raise Refused(f"secret {', '.join(missing)} does not exist in namespace {spec.namespace!r}: create it first")
+            try:
+                record = await self._store.put(self._deploy(current, spec, bundle.digest))
+            except Conflict:  # the namespace was removed at the same time
+                raise NotFound(f"there is no namespace {spec.namespace!r}") from None
+            self._users[spec.id] = (record.namespace_number, record.user)
+            self._rollouts.records[spec.id] = record
+            self._watchers.tell(FunctionChanged(record.function))
+            self._rollouts.deployed(record)
+        return record.function
+
+    async def remove(self, function: FunctionId) -> None:
+        """Remove the function; its replicas drain and stop. Raises NotFound."""
+        async with self._lock(function):
+            record = self._record(function)
+            await self._store.remove(function)
+            self._rollouts.forget(record)
+            self._watchers.tell(FunctionRemoved(function.namespace, function.name))
+
+    def status(self, function: FunctionId) -> FunctionStatus:
+        """Return one function. Raises NotFound."""
+        return self._status(self._record(function))
+
+    def statuses(self, namespace: str) -> list[FunctionStatus]:
+        """Return the namespace's functions, by name. Raises NotFound for an unknown namespace."""
+        self._namespace(namespace)
+        found = [record for identity, record in self._rollouts.records.items() if identity.namespace == namespace]
+        return [self._status(record) for record in sorted(found, key=lambda record: record.function.id)]
+
+    async def usage(self, function: FunctionId) -> Usage | None:
+        """Return what the function's replicas use. Raises NotFound."""
+        self._record(function)
+        return await self._usage.measure(self._supervisor.processes(function))
+
+    async def scale(self, revision: tuple[str, str], replicas: int, *, victims: Sequence[str] = ()) -> None:
+        """Want `replicas` of the revision; it takes effect at once and is durable on return. Raises NotFound."""
+        namespace, name = revision
+        identity = FunctionId(namespace, name.rpartition("-")[0])
+        async with self._lock(identity):
+            record = self._rollouts.records.get(identity)
+            found = next((r for r in record.function.revisions if r.name == name), None) if record else None
+            if found is None:
+                raise NotFound(f"there is no revision {name!r} in namespace {namespace!r}")
+            self._rollouts.scaled(identity, found, replicas, victims)
+            await self._store.want(identity, found.number, replicas)
+
+    def watch(self) -> AsyncIterator[Event]:
+        """Yield everything that exists now, then each change, in order."""
+        return self._watchers.watch()
+
+    def released(self, replica: str) -> None:
+        """Acknowledge that a Draining replica has no call in flight and gets no more."""
+        self._supervisor.released(replica)
+
+    def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        """Yield lines, oldest first. Raises NotFound at the first step."""
+        return self._logs.read(query, exists=query.function in self._rollouts.records)
+
+    async def secrets(self, namespace: str) -> list[str]:
+        """Return the names. Raises NotFound for an unknown namespace."""
+        self._namespace(namespace)
+        return self._secrets.names(namespace)
+
+    async def create_secret(self, namespace: str, name: str, value: bytes) -> None:
+        """Raises AlreadyExists, NotFound (namespace), Refused, names.InvalidName."""
+        async with self._lock(namespace):
+            self._namespace(namespace)
+            await self._secrets.create(namespace, name, value)
+
+    async def update_secret(self, namespace: str, name: str, value: bytes) -> None:
+        """Replace the value and roll the replicas that have the old one. Raises NotFound, Refused."""
+        async with self._lock(namespace):
+            self._namespace(namespace)
+            await self._secrets.update(namespace, name, value)
+            for record in self._users_of(namespace, name):
+                for revision in record.function.revisions:
+                    if name in revision.secrets:
+                        self._supervisor.roll(revision)
+
+    async def delete_secret(self, namespace: str, name: str) -> None:
+        """Raises NotFound, Refused while a function uses it."""
+        async with self._lock(namespace):
+            self._namespace(namespace)
+            if users := [record.function.id.name for record in self._users_of(namespace, name)]:
+                raise Refused(f"secret {name!r} is used by {', '.join(sorted(users))}")
+            await self._secrets.delete(namespace, name)
+
+    async def namespaces(self) -> list[Namespace]:
+        """Return all, by name."""
+        return sorted(self._namespaces.values(), key=lambda namespace: namespace.name)
+
+    async def create_namespace(self, namespace: Namespace) -> None:
+        """Raises AlreadyExists, names.InvalidName."""
+        check_namespace(namespace.name)
+        async with self._lock(namespace.name):
+            if namespace.name in self._namespaces:
+                raise AlreadyExists(f"namespace {namespace.name!r} exists")
+            await self._store.put_namespace(namespace)
+            self._namespaces[namespace.name] = namespace
+
+    async def update_namespace(self, namespace: Namespace) -> None:
+        """Replace labels and annotations. Raises NotFound."""
+        async with self._lock(namespace.name):
+            self._namespace(namespace.name)
+            await self._store.put_namespace(namespace)
+            self._namespaces[namespace.name] = namespace
+
+    async def delete_namespace(self, name: str) -> None:
+        """Remove it with its secrets. Raises NotFound, Refused for the default one or while it holds functions."""
+        async with self._lock(name):
+            self._namespace(name)
+            if name == DEFAULT_NAMESPACE:
+                raise Refused(f"namespace {name!r} is the default one and stays")
+            if held := sorted(f.name for f in self._rollouts.records if f.namespace == name):
+                raise Refused(f"namespace {name!r} holds functions: {', '.join(held[:10])}; remove them first")
+            try:
+                await self._store.remove_namespace(name)
+            except Conflict:  # a function was deployed at the same time
+                raise Refused(f"namespace {name!r} holds functions; remove them first") from None
+            await self._secrets.delete_namespace(name)
+            del self._namespaces[name]
+
+    def _check(self, spec: FunctionSpec) -> None:
+        check_function_name(spec.service)
+        self._namespace(spec.namespace)
+        scale_settings(spec.labels)
+        check_resources("limits", spec.limits)
+        check_resources("requests", spec.requests)
+        for key, value in (spec.env_vars or {}).items():
+            if not key or "=" in key or "\0" in key + value:
+                raise InvalidSetting(f"environment variable {key!r}: a name may not be empty or hold '=', nothing may hold NUL")
+
+    def _deploy(self, current: Record | None, spec: FunctionSpec, bundle: str) -> Record:
+        """Return the record after deploying: which revisions there are and how many replicas each should have."""
+        function = rollout.deploy(current.function if current else None, spec, bundle, self._clock())
+        least = max(1, scale_settings(spec.labels).min_replicas)
+        if current is None:
+            return Record(function, {function.newest.name: least}, {}, 0, 0)
+        served = {target.revision for target in function.traffic}
+        wanted = {r.name: current.wanted.get(r.name, 0) if r.name in served else 0 for r in function.revisions}
+        failures = {r.name: current.failures[r.name] for r in function.revisions if r.name in current.failures}
+        newest = function.newest.name
+        if newest not in served:  # it rolls out, or it is tried again: at least one starts, so that a broken one is seen
+            wanted[newest] = max(least, wanted.get(function.serving.name, 0))
+            failures.pop(newest, None)
+        return msgspec.structs.replace(current, function=function, wanted=wanted, failures=failures)
+
+    def _status(self, record: Record) -> FunctionStatus:
+        function = record.function
+        return FunctionStatus(
+            function=function,
+            replicas=record.wanted.get(function.serving.name, 0),
+            available=self._supervisor.ready(function.serving),
+            instances=self._supervisor.replicas(function.id),
+            condition=self._rollouts.condition(record),
+            notes=notes(function.newest, self._isolation, self._cgroups, self._user_of(function.id)),
+        )
+
+    def _users_of(self, namespace: str, secret: str) -> list[Record]:
+        """Return the functions with a revision that uses the secret and may still run."""
+        return [
+            record
+            for identity, record in self._rollouts.records.items()
+            if identity.namespace == namespace
+            and any(secret in r.secrets for r in (record.function.newest, record.function.serving))
+        ]
+
+    def _snapshot(self) -> Iterator[Event]:
+        for record in self._rollouts.records.values():
+            yield FunctionChanged(record.function)
+        for replica in self._supervisor.everything():
+            yield ReplicaChanged(replica)
+
+    def _replica_changed(self, replica: Replica) -> None:
+        self._watchers.tell(ReplicaChanged(replica))
+        self._rollouts.replica_changed(replica)
+
+    def _user_of(self, function: FunctionId) -> int | None:
+        return self._isolation.user(*self._users[function])
+
+    def _record(self, function: FunctionId) -> Record:
+        record = self._rollouts.records.get(function)
+        if record is None:
+            raise _no_function(function)
+        return record
+
+    def _namespace(self, name: str) -> Namespace:
+        namespace = self._namespaces.get(name)
+        if namespace is None:
+            raise NotFound(f"there is no namespace {name!r}")
+        return namespace
+
+    def _lock(self, owner: str | FunctionId) -> asyncio.Lock:
+        """Return the lock under which a function, or the namespace of that name, is written."""
+        return self._locks.setdefault(owner, asyncio.Lock())
+
+
+def _no_function(function: FunctionId) -> NotFound:
+    return NotFound(f"there is no function {function.name!r} in namespace {function.namespace!r}")

@@ -1,0 +1,311 @@
+"""One replica's life: process after process until it is stopped, in the order in which things happen.
+
+    wait for a place among the starting ones → start → ready, or not → run → the process ends → wait (back-off) → again
+                                                                      ↘ stop is asked for: drain → SIGTERM → SIGKILL
+
+A replica keeps its id over restarts, as a pod does when its container restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import weakref
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from orchestration.local.backoff import restart_wait_s
+from orchestration.local.keeper_link import Exit
+from orchestration.local.launch import Launched, LaunchFailed
+from orchestration.local.readiness import NotifyPipe, answers
+from orchestration.replica import Replica, ReplicaState
+from orchestration.revision import Revision
+from orchestration.rollout import READY_WITHIN_S
+
+PLACE_HELD_S = 5.0
+STOP_GRACE_S = 10.0
+KILLED_WITHIN_S = 5.0
+OUTPUT_WITHIN_S = 0.3
+SAID_WITHIN_S = 0.05
+DRAIN_MARGIN_S = 2.0
+
+
+class Starter(Protocol):
+    """Makes a replica's processes: `launch.Launcher`, and whatever makes them faster."""
+
+    async def start(self, revision: Revision, replica: str) -> Launched: ...
+
+    def ended(self, launched: Launched) -> None: ...
+
+    async def gone(self, replica: str) -> None: ...
+
+    async def output(self, replica: str, within_s: float) -> str: ...
+
+
+class StartPlaces:
+    """Bounds how many replicas start at the same time; the others wait in line.
+
+    A start that takes long gives its place back, so that functions which hang do not keep others from starting.
+    """
+
+    def __init__(self, total: int = 8, per_function: int = 4) -> None:
+        self._total = asyncio.Semaphore(total)
+        self._per_function = per_function
+        self._functions: weakref.WeakValueDictionary[tuple[str, str], asyncio.Semaphore] = weakref.WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def place(self, revision: Revision) -> AsyncIterator[None]:
+        """Wait for a place; it is given back after `PLACE_HELD_S` or at the end of the block."""
+        function = (revision.namespace, revision.function)
+        own = self._functions.setdefault(function, asyncio.Semaphore(self._per_function))
+        await own.acquire()
+        try:
+            await self._total.acquire()
+        except BaseException:
+            own.release()
+            raise
+        held = [own, self._total]
+
+        def give_back() -> None:
+            while held:
+                held.pop().release()
+
+        timer = asyncio.get_running_loop().call_later(PLACE_HELD_S, give_back)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_back()
+
+
+class _End(msgspec.Struct, frozen=True):
+    """Why a process is no more, and how long it ran. `own`: by itself, which counts as a restart."""
+
+    reason: str
+    ran_s: float
+    own: bool = True
+
+
+class ReplicaProcess:
+    """Owns one replica. `changed` is called with each new state; `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        identity: str,
+        revision: Revision,
+        starter: Starter,
+        places: StartPlaces,
+        changed: Callable[[ReplicaProcess], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.revision = revision
+        self.outdated = False
+        self.replica = Replica(
+            id=identity,
+            namespace=revision.namespace,
+            function=revision.function,
+            revision=revision.name,
+            state=ReplicaState.PENDING,
+        )
+        self._starter = starter
+        self._places = places
+        self._changed = changed
+        self._clock = clock
+        self._stop_asked = asyncio.Event()
+        self._released = asyncio.Event()
+        self._drain_s = 0.0
+        self._grace_s = STOP_GRACE_S
+        self._task: asyncio.Task[None] | None = None
+        self.launched: Launched | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.replica.state is ReplicaState.RUNNING
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop_asked.is_set()
+
+    def begin(self) -> None:
+        """Start its life; Pending is told at once."""
+        self._changed(self)
+        self._task = asyncio.create_task(self._live(), name=f"replica {self.replica.id}")
+
+    def stop(self, *, drain_s: float | None = None, grace_s: float = STOP_GRACE_S) -> None:
+        """Ask it to stop: `drain_s` bounds the wait for its calls, `grace_s` the time between SIGTERM and SIGKILL."""
+        self._drain_s = self.revision.settings.timeout_s + DRAIN_MARGIN_S if drain_s is None else drain_s
+        self._grace_s = grace_s
+        self._stop_asked.set()
+        if self._drain_s <= 0:
+            self._released.set()
+
+    def released(self) -> None:
+        """No call is in flight on it, and none will come."""
+        self._released.set()
+
+    async def stopped(self) -> None:
+        """Return when nothing is left of it."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def _live(self) -> None:
+        wait_s: float | None = None
+        try:
+            while True:
+                end = await self._one_process()
+                if self.stopping:
+                    return
+                if not end.own:
+                    self._enter(ReplicaState.PENDING, reason=end.reason, endpoint=None, pid=None, ready_at=None)
+                    continue
+                wait_s = restart_wait_s(wait_s, end.ran_s)
+                self._enter(
+                    ReplicaState.CRASH_LOOP if wait_s else ReplicaState.PENDING,
+                    reason=end.reason,
+                    restarts=self.replica.restarts + 1,
+                    endpoint=None,
+                    pid=None,
+                    ready_at=None,
+                    started_at=None,
+                )
+                if wait_s and await self._stop_within(wait_s):
+                    return
+        finally:
+            await self._starter.gone(self.replica.id)
+            self._enter(ReplicaState.STOPPED, endpoint=None, pid=None)
+
+    async def _one_process(self) -> _End:
+        """Run one process from its start to its end."""
+        async with self._place() as granted:
+            if not granted:
+                return _End("", 0.0)
+            began = self._clock()
+            try:
+                self.launched = launched = await self._starter.start(self.revision, self.replica.id)
+            except LaunchFailed as failure:
+                return _End(str(failure), 0.0)
+            try:
+                kills_before = launched.cgroup.oom_kills() if launched.cgroup else 0
+                self._note(started_at=began, pid=launched.process.pid)
+                reason = await self._become_ready(launched)
+            except BaseException:
+                await self._kill(launched)
+                raise
+        try:
+            if reason is None:
+                await self._first(launched.process.exited)
+            if self.stopping:
+                await self._end(launched)
+            elif not launched.process.exited.done():
+                await self._kill(launched)
+            last_line = await self._starter.output(self.replica.id, OUTPUT_WITHIN_S)
+            ended = launched.process.exited.result()
+            if ended.lost:
+                return _End(str(ended), self._clock() - began, own=False)
+            if reason is None or not reason.strip():
+                reason = self._reason(ended, kills_before, last_line)
+            return _End(reason, self._clock() - began)
+        finally:
+            if not launched.process.exited.done():
+                launched.process.signal(signal.SIGKILL)
+            self.launched = None
+            self._starter.ended(launched)
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[bool]:
+        """Wait for a place among the starting ones; False when the replica is to stop first."""
+        place = self._places.place(self.revision)
+        entering = asyncio.ensure_future(place.__aenter__())
+        try:
+            await self._first(entering)
+        except asyncio.CancelledError:
+            entering.cancel()
+            raise
+        if not entering.done():
+            entering.cancel()
+            await asyncio.wait([entering])
+        if entering.cancelled():
+            yield False
+            return
+        entering.result()
+        try:
+            yield True
+        finally:
+            await place.__aexit__(None, None, None)
+
+    async def _become_ready(self, launched: Launched) -> str | None:
+        """Return None when it is Running or is to stop, else why it never was; empty when its end says more."""
+        exited = launched.process.exited
+        asking = asyncio.create_task(answers(launched.endpoint))
+        try:
+            with NotifyPipe(launched.notify) as pipe:
+                async with asyncio.timeout(READY_WITHIN_S):
+                    await self._first(pipe.said, exited, asking)
+                    if exited.done():
+                        pipe.read()
+                    elif pipe.said.done() and pipe.said.result() is None:
+                        await self._first(exited, asking)  # it closed the pipe: it keeps to HTTP
+                said = pipe.said.result() if pipe.said.done() else None
+                if said is not None and said.failed:
+                    await asyncio.wait([exited], timeout=SAID_WITHIN_S)
+                    return said.failed
+                if self.stopping:
+                    return None
+                if exited.done():
+                    return ""
+        except TimeoutError:
+            return f"not ready within {READY_WITHIN_S:.0f} s"
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        self._enter(ReplicaState.RUNNING, reason="", endpoint=launched.endpoint, ready_at=self._clock())
+        return None
+
+    async def _end(self, launched: Launched) -> None:
+        """Stop in two phases: no call is in flight any more, or the limit is over; then the process ends."""
+        exited = launched.process.exited
+        if self.running and not exited.done():
+            self._enter(ReplicaState.DRAINING)
+            waiting = asyncio.ensure_future(self._released.wait())
+            await asyncio.wait([waiting, exited], timeout=self._drain_s, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+        launched.process.signal(signal.SIGTERM)
+        await asyncio.wait([exited], timeout=self._grace_s)
+        await self._kill(launched)
+
+    async def _kill(self, launched: Launched) -> None:
+        launched.process.signal(signal.SIGKILL)
+        await asyncio.wait([launched.process.exited], timeout=KILLED_WITHIN_S)
+        if not launched.process.exited.done():  # in an uninterruptible wait of the kernel's; the keeper reaps it later
+            launched.process.exited.set_result(Exit(signal=signal.SIGKILL))
+
+    def _reason(self, ended: Exit, kills_before: int, last_line: str) -> str:
+        cgroup = self.launched.cgroup if self.launched else None
+        if cgroup is not None and cgroup.oom_kills() > kills_before and ended.status != 0:
+            limit = self.revision.limits.memory if self.revision.limits else None
+            return f"killed: out of memory (limit {limit})" if limit else "killed: out of memory"
+        return f"{ended}: {last_line}" if last_line else str(ended)
+
+    async def _first(self, *futures: asyncio.Future[Any]) -> None:
+        """Wait until one of `futures` is done, or the replica is to stop."""
+        asked = asyncio.ensure_future(self._stop_asked.wait())
+        try:
+            waiting: list[asyncio.Future[Any]] = [asked, *futures]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+
+    async def _stop_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop_asked.wait(), seconds)
+        return self.stopping
+
+    def _note(self, **fields: object) -> None:
+        self.replica = msgspec.structs.replace(self.replica, **fields)
+
+    def _enter(self, state: ReplicaState, **fields: object) -> None:
+        self._note(state=state, **fields)
+        self._changed(self)

@@ -1,0 +1,42 @@
+"""The short folder for sockets: a Unix socket's path has at most 108 bytes, and data folders lie deep."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestration.local.failures import StorageError
+
+LONGEST_PATH_BYTES = 100
+LONGEST_NAME_BYTES = len("/ffffffffff.sock")
+
+
+@contextlib.contextmanager
+def run_folder(chosen: Path | None, instance: str) -> Iterator[Path]:
+    """Make the folder, 0700 and empty, and remove it at the end. Raises StorageError.
+
+    Without a `chosen` one: `pinnace-INSTANCE` in XDG_RUNTIME_DIR, else in /run, else in the folder for temporary files.
+    """
+    path = chosen.absolute() if chosen is not None else _choose(f"pinnace-{instance}")
+    if len(os.fsencode(path)) + LONGEST_NAME_BYTES > LONGEST_PATH_BYTES:
+        raise StorageError(f"the folder for sockets, {path}, has too long a name: choose a shorter one")
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        path.mkdir(parents=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+    except OSError as error:
+        raise StorageError(f"the folder for sockets, {path}, cannot be made: {error.strerror}") from None
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _choose(name: str) -> Path:
+    for parent in (os.environ.get("XDG_RUNTIME_DIR"), "/run", tempfile.gettempdir()):
+        if parent and os.access(parent, os.W_OK | os.X_OK) and len(parent) + len(name) < LONGEST_PATH_BYTES - 20:
+            return Path(parent) / name
+    raise StorageError("no folder for sockets can be made: XDG_RUNTIME_DIR, /run and the folder for temporary files are closed")

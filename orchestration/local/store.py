@@ -1,0 +1,194 @@
+"""What has to survive: functions, their revisions and wanted replica counts, namespaces, and users.
+
+Reads are answered from memory by the orchestrator; this is where it reads once at start, and where each change is made
+durable before it is acknowledged.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from orchestration.function import Function
+from orchestration.local.database import Database
+from orchestration.names import DEFAULT_NAMESPACE, FunctionId
+from orchestration.orchestrator import Namespace
+from orchestration.revision import Revision
+
+USERS_PER_NAMESPACE = 10_000
+
+MIGRATIONS = (
+    """
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE namespaces (
+        name TEXT PRIMARY KEY,
+        body BLOB NOT NULL,
+        number INTEGER NOT NULL UNIQUE,
+        next_user INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE functions (
+        namespace TEXT NOT NULL REFERENCES namespaces (name),
+        name TEXT NOT NULL,
+        body BLOB NOT NULL,
+        user INTEGER NOT NULL,
+        PRIMARY KEY (namespace, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE revisions (
+        namespace TEXT NOT NULL,
+        function TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        wanted INTEGER NOT NULL,
+        failure TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (namespace, function, number),
+        FOREIGN KEY (namespace, function) REFERENCES functions (namespace, name) ON DELETE CASCADE
+    ) WITHOUT ROWID;
+    """,
+)
+
+
+class Record(msgspec.Struct):
+    """A function as it is kept. `wanted` maps revision names to replica counts, `failures` to why they never became ready.
+
+    `user` is the function's place among its namespace's users, `namespace_number` the namespace's place among all.
+    """
+
+    function: Function
+    wanted: dict[str, int]
+    failures: dict[str, str]
+    user: int
+    namespace_number: int
+
+
+class State(msgspec.Struct):
+    """Everything, as it is at start. `instance` is the data folder's own random name."""
+
+    instance: str
+    namespaces: dict[str, Namespace]
+    records: dict[FunctionId, Record]
+
+
+class Store:
+    """`state.db`. Writers return when the change is durable; all raise StorageError and StorageFull."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path, MIGRATIONS)
+
+    def load(self) -> State:
+        """Read everything; the first time, write what always exists."""
+        return self._database.now(_load)
+
+    async def put(self, record: Record) -> Record:
+        """Write a function with its revisions; return it with the user it has (a new function gets one)."""
+        return await self._database.run(lambda connection: _put(connection, record))
+
+    async def want(self, function: FunctionId, number: int, wanted: int) -> None:
+        """Write how many replicas the revision of that number should have."""
+        statement = "UPDATE revisions SET wanted = ? WHERE namespace = ? AND function = ? AND number = ?"
+        await self._database.run(lambda connection: connection.execute(statement, (wanted, *function, number)))
+
+    async def remove(self, function: FunctionId) -> None:
+        statement = "DELETE FROM functions WHERE namespace = ? AND name = ?"
+        await self._database.run(lambda connection: connection.execute(statement, function))
+
+    async def put_namespace(self, namespace: Namespace) -> None:
+        await self._database.run(lambda connection: _put_namespace(connection, namespace))
+
+    async def remove_namespace(self, name: str) -> None:
+        await self._database.run(lambda connection: connection.execute("DELETE FROM namespaces WHERE name = ?", (name,)))
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def _load(connection: sqlite3.Connection) -> State:
+    connection.execute("INSERT OR IGNORE INTO facts VALUES ('instance', ?)", (secrets.token_hex(8),))
+    if not connection.execute("SELECT 1 FROM namespaces WHERE name = ?", (DEFAULT_NAMESPACE,)).fetchone():
+        _put_namespace(connection, Namespace(DEFAULT_NAMESPACE))
+    namespaces, numbers = {}, {}
+    for name, body, number in connection.execute("SELECT name, body, number FROM namespaces"):
+        namespaces[name] = msgspec.json.decode(body, type=Namespace)
+        numbers[name] = number
+    revisions: dict[FunctionId, list[tuple[Revision, int, str]]] = {}
+    rows = connection.execute("SELECT namespace, function, body, wanted, failure FROM revisions ORDER BY number")
+    for namespace, name, body, wanted, failure in rows:
+        entry = (msgspec.json.decode(body, type=Revision), wanted, failure)
+        revisions.setdefault(FunctionId(namespace, name), []).append(entry)
+    records = {}
+    for namespace, name, body, user in connection.execute("SELECT namespace, name, body, user FROM functions"):
+        function = FunctionId(namespace, name)
+        own = revisions[function]
+        whole = msgspec.structs.replace(msgspec.json.decode(body, type=Function), revisions=tuple(r for r, _, _ in own))
+        records[function] = Record(
+            function=whole,
+            wanted={r.name: wanted for r, wanted, _ in own},
+            failures={r.name: failure for r, _, failure in own if failure},
+            user=user,
+            namespace_number=numbers[namespace],
+        )
+    instance = connection.execute("SELECT value FROM facts WHERE name = 'instance'").fetchone()[0]
+    return State(instance=instance, namespaces=namespaces, records=records)
+
+
+def _put_namespace(connection: sqlite3.Connection, namespace: Namespace) -> None:
+    body = msgspec.json.encode(namespace)
+    changed = connection.execute("UPDATE namespaces SET body = ? WHERE name = ?", (body, namespace.name))
+    if not changed.rowcount:
+        taken = (number for (number,) in connection.execute("SELECT number FROM namespaces ORDER BY number"))
+        connection.execute(
+            "INSERT INTO namespaces (name, body, number) VALUES (?, ?, ?)", (namespace.name, body, _first_gap(taken))
+        )
+
+
+def _put(connection: sqlite3.Connection, record: Record) -> Record:
+    function = record.function
+    body = msgspec.json.encode(msgspec.structs.replace(function, revisions=()))
+    row = connection.execute("SELECT user FROM functions WHERE namespace = ? AND name = ?", function.id).fetchone()
+    if row is None:
+        user = _next_user(connection, function.id.namespace)
+        connection.execute("INSERT INTO functions VALUES (?, ?, ?, ?)", (*function.id, body, user))
+    else:
+        user = row[0]
+        connection.execute("UPDATE functions SET body = ? WHERE namespace = ? AND name = ?", (body, *function.id))
+    connection.execute("DELETE FROM revisions WHERE namespace = ? AND function = ?", function.id)
+    connection.executemany("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?)", _revision_rows(record))
+    number = connection.execute("SELECT number FROM namespaces WHERE name = ?", (function.id.namespace,)).fetchone()[0]
+    return msgspec.structs.replace(record, user=user, namespace_number=number)
+
+
+def _revision_rows(record: Record) -> list[tuple[str, str, int, bytes, int, str]]:
+    return [
+        (
+            *record.function.id,
+            revision.number,
+            msgspec.json.encode(revision),
+            record.wanted.get(revision.name, 0),
+            record.failures.get(revision.name, ""),
+        )
+        for revision in record.function.revisions
+    ]
+
+
+def _next_user(connection: sqlite3.Connection, namespace: str) -> int:
+    """Give the next user of the namespace, counting on: a removed function's last replicas may still run as theirs."""
+    taken = {user for (user,) in connection.execute("SELECT user FROM functions WHERE namespace = ?", (namespace,))}
+    start: int = connection.execute("SELECT next_user FROM namespaces WHERE name = ?", (namespace,)).fetchone()[0]
+    for step in range(USERS_PER_NAMESPACE):
+        user = (start + step) % USERS_PER_NAMESPACE
+        if user not in taken:
+            connection.execute("UPDATE namespaces SET next_user = ? WHERE name = ?", (user + 1, namespace))
+            return user
+    raise OverflowError(f"namespace {namespace!r} holds {USERS_PER_NAMESPACE} functions, the most that fit")
+
+
+def _first_gap(numbers: Iterable[int]) -> int:
+    expected = 0
+    for number in numbers:
+        if number != expected:
+            break
+        expected += 1
+    return expected
