@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import httptools
 
-from gateway.edge.call import Call, Phase
+from gateway.edge.call import ENDED, READ, Call
 from gateway.edge.context import EdgeContext
 from gateway.edge.headers import tokens
 from gateway.edge.refusal import Refusal, not_found
@@ -40,8 +40,8 @@ class ClientConnection(asyncio.Protocol):
         "_closing",
         "_early",
         "_feed_size",
-        "_feeding",
         "_forwarded",
+        "_fresh",
         "_head",
         "_head_bytes",
         "_head_ended",
@@ -51,7 +51,6 @@ class ClientConnection(asyncio.Protocol):
         "_receiving",
         "_reframe",
         "_reframing",
-        "_refusal",
         "_starting",
         "_trusted",
         "_tunnel",
@@ -80,12 +79,11 @@ class ClientConnection(asyncio.Protocol):
         self.reading_paused = False
         self.writing_paused = False
         self._receiving: Call | None = None
-        self._behind: deque[tuple[Call, Refusal | None]] = deque()
-        self._refusal: Refusal | None = None
+        self._behind: deque[Call] = deque()
         self._head_bytes = 0
         self._head_ended = False
         self._in_body = False
-        self._feeding = False
+        self._fresh: Call | None = None
         self._starting = False
         self._closing = False
         self._feed_size = 0
@@ -130,10 +128,6 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._closing:
             return
-        self._feed(data)
-
-    def _feed(self, data: bytes) -> None:
-        self._feeding = True
         self._head_ended = False
         self._feed_size = len(data)
         try:
@@ -142,23 +136,27 @@ class ClientConnection(asyncio.Protocol):
             self._after_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._unparsable(data, error)
-        self._feeding = False
-        self._after_feed()
+        call = self._fresh
+        if call is None or self._in_body or self._behind:
+            self._after_feed()
+        else:  # one whole request, as most reads are
+            self._fresh = None
+            self._head_bytes = 0
+            self.deadline = INFINITE
+            self._start(call, call.started)
 
     def _after_feed(self) -> None:
         """Judge where the connection stands now that all callbacks for one read have run."""
-        context = self.context
         if self._in_body:
-            self.deadline = context.now + context.settings.body_idle_s
+            self.deadline = self.context.now + self.context.settings.body_idle_s
         elif self._head_ended:
             self._head_bytes = 0
             self.deadline = INFINITE
-        else:
+        elif not self._closing:
             self._head_goes_on()
-        if self._refusal is not None:
-            refusal, self._refusal = self._refusal, None
-            if self.call is not None:
-                self.refuse(self.call, refusal)
+        call, self._fresh = self._fresh, None
+        if call is not None:
+            self._start(call, call.started)
         if self.call is not None and (self._behind or (self._head_bytes and not self._in_body)):
             self.pause_reading()
 
@@ -174,7 +172,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         head = self._head
-        if self._reframing:
+        if self._reframing or self._closing:
             head.reset()
             return
         context = self.context
@@ -188,10 +186,14 @@ class ClientConnection(asyncio.Protocol):
         call = self._receiving = Call(self, head, marks, context.clock())
         if refusal is not None:
             call.keep_alive = False
-            self._hold_refused(call, refusal)
+            call.refusal = refusal
         else:
             self._route(call, head)
         head.reset()
+        if self.call is None:
+            self.call = self._fresh = call  # starts when the whole read is parsed: head and body go in one write
+        else:
+            self._behind.append(call)
 
     def on_body(self, data: bytes) -> None:
         call = self._receiving
@@ -222,11 +224,11 @@ class ClientConnection(asyncio.Protocol):
             route = context.routes.names.get(name)
             if route is None or (dispatcher := route.pick()) is None:
                 function = parse_function_id(name.decode("utf-8", "replace"))
-                self._hold_refused(call, not_found(str(function)))
+                call.refusal = not_found(str(function))
                 return
             call.tally = route.tally
         elif target.startswith(ASYNC_PREFIX):
-            self._hold_refused(call, Refusal(501, "asynchronous calls are not served here; call /function/NAME instead"))
+            call.refusal = Refusal(501, "asynchronous calls are not served here; call /function/NAME instead")
             return
         else:
             dispatcher = context.control
@@ -235,21 +237,14 @@ class ClientConnection(asyncio.Protocol):
         call.head = head.to_upstream(path, call.marks, forwarded)
         call.held = len(call.head)
         call.dispatcher = dispatcher
-        if self.call is None:
-            self.call = call
-            call.dispatch(call.started)
-        else:
-            self._behind.append((call, None))
 
-    def _hold_refused(self, call: Call, refusal: Refusal) -> None:
-        call.phase = Phase.ENDED
-        call.tally = self.context.unrouted_tally
-        call.tally.count(refusal.status, 0.0)
-        if self.call is None:
-            self.call = call
-            self._refusal = refusal
+    def _start(self, call: Call, now: float) -> None:
+        if call.refusal is None:
+            call.dispatch(now)
         else:
-            self._behind.append((call, refusal))
+            call.phase = ENDED
+            self.context.unrouted_tally.count(call.refusal.status, 0.0)
+            self.refuse(call, call.refusal)
 
     def _too_large(self, head: RequestHead) -> Refusal | None:
         settings = self.context.settings
@@ -324,36 +319,33 @@ class ClientConnection(asyncio.Protocol):
         if self._receiving is not None:
             self._reject(self._receiving, refusal)
             return
-        last = self._behind[-1][0] if self._behind else self.call
+        last = self._behind[-1] if self._behind else self.call
         if self._closing or (last is not None and not last.keep_alive):
             return  # bytes after the last request of a connection mean nothing
         call_id = self.context.call_ids.make()
         marks = b"X-Call-Id: %b\r\nX-Start-Time: %d\r\n" % (call_id, time_ns())
         call = Call(self, RequestHead(), marks, self.context.clock())
         call.keep_alive = call.complete = False
-        self._hold_refused(call, refusal)
-        if not self._feeding and self._refusal is not None and self.call is call:
-            self._refusal = None
-            self.refuse(call, refusal)
+        call.refusal = refusal
+        if self.call is None:
+            self.call = self._fresh = call
+        else:
+            self._behind.append(call)
 
     def _reject(self, call: Call, refusal: Refusal) -> None:
         """The body of `call` is not acceptable: answer so if nothing was answered yet, and read no further."""
         self._receiving = None
         self._in_body = False
         call.keep_alive = False
-        if call is self.call:
+        if call.phase == READ:
+            call.refusal = refusal
+        else:
             call.cut(refusal)
-        elif self._behind and self._behind[-1][0] is call:
-            self._behind[-1] = (call, refusal)
 
     # answers
 
     def refuse(self, call: Call, refusal: Refusal) -> None:
-        """Answer with an error of the edge's own. While a read is being parsed this waits for its end: the rest of
-        a small body may be in it, and then the connection can go on."""
-        if self._feeding:
-            self._refusal = refusal
-            return
+        """Answer with an error of the edge's own."""
         keep_alive = call.keep_alive and call.complete and not self.context.draining
         extra = call.marks + self.context.date
         if keep_alive and call.http10:
@@ -381,12 +373,8 @@ class ClientConnection(asyncio.Protocol):
             return
         self._starting = True
         while self._behind and self.call is None and not self.writing_paused and not self._closing:
-            call, refusal = self._behind.popleft()
-            self.call = call
-            if refusal is not None:
-                self.refuse(call, refusal)
-            else:
-                call.dispatch(self.context.clock())
+            call = self.call = self._behind.popleft()
+            self._start(call, self.context.clock())
         self._starting = False
         if self.call is not None or self._behind or self._closing:
             return
@@ -395,7 +383,7 @@ class ClientConnection(asyncio.Protocol):
             self._upgrading = False
             early, self._early = self._early, b""
             if early:
-                self._feed(early)
+                self.data_received(early)
 
     # slow and leaving clients
 
@@ -449,6 +437,7 @@ class ClientConnection(asyncio.Protocol):
                 self._reject(self._receiving, Refusal(408, text))
         elif call is None and self._head_bytes:
             self._malformed(Refusal(408, f"the request's head did not come within {settings.header_timeout_s:g} s"))
+            self._after_feed()
         elif call is None:
             self._finish(linger=False)
         else:

@@ -59,31 +59,30 @@ RESPONSE: Final[Mapping[bytes, int]] = {
     **dict.fromkeys((b"keep-alive", b"proxy-connection", b"te"), DROP),
 }
 
-_REMEMBERED = 4096
+_REMEMBERED: Final = 4096
 
 
-class Kinds(dict[bytes, int]):
-    """Field name, as spelt → kind. Learns spellings as they come, up to a bound."""
+def spellings(table: Mapping[bytes, int]) -> dict[bytes, int]:
+    """Return a memory of kinds under exact spellings that knows the usual two: `x-call-id` and `X-Call-Id`."""
+    return {**table, **{b"-".join(part.capitalize() for part in name.split(b"-")): kind for name, kind in table.items()}}
 
-    def __init__(self, table: Mapping[bytes, int]) -> None:
-        super().__init__(table)
-        self.update({b"-".join(part.capitalize() for part in name.split(b"-")): kind for name, kind in table.items()})
-        self._table = table
 
-    def __missing__(self, name: bytes) -> int:
-        kind = self._kind(name.lower())
-        if len(self) < _REMEMBERED and len(name) <= 64:
-            self[name] = kind
+def learn(memory: dict[bytes, int], name: bytes, table: Mapping[bytes, int]) -> int:
+    """Return the kind of a field that `memory` does not know yet, and remember it while there is room."""
+    kind = _kind(name.lower(), table)
+    if len(memory) < _REMEMBERED and len(name) <= 64:
+        memory[name] = kind
+    return kind
+
+
+def _kind(name: bytes, table: Mapping[bytes, int]) -> int:
+    if (kind := table.get(name)) is not None:
         return kind
-
-    def _kind(self, name: bytes) -> int:
-        if (kind := self._table.get(name)) is not None:
-            return kind
-        if b"_" in name and self._kind(name.replace(b"_", b"-")) != KEEP:
-            return DROP  # `X_Forwarded_For` becomes the same variable as the real one in CGI-like environments
-        if self._table is REQUEST and name.startswith(b"x-forwarded-"):
-            return FORWARDED_OTHER
-        return KEEP
+    if b"_" in name and _kind(name.replace(b"_", b"-"), table) != KEEP:
+        return DROP  # `X_Forwarded_For` becomes the same variable as the real one in CGI-like environments
+    if table is REQUEST and name.startswith(b"x-forwarded-"):
+        return FORWARDED_OTHER
+    return KEEP
 
 
 def tokens(values: Iterable[bytes]) -> list[bytes]:

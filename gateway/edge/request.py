@@ -27,17 +27,18 @@ from gateway.edge.headers import (
     REQUEST,
     TRANSFER_ENCODING,
     UPGRADE,
-    Kinds,
+    learn,
+    spellings,
     tokens,
     without,
 )
 from gateway.edge.refusal import METHODS, Refusal
 
-CALL_ID_LIMIT: Final = 128
+_SLASH: Final = 0x2F
 _CALL_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
-_KINDS: Final = Kinds(REQUEST)
+_KINDS: Final = spellings(REQUEST)
 
 
 class RequestHead:
@@ -48,9 +49,11 @@ class RequestHead:
     """
 
     __slots__ = (
+        "_accepted_host",
         "_connection",
         "_content_length",
         "_hosts",
+        "_plain",
         "_transfer_encoding",
         "call_id",
         "chunked",
@@ -72,6 +75,8 @@ class RequestHead:
         self.keep_alive = True
         self.chunked = False
         self.length = 0
+        self._accepted_host = b""
+        self._plain = False
         self.reset()
 
     def reset(self) -> None:
@@ -80,13 +85,15 @@ class RequestHead:
         self.fields: list[bytes] = []
         self.host = b""
         self.call_id = b""
-        self.upgrade = b""
-        self.expect = b""
-        self.forwarded: list[tuple[int, bytes, bytes]] | None = None
         self._hosts = 0
-        self._connection: list[bytes] | None = None
         self._content_length: bytes | None = None
-        self._transfer_encoding: bytes | None = None
+        if not self._plain:
+            self._plain = True
+            self.upgrade = b""
+            self.expect = b""
+            self.forwarded: list[tuple[int, bytes, bytes]] = []
+            self._connection: list[bytes] = []
+            self._transfer_encoding: list[bytes] = []
 
     def on_url(self, url: bytes) -> None:
         """The parser read the target, or a part of it."""
@@ -94,7 +101,10 @@ class RequestHead:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser read one field."""
-        kind = _KINDS[name]
+        try:
+            kind = _KINDS[name]
+        except KeyError:
+            kind = learn(_KINDS, name, REQUEST)
         if kind == KEEP:
             self.fields += (name, b": ", value, b"\r\n")
         elif kind == HOST:
@@ -102,20 +112,22 @@ class RequestHead:
             self._hosts += 1
         elif kind == CONTENT_LENGTH:
             self._content_length = value
-        elif kind == CONNECTION:
-            self._connection = [value] if self._connection is None else [*self._connection, value]
         elif kind == CALL_ID:
             self.call_id = value
+        else:
+            self._rare_header(kind, name, value)
+
+    def _rare_header(self, kind: int, name: bytes, value: bytes) -> None:
+        self._plain = False
+        if kind == CONNECTION:
+            self._connection.append(value)
         elif kind == TRANSFER_ENCODING:
-            had = self._transfer_encoding
-            self._transfer_encoding = value if had is None else had + b"," + value
+            self._transfer_encoding.append(value)
         elif kind == UPGRADE:
             self.upgrade = self.upgrade + b", " + value if self.upgrade else value
         elif kind == EXPECT:
             self.expect = value
         elif kind in (FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_OTHER):
-            if self.forwarded is None:
-                self.forwarded = []
             self.forwarded.append((kind, name, value))
 
     def size(self) -> int:
@@ -126,14 +138,23 @@ class RequestHead:
         """Judge the complete head. Returns why it is refused, or None."""
         self.method = parser.get_method()
         self.keep_alive = parser.should_keep_alive()
-        self.http10 = False
-        if self._connection is not None or not self.keep_alive:  # else it is HTTP/1.1: only that persists unasked
-            version = parser.get_http_version()
-            self.http10 = version == "1.0"
-            if version not in ("1.1", "1.0"):
-                return Refusal(505, f"HTTP version {version} is not served here; use HTTP/1.1")
+        self.http10 = self.chunked = False
+        self.length = 0
         if self.method not in METHODS:
             return Refusal(405, f"method {self.method.decode('ascii', 'replace')} is not allowed here")
+        if (
+            self._plain  # what most requests are: HTTP/1.1 (only that persists unasked), nothing unusual in the head
+            and self.keep_alive
+            and self._hosts == 1
+            and self.host == self._accepted_host
+            and self.target[0] == _SLASH
+            and self._content_length is None
+        ):
+            return None
+        version = parser.get_http_version()
+        self.http10 = version == "1.0"
+        if version not in ("1.1", "1.0"):
+            return Refusal(505, f"HTTP version {version} is not served here; use HTTP/1.1")
         return self._target_problem() or self._host_problem() or self._framing_problem() or self._option_problem(parser)
 
     def _target_problem(self) -> Refusal | None:
@@ -153,16 +174,18 @@ class RequestHead:
         if not self._hosts and not self.http10:
             return Refusal(400, "the Host header is missing")
         host = self.host = self.host.strip(b" \t")
-        return None if _HOST(host) else Refusal(400, "the Host header is malformed")
+        if not _HOST(host):
+            return Refusal(400, "the Host header is malformed")
+        self._accepted_host = host
+        return None
 
     def _framing_problem(self) -> Refusal | None:
-        self.chunked, self.length = False, 0
-        if self._transfer_encoding is not None:
+        if self._transfer_encoding:
             if self.http10:
                 return Refusal(400, "Transfer-Encoding has no meaning in HTTP/1.0")
             if self._content_length is not None:
                 return Refusal(400, "Content-Length and Transfer-Encoding contradict each other")
-            if self._transfer_encoding.strip(b" \t").lower() != b"chunked":
+            if b",".join(self._transfer_encoding).strip(b" \t").lower() != b"chunked":
                 return Refusal(501, "the only transfer coding served here is chunked")
             self.chunked = True
         elif self._content_length is not None:
@@ -175,7 +198,7 @@ class RequestHead:
     def _option_problem(self, parser: HttpRequestParser) -> Refusal | None:
         if self.expect and self.expect.strip(b" \t").lower() != b"100-continue":
             return Refusal(417, "the only expectation served here is 100-continue")
-        if self._connection is not None:
+        if self._connection:
             named = [o for o in tokens(self._connection) if o not in (b"close", b"keep-alive", b"upgrade")]
             if named:
                 self.fields = without(self.fields, named)
@@ -208,7 +231,7 @@ class RequestHead:
                 b" HTTP/1.1\r\nHost: ",
                 self.host,
                 b"\r\n",
-                b"".join(self.fields),
+                *self.fields,
                 marks,
                 framing,
                 forwarded,
@@ -228,7 +251,7 @@ def believed_forwarded_lines(head: RequestHead, address: bytes) -> bytes:
     Headers that are not rewritten (`Forwarded`, `X-Real-Ip`, other `X-Forwarded-*`) move into `head.fields`.
     """
     came: dict[int, list[bytes]] = {}
-    for kind, name, value in head.forwarded or ():
+    for kind, name, value in head.forwarded:
         came.setdefault(kind, []).append(value)
         if kind == FORWARDED_OTHER:
             head.fields += (name, b": ", value, b"\r\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING, Final
 
 from gateway.edge.headers import (
@@ -15,7 +14,8 @@ from gateway.edge.headers import (
     RESPONSE,
     TRANSFER_ENCODING,
     UPGRADE,
-    Kinds,
+    learn,
+    spellings,
     tokens,
     without,
 )
@@ -23,26 +23,25 @@ from gateway.edge.headers import (
 if TYPE_CHECKING:
     from gateway.edge.call import Call
 
-_KINDS: Final = Kinds(RESPONSE)
+_KINDS: Final = spellings(RESPONSE)
+_PLAIN_OPTIONS: Final = (b"keep-alive", b"close", b"upgrade")  # those that name no field
 _STATUS_LINES: Final[dict[tuple[int, bytes], bytes]] = {}
+_STATUS_LINES_KEPT: Final = 512
 
 
-class Framing(enum.IntEnum):
-    """How the end of a response's body is told to the client."""
-
-    NONE = 0
-    LENGTH = 1
-    CHUNKED = 2
-    CLOSE = 3
+NO_BODY: Final = 0  # how the end of a response's body is told to the client
+LENGTH: Final = 1
+CHUNKED: Final = 2
+CLOSE: Final = 3
 
 
 class ResponseHead:
     """The head of the response that is being read. One object serves all responses of a connection in turn."""
 
     __slots__ = (
-        "_connection",
         "_date",
         "_duration",
+        "_named",
         "content_length",
         "fields",
         "internal",
@@ -52,6 +51,7 @@ class ResponseHead:
     )
 
     def __init__(self) -> None:
+        self._named: list[bytes] = []
         self.reset()
 
     def reset(self) -> None:
@@ -62,7 +62,8 @@ class ResponseHead:
         self.transfer_encoding: bytes | None = None
         self.upgrade = b""
         self.internal = b""
-        self._connection: list[bytes] | None = None
+        if self._named:
+            self._named = []
         self._date = False
         self._duration = False
 
@@ -72,7 +73,10 @@ class ResponseHead:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser read one field."""
-        kind = _KINDS[name]
+        try:
+            kind = _KINDS[name]
+        except KeyError:
+            kind = learn(_KINDS, name, RESPONSE)
         if kind == KEEP:
             self.fields += (name, b": ", value, b"\r\n")
         elif kind == CONTENT_LENGTH:
@@ -81,7 +85,8 @@ class ResponseHead:
             had = self.transfer_encoding
             self.transfer_encoding = value if had is None else had + b"," + value
         elif kind == CONNECTION:
-            self._connection = [value] if self._connection is None else [*self._connection, value]
+            if value not in _PLAIN_OPTIONS:
+                self._named += [o for o in tokens([value]) if o not in _PLAIN_OPTIONS]
         elif kind == UPGRADE:
             self.upgrade = value
         else:
@@ -95,53 +100,42 @@ class ResponseHead:
                 return
             self.fields += (name, b": ", value, b"\r\n")
 
-    def framing(self, code: int, call: Call) -> Framing:
+    def framing(self, code: int, call: Call) -> int:
         """Decide how the client learns where the body ends (RFC 9112 section 6.3)."""
         if call.head_only or code in (204, 304):
-            return Framing.NONE
+            return NO_BODY
         if self.content_length is not None:
-            return Framing.LENGTH
-        return Framing.CLOSE if call.http10 else Framing.CHUNKED
+            return LENGTH
+        return CLOSE if call.http10 else CHUNKED
 
-    def to_client(self, code: int, framing: Framing, call: Call, now: float, date: bytes) -> bytes:
+    def to_client(self, code: int, framing: int, call: Call, now: float, date: bytes) -> bytes:
         """Return the head that goes to the client at `now` (monotonic seconds).
 
         `X-Duration-Seconds` is the runtime's (how long the handler ran) or else the time to the first byte.
         """
         fields = self.fields
-        if self._connection is not None:
-            named = [o for o in tokens(self._connection) if o not in (b"close", b"keep-alive", b"upgrade")]
-            if named:
-                fields = without(fields, named)
-        key = (code, self.reason)
-        status_line = _STATUS_LINES.get(key)
-        if status_line is None:
-            status_line = b"HTTP/1.1 %d %b\r\n" % key
-            if len(_STATUS_LINES) < 512:
-                _STATUS_LINES[key] = status_line
+        if self._named:
+            fields = without(fields, self._named)
+        status_line = _STATUS_LINES.get((code, self.reason)) or _status_line(code, self.reason)
         if self.content_length is not None and code != 204:
-            ending = b"Content-Length: " + self.content_length + b"\r\n"
-        elif framing == Framing.CHUNKED:
-            ending = b"Transfer-Encoding: chunked\r\n"
+            ending = b"Content-Length: %b\r\n" % self.content_length
         else:
-            ending = b""
+            ending = b"Transfer-Encoding: chunked\r\n" if framing == CHUNKED else b""
         if not call.keep_alive:
             ending += b"Connection: close\r\n"
         elif call.http10:
             ending += b"Connection: keep-alive\r\n"
-        return b"".join(
-            (
-                status_line,
-                b"".join(fields),
-                call.marks,
-                b"" if self._duration else b"X-Duration-Seconds: %.6f\r\n" % (now - call.started),
-                b"" if self._date else date,
-                ending,
-                b"\r\n",
-            )
-        )
+        duration = b"" if self._duration else b"X-Duration-Seconds: %.6f\r\n" % (now - call.started)
+        return b"".join((status_line, *fields, call.marks, duration, b"" if self._date else date, ending, b"\r\n"))
 
     def interim(self, code: int) -> bytes:
         """Return an interim (1xx) or switching (101) head for the client, without hop-by-hop fields."""
         switch = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % self.upgrade if code == 101 else b""
         return b"HTTP/1.1 %d %b\r\n%b%b" % (code, self.reason, b"".join(self.fields), switch)
+
+
+def _status_line(code: int, reason: bytes) -> bytes:
+    line = b"HTTP/1.1 %d %b\r\n" % (code, reason)
+    if len(_STATUS_LINES) < _STATUS_LINES_KEPT:
+        _STATUS_LINES[(code, reason)] = line
+    return line

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import httptools
 
-from gateway.edge.call import Call, Phase
-from gateway.edge.response import Framing, ResponseHead
+from gateway.edge.call import CONNECTING, RESPONDING, Call
+from gateway.edge.response import CHUNKED, CLOSE, NO_BODY, ResponseHead
 from orchestration.replica import Endpoint
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class UpstreamConnections:
                 raise
         finally:
             self._connecting.pop(call, None)
-        wanted = call.phase is Phase.CONNECTING and call.backend.connections is self
+        wanted = call.phase == CONNECTING and call.backend.connections is self
         if connection is None:
             if wanted:
                 call.dispatcher.rest(call.backend, self.context.clock())
@@ -140,7 +140,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.on_header = self._head.on_header
         self._parser = httptools.HttpResponseParser(self)
         self._out: list[bytes] = []
-        self._framing = Framing.NONE
+        self._framing = NO_BODY
         self._done = False
         self._keep = False
         self._surplus = False
@@ -192,6 +192,10 @@ class UpstreamConnection(asyncio.Protocol):
             if not self._done:
                 self._fault = self._fault or f"the replica's response is malformed: {error}"
             self._surplus = True
+        self._after_feed(call)
+
+    def _after_feed(self, call: Call) -> None:
+        """All callbacks for one read have run: write what they made, see where the exchange stands."""
         out = self._out
         if out:
             call.client.transport.write(out[0] if len(out) == 1 else b"".join(out))
@@ -222,10 +226,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep = parser.should_keep_alive()
         self._framing = head.framing(code, call)
         self._until_eof = head.transfer_encoding is None and head.content_length is None
-        call.phase = Phase.RESPONDING
+        call.phase = RESPONDING
         if call.dispatcher.streams:
             call.deadline = INFINITE
-        if self._framing is Framing.CLOSE or not call.complete:
+        if self._framing == CLOSE or not call.complete:
             call.keep_alive = False
         context = self._owner.context
         self._out.append(head.to_client(code, self._framing, call, context.clock(), context.date))
@@ -234,9 +238,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._done = True  # though the parser waits for a body
 
     def on_body(self, data: bytes) -> None:
-        if self._done or self._framing is Framing.NONE:
+        if self._done or self._framing == NO_BODY:
             self._surplus = True
-        elif self._framing is Framing.CHUNKED:
+        elif self._framing == CHUNKED:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
             self._out.append(data)
@@ -249,7 +253,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         call = self.call
-        if call is not None and call.phase is Phase.RESPONDING and self._until_eof and not self._tunnel:
+        if call is not None and call.phase == RESPONDING and self._until_eof and not self._tunnel:
             self._keep = False
             self._response_complete()
             call.client.transport.write(b"".join(self._out))
@@ -275,7 +279,7 @@ class UpstreamConnection(asyncio.Protocol):
             if call.upgrade:
                 self._tunnel = True
                 self._code = code
-                call.phase = Phase.RESPONDING
+                call.phase = RESPONDING
                 call.deadline = INFINITE
                 self._out.append(head.interim(code) + call.marks + b"\r\n")
             else:
@@ -290,10 +294,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._done = True
         if self._refused:
             return
-        if self._framing is Framing.CHUNKED:
-            trailers = self._head.fields
-            self._out.append(b"0\r\n%b\r\n" % b"".join(trailers) if trailers else b"0\r\n\r\n")
-        self._head.reset()
+        if self._framing == CHUNKED:
+            self._out.append(b"0\r\n%b\r\n" % b"".join(self._head.fields))
+        if self._head.fields:
+            self._head.reset()  # trailers
 
     def _exchange_over(self, call: Call) -> None:
         self.call = None
@@ -318,7 +322,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._tunnel:
             call.end(self._code, keep_alive=False)
-        elif call.phase is Phase.RESPONDING:
+        elif call.phase == RESPONDING:
             call.break_off(self._code)
         else:
             call.not_answered(why, stale=self._used)

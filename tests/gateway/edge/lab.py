@@ -24,7 +24,7 @@ Handler = Callable[["Origin", asyncio.StreamReader, asyncio.StreamWriter], Await
 async def eventually(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
     """Wait until `condition()` is true."""
     async with asyncio.timeout(limit_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - conditions that nothing signals
             await asyncio.sleep(0.005)
 
 
