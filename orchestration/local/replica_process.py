@@ -270,7 +270,8 @@ class ReplicaProcess:
         if self.running and not exited.done():
             self._enter(ReplicaState.DRAINING)
             waiting = asyncio.ensure_future(self._released.wait())
-            await asyncio.wait([waiting, exited], timeout=self._drain_s, return_when=asyncio.FIRST_COMPLETED)
+            ends: list[asyncio.Future[Any]] = [waiting, exited]
+            await asyncio.wait(ends, timeout=self._drain_s, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
         launched.process.signal(signal.SIGTERM)
         await asyncio.wait([exited], timeout=self._grace_s)
