@@ -11,7 +11,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode, urlsplit
@@ -154,15 +154,14 @@ class Gateway:
         def fail(error: Exception) -> NoReturn:
             raise self._unreachable(error, timeout_s) from None
 
-        try:
+        with closing(connection):
             try:
                 response = _exchange(connection, method, target, body, fields, timeout_s)
             except (OSError, http.client.HTTPException) as error:
                 fail(error)
-            lowered = {name.lower(): value for name, value in response.getheaders()}
-            yield StreamedReply(response.status, lowered, response, fail)
-        finally:
-            connection.close()
+            with response:  # it may hold the socket longer than the connection does
+                lowered = {name.lower(): value for name, value in response.getheaders()}
+                yield StreamedReply(response.status, lowered, response, fail)
 
     def refuse(self, reply: Reply) -> NoReturn:
         """Raise what an error status means: NotLoggedIn or GatewayRefused with the gateway's reason."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from builder.context import BuildConfig, InvalidContext, write_context
 from builder.images import InvalidImageName, image_name
@@ -19,6 +21,8 @@ from cli.stack import StackFunction
 from orchestration.names import DEFAULT_NAMESPACE
 
 SILENCE_S = 660.0  # a little more than a gateway's own limit for one build, which then says what happened
+BUSY_S = 600.0
+LONGEST_PAUSE_S = 10.0
 HELD_BYTES = 8 << 20
 _PIECE_BYTES = 256 << 10
 
@@ -66,24 +70,33 @@ def build(
     config = BuildConfig(image=image_of(function), build_args=dict(function.build_args), platforms=function.platforms)
     with tempfile.SpooledTemporaryFile(max_size=HELD_BYTES) as tar:
         _pack(tar, function, template, copies, config)
-        size = tar.tell()
-        tar.seek(0)
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(size),
-            "Accept": "application/x-ndjson",
-        }
-        with gateway.stream("POST", "/build", body=_pieces(tar), headers=headers, timeout_s=SILENCE_S) as reply:
-            if reply.status in (404, 405, 501):
-                raise CannotBuild(
-                    f"{gateway.url} does not build functions; deploy an image: faas deploy --image IMAGE --name NAME"
-                )
-            if reply.status not in (200, 202):
-                whole = Reply(reply.status, reply.headers, reply.read())
-                if reply.status in (401, 403):
-                    gateway.refuse(whole)
-                raise BuildFailed(f"{function.name}: not built: {reason_of(whole)}", [])
-            return config.image, _follow(function.name, reply.lines(), told)
+        give_up_at = time.monotonic() + BUSY_S
+        while (log := _post(gateway, function.name, tar, told, may_wait=time.monotonic() < give_up_at)) is None:
+            told("waiting: the gateway has many builds to do")
+        return config.image, log
+
+
+def _post(gateway: Gateway, name: str, tar: IO[bytes], told: Callable[[str], None], *, may_wait: bool) -> list[str] | None:
+    """Send the tar and follow the build; return its log, or None after a pause when the gateway had no room for it."""
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "Content-Length": str(tar.seek(0, os.SEEK_END)),
+        "Accept": "application/x-ndjson",
+    }
+    tar.seek(0)
+    with gateway.stream("POST", "/build", body=_pieces(tar), headers=headers, timeout_s=SILENCE_S) as reply:
+        if reply.status in (200, 202):
+            return _follow(name, reply.lines(), told)
+        whole = Reply(reply.status, reply.headers, reply.read())
+    if whole.status in (404, 405, 501):
+        raise CannotBuild(f"{gateway.url} does not build functions; deploy an image: faas deploy --image IMAGE --name NAME")
+    if whole.status in (401, 403):
+        gateway.refuse(whole)
+    if whole.status == 429 and may_wait:
+        after = whole.headers.get("retry-after", "")
+        time.sleep(min(LONGEST_PAUSE_S, int(after) if after.isdigit() else 1))
+        return None
+    raise BuildFailed(f"{name}: not built: {reason_of(whole)}", [])
 
 
 def _follow(name: str, lines: Iterator[bytes], told: Callable[[str], None]) -> list[str]:
@@ -157,6 +170,6 @@ def _copy(source: Path, copies: tuple[str, ...], destination: Path) -> None:
             raise Misuse(f"configuration.copy: there is no {path}")
 
 
-def _pieces(file: Any) -> Iterator[bytes]:
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
     while piece := file.read(_PIECE_BYTES):
         yield piece

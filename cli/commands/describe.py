@@ -48,7 +48,7 @@ def _show(connection: Gateway, name: str, namespace: str, status: dict[str, Any]
             ("Image", status.get("image")),
             ("Command", status.get("envProcess")),
             ("Created", _ago(status.get("createdAt"))),
-            ("Calls", int(status["invocationCount"]) if "invocationCount" in status else None),
+            ("Calls", details.get("invocationCount", status.get("invocationCount"))),
             ("Usage", _usage(status.get("usage") or {})),
             ("Limits", ", ".join(pairs(status.get("limits")))),
             ("Requests", ", ".join(pairs(status.get("requests")))),
@@ -80,12 +80,11 @@ def _show(connection: Gateway, name: str, namespace: str, status: dict[str, Any]
         )
     revisions = details.get("revisions")
     if isinstance(revisions, list) and revisions:
-        percent = {t.get("revision"): t.get("percent") for t in details.get("traffic") or ()}
         click.echo()
         print_table(
             ("REVISION", "TRAFFIC", "AGE", "IMAGE"),
             [
-                (r.get("name"), f"{percent.get(r.get('name')) or 0}%", age(r.get("createdAt")), r.get("image"))
+                (r.get("name"), f"{r.get('percent') or 0}%", age(r.get("createdAt")), r.get("image"))
                 for r in reversed(revisions)
             ],
         )

@@ -109,7 +109,7 @@ class Gateway:
             return 400, {}, self.failing[key[1]].removeprefix("refuse ").encode()
         status = {"name": key[1], "namespace": key[0], "replicas": 1, "availableReplicas": 1, "invocationCount": 0}
         self.functions[key] = {**{k: v for k, v in body.items() if k != "service"}, **status}
-        return 202, {}, b""
+        return _json({"name": key[1], "namespace": key[0], "generation": 7, "revision": f"{key[1]}-00001"}, 202)
 
     def _details(self, asked: Asked, name: str) -> tuple[int, dict[str, str], bytes]:
         found = self.functions.get((_namespace(asked.query.get("namespace")), name))
@@ -122,7 +122,9 @@ class Gateway:
                 "name": name,
                 "condition": failed,
                 "replicas": [replica],
-                "revisions": [{"name": f"{name}-00001", "image": found["image"], "createdAt": 1.0}],
+                "revisions": [
+                    {"name": f"{name}-00001", "image": found["image"], "createdAt": "2026-01-31T12:00:00Z", "percent": 100}
+                ],
                 "traffic": [{"revision": f"{name}-00001", "percent": 100}],
                 "notes": ["secrets are mounted at /var/openfaas/secrets", "cpu: not enforced"],
             }
@@ -171,8 +173,8 @@ def _namespace(name: str | None) -> str:
     return name or "openfaas-fn"
 
 
-def _json(value: object) -> tuple[int, dict[str, str], bytes]:
-    return 200, {"Content-Type": "application/json"}, json.dumps(value).encode()
+def _json(value: object, status: int = 200) -> tuple[int, dict[str, str], bytes]:
+    return status, {"Content-Type": "application/json"}, json.dumps(value).encode()
 
 
 class _Handler(BaseHTTPRequestHandler):

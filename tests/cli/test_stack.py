@@ -73,8 +73,17 @@ def test_every_field_is_read_and_scalars_keep_their_text(project: Path) -> None:
         "WHO": "second",
         "A": "1",
     }
-    assert (hello.name, hello.lang, hello.handler, hello.image) == ("hello", "python3-http", Path("hello"), "ghcr.io/me/hello:0.1")
-    assert (hello.fprocess, hello.secrets, hello.constraints) == ("python index.py", ("api-key", "other"), ("node.arch = arm64",))
+    assert (hello.name, hello.lang, hello.handler, hello.image) == (
+        "hello",
+        "python3-http",
+        Path("hello"),
+        "ghcr.io/me/hello:0.1",
+    )
+    assert (hello.fprocess, hello.secrets, hello.constraints) == (
+        "python index.py",
+        ("api-key", "other"),
+        ("node.arch = arm64",),
+    )
     assert hello.labels == {"com.openfaas.scale.min": "2", "team": "red"}
     assert hello.annotations == {"topic": "cron", "json": '{"a": 1}'}
     assert (hello.limits, hello.requests) == ({"memory": "128Mi", "cpu": "500m"}, {"memory": "64Mi"})
@@ -131,7 +140,10 @@ def test_a_handler_is_looked_for_here_and_then_beside_the_file(project: Path) ->
         (HEAD + "functions:\n  f: {image: x, environment: {A: [1]}}\n", "functions.f.environment.A must be a text, not a list"),
         (HEAD + "functions:\n  f: {image: x, labels: {a: {b: c}}}\n", "functions.f.labels.a must be a text, not a mapping"),
         (HEAD + "functions:\n  f: {image: x, secrets: {a: b}}\n", "functions.f.secrets must be a list of texts, not a mapping"),
-        (HEAD + "functions:\n  f: {image: x, skip_build: maybe}\n", "functions.f.skip_build must be true or false, not 'maybe'"),
+        (
+            HEAD + "functions:\n  f: {image: x, skip_build: maybe}\n",
+            "functions.f.skip_build must be true or false, not 'maybe'",
+        ),
         (HEAD + "functions:\n  f: {image: x, limits: {memory: lots}}\n", "functions.f.limits.memory: 'lots' is not a quantity"),
         (HEAD + "functions:\n  f: {image: x, limits: {disk: 1Gi}}\n", "functions.f.limits.disk is not known"),
         (HEAD + "functions:\n  f: {image: [x]}\n", "functions.f.image must be a text, not a list"),

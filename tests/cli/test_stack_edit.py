@@ -50,7 +50,10 @@ def test_empty_functions_are_filled(empty: str, tail: str) -> None:
 
 def test_a_file_without_functions_or_last_line_end_gets_them() -> None:
     assert yaml.safe_load(add("provider: {name: openfaas}"))["functions"]["two"]["handler"] == "./two"
-    assert yaml.safe_load(add("provider: {name: openfaas}\nfunctions:\n  one: {image: x}"))["functions"].keys() == {"one", "two"}
+    assert yaml.safe_load(add("provider: {name: openfaas}\nfunctions:\n  one: {image: x}"))["functions"].keys() == {
+        "one",
+        "two",
+    }
 
 
 def test_values_that_yaml_would_read_otherwise_are_quoted() -> None:

@@ -37,7 +37,17 @@ def test_what_a_terminal_would_obey_is_not_printed() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0s"), (59, "59s"), (119, "119s"), (120, "2m"), (3599, "59m"), (3600, "1h"), (86399, "23h"), (86400, "1d"), (900000, "10d")],
+    [
+        (0, "0s"),
+        (59, "59s"),
+        (119, "119s"),
+        (120, "2m"),
+        (3599, "59m"),
+        (3600, "1h"),
+        (86399, "23h"),
+        (86400, "1d"),
+        (900000, "10d"),
+    ],
 )
 def test_ages(seconds: int, text: str) -> None:
     assert age(1_000_000.0, now=1_000_000.0 + seconds) == text

@@ -1,0 +1,303 @@
+"""The commands that ask a gateway for one thing, against a stub of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Faas
+from tests.cli.stub_gateway import Gateway
+
+
+def deployed(gateway: Gateway, name: str, namespace: str = "openfaas-fn", **fields: object) -> None:
+    status = {"name": name, "namespace": namespace, "image": f"{name}:latest", "replicas": 1, "availableReplicas": 1}
+    gateway.functions[(namespace, name)] = {**status, "createdAt": "2020-01-01T00:00:00Z", **fields}
+
+
+def test_list_for_people_and_for_programs(gateway: Gateway, faas: Faas) -> None:
+    deployed(gateway, "web", invocationCount=2)
+    deployed(gateway, "api", invocationCount=30, replicas=0, availableReplicas=0)
+    deployed(gateway, "other", "dev")
+    lines = faas("list").out.splitlines()
+    assert [line.split()[:3] for line in lines] == [["NAME", "READY", "CALLS"], ["api", "0/0", "30"], ["web", "1/1", "2"]]
+    assert [row["name"] for row in json.loads(faas("ls", "--json").out)] == ["api", "web"]
+    assert faas("list", "-n", "dev", "--quiet").out == "other\n"
+    deployed(gateway, "web", invocationCount=200)
+    assert faas("list", "--sort", "invocations", "-q").out == "web\napi\n"
+
+
+def test_an_empty_list_is_json_all_the_same(gateway: Gateway, faas: Faas) -> None:
+    assert json.loads(faas("list", "--json").out) == []
+    done = faas("list")
+    assert (done.code, done.out) == (0, "")
+    assert "faas new hello" in done.err
+
+
+def test_describe_shows_what_is_true_now(gateway: Gateway, faas: Faas) -> None:
+    deployed(
+        gateway,
+        "hello",
+        envVars={"PASSWORD": "hunter2", "A": "1"},
+        secrets=["key"],
+        labels={"b": "2", "a": "1"},
+        limits={"memory": "64Mi"},
+        usage={"cpu": 12.4, "totalMemoryBytes": 30 << 20},
+    )
+    out = faas("describe", "hello").out
+    for words in (
+        "Status:       Ready",
+        "1 ready of 1",
+        f"{gateway.url}/function/hello",
+        "A, PASSWORD",
+        "memory=64Mi",
+        "12m CPU, 30 MiB memory",
+        "secrets are mounted at /var/openfaas/secrets",
+        "cpu: not enforced",
+        "hello-00001-abc  hello-00001  Running         2",
+        "hello-00001  100%",
+    ):
+        assert words in out, words
+    assert "hunter2" not in out
+    details = json.loads(faas("describe", "hello", "--json").out)
+    assert details["condition"] == {"phase": "Ready", "message": ""}
+
+
+def test_describe_says_in_one_line_why_it_is_broken(gateway: Gateway, faas: Faas) -> None:
+    deployed(gateway, "hello")
+    gateway.failing["hello"] = "handler.py line 3: ModuleNotFoundError: No module named 'foo'"
+    assert (
+        "Status:     Failed: handler.py line 3: ModuleNotFoundError: No module named 'foo'\n" in faas("describe", "hello").out
+    )
+
+
+def test_describe_works_with_a_stock_gateway(gateway: Gateway, faas: Faas) -> None:
+    gateway.stock = True
+    deployed(gateway, "hello", availableReplicas=0)
+    assert "Status:     Not ready" in faas("describe", "hello").out
+    assert json.loads(faas("describe", "hello", "--json").out)["name"] == "hello"
+
+
+@pytest.mark.parametrize("command", ["describe", "ready", "invoke", "scale"])
+def test_an_unknown_function_is_named(gateway: Gateway, faas: Faas, command: str) -> None:
+    done = faas(command, "ghost", *(["1"] if command == "scale" else []))
+    assert done.code == 1
+    assert done.out == ""
+    assert "function" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_invoke_sends_standard_input_and_prints_the_answer(gateway: Gateway, faas: Faas) -> None:
+    deployed(gateway, "echo")
+    assert faas("invoke", "echo", stdin=b"hi\n")[:2] == (0, "hi\n")
+    asked = gateway.asked[-1]
+    assert (asked.method, asked.path, asked.headers["content-type"]) == ("POST", "/function/echo", "text/plain")
+    assert asked.headers["content-length"] == "3"
+
+
+def test_invoke_passes_what_it_is_given(gateway: Gateway, faas: Faas, project: Path) -> None:
+    deployed(gateway, "echo", "dev")
+    (project / "body.json").write_text('{"a": 1}')
+    gateway.canned["PUT /function/echo.dev/x/y"] = (200, {}, b"ok")
+    arguments = ["-m", "put", "-H", "X-A: b=c", "-H", "X-B=1", "--query", "q=1 2", "--content-type", "application/json"]
+    assert faas("invoke", "echo", "-n", "dev", "--path", "/x/y", "-d", "@body.json", *arguments).out == "ok"
+    asked = gateway.asked[-1]
+    assert (asked.headers["x-a"], asked.headers["x-b"], asked.query) == ("b=c", "1", {"q": "1 2"})
+    assert (asked.headers["content-type"], asked.body) == ("application/json", b'{"a": 1}')
+
+
+def test_invoke_streams_a_body_that_is_longer_than_it_holds(gateway: Gateway, faas: Faas) -> None:
+    deployed(gateway, "echo")
+    body = b"0123456789abcdef" * (3 << 16)
+    assert len(faas("invoke", "echo", stdin=body).out) == len(body)
+    assert gateway.asked[-1].headers["transfer-encoding"] == "chunked"
+
+
+def test_invoke_of_a_failing_function_prints_its_answer_and_exits_1(gateway: Gateway, faas: Faas) -> None:
+    gateway.canned["POST /function/bad"] = (500, {"X-Thing": "1"}, b"broken")
+    done = faas("invoke", "bad", "-i", "-d", "x")
+    assert (done.code, done.out) == (1, "broken")
+    assert "HTTP 500" in done.err
+    assert "x-thing: 1" in done.err
+
+
+def test_invoke_tells_the_gateways_errors_from_the_functions(gateway: Gateway, faas: Faas) -> None:
+    gateway.canned["POST /function/slow"] = (504, {"X-OpenFaaS-Internal": "edge"}, b"no replica in 60 s")
+    done = faas("invoke", "slow")
+    assert (done.code, done.out, done.err) == (1, "", "Error: slow: no replica in 60 s (HTTP 504)\n")
+
+
+def test_invoke_without_a_body(gateway: Gateway, faas: Faas) -> None:
+    gateway.canned["GET /function/page"] = (200, {}, b"<p>")
+    assert faas("invoke", "page", "-m", "GET", stdin=b"unread").out == "<p>"
+    assert gateway.asked[-1].body == b""
+
+
+def test_an_async_call_tells_its_id(gateway: Gateway, faas: Faas) -> None:
+    gateway.canned["POST /async-function/job"] = (202, {"X-Call-Id": "abc"}, b"")
+    done = faas("invoke", "job", "--async", "-d", "x")
+    assert (done.code, done.out, done.err) == (0, "", "Accepted; its call id is abc.\n")
+
+
+LINES = [
+    {"name": "f", "instance": "f-1", "timestamp": "2026-01-31T12:00:00.5Z", "text": "one\n", "callId": "c1"},
+    {"name": "f", "instance": "f-2", "timestamp": "2026-01-31T12:00:01Z", "text": "two"},
+]
+
+
+def test_logs_for_people_and_for_programs(gateway: Gateway, faas: Faas, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway.log_lines = list(LINES)
+    assert faas("logs", "f", "--no-time").out == "one\ntwo\n"
+    assert faas("logs", "f", "--no-time", "--call-id", "--show-instance").out == "f-1  c1  one\nf-2  -  two\n"
+    assert [json.loads(line) for line in faas("logs", "f", "--json").out.splitlines()] == LINES
+    assert faas("logs", "f", "-o", "json", "--call", "c1").out.count("\n") == 1
+    assert faas("logs", "f").out.splitlines()[0].endswith("one")
+
+
+def test_logs_ask_for_what_is_wanted(gateway: Gateway, faas: Faas) -> None:
+    faas("logs", "f", "-f", "--tail", "5", "--since", "2026-01-31T12:00:00Z", "--instance", "f-1", "-n", "dev")
+    assert gateway.asked[-1].query == {
+        "name": "f",
+        "namespace": "dev",
+        "instance": "f-1",
+        "follow": "true",
+        "tail": "5",
+        "since": "2026-01-31T12:00:00.000000Z",
+    }
+    faas("logs", "f")
+    assert gateway.asked[-1].query == {"name": "f", "follow": "false", "tail": "-1"}
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-13-45", "-5m", "0"])
+def test_a_time_that_is_none_is_refused(gateway: Gateway, faas: Faas, since: str) -> None:
+    done = faas("logs", "f", "--since", since)
+    assert done.code == 2
+    assert "--since" in done.err
+
+
+def test_scale(gateway: Gateway, faas: Faas) -> None:
+    deployed(gateway, "f")
+    assert faas("scale", "f", "3").out == "Scaled f to 3 replicas.\n"
+    assert gateway.asked[-1].json() == {"serviceName": "f", "replicas": 3}
+    assert faas("scale", "f", "-1").code == 2
+    assert faas("scale", "f", "many").code == 2
+
+
+def test_remove_by_name_and_by_stack_file(gateway: Gateway, faas: Faas, project: Path) -> None:
+    for name in ("a", "b", "c-1"):
+        deployed(gateway, name)
+    assert faas("remove", "a").out == "Removed a.\n"
+    (project / "stack.yaml").write_text("provider: {name: openfaas}\nfunctions:\n  b: {image: b}\n  c-1: {image: c}\n")
+    assert faas("rm", "-f", "stack.yaml", "--filter", "c*").out == "Removed c-1.\n"
+    done = faas("remove", "ghost", "b")
+    assert (done.code, done.out) == (1, "Removed b.\n")
+    assert done.err == "Error: ghost: there is no function of that name\n"
+
+
+def test_remove_without_saying_which_removes_nothing(gateway: Gateway, faas: Faas, project: Path) -> None:
+    (project / "stack.yaml").write_text("provider: {name: openfaas}\nfunctions:\n  b: {image: b}\n")
+    assert faas("remove").code == 2
+    assert gateway.asked == []
+
+
+def test_secrets(gateway: Gateway, faas: Faas, project: Path) -> None:
+    assert faas("secret", "create", "a", "--from-literal", " x\n").out == "Created secret a.\n"
+    assert gateway.secrets["a"] == {"name": "a", "value": "x"}
+    assert faas("secret", "create", "b", "--no-trim", stdin="x\n").code == 0
+    assert gateway.secrets["b"]["value"] == "x\n"
+    (project / "key.bin").write_bytes(b"\xff\n")
+    assert faas("secret", "create", "c", "--from-file", "key.bin", "-n", "dev").code == 0
+    assert gateway.secrets["c"] == {"name": "c", "namespace": "dev", "rawValue": "/wo="}
+    done = faas("secret", "create", "a", "--from-literal", "y")
+    assert done.code == 1
+    assert "faas secret update a" in done.err
+    assert faas("secret", "create", "a", "--from-literal", "y", "--replace").out == "Updated secret a.\n"
+    assert faas("secret", "update", "a", "--from-literal", "z").code == 0
+    assert gateway.secrets["a"]["value"] == "z"
+    assert faas("secret", "update", "ghost", "--from-literal", "z").code == 1
+    assert [line.split()[0] for line in faas("secret", "list").out.splitlines()] == ["NAME", "a", "b", "c"]
+    assert [row["name"] for row in json.loads(faas("secret", "list", "--json").out)] == ["a", "b", "c"]
+    assert faas("secret", "remove", "a").out == "Removed secret a.\n"
+    assert faas("secret", "remove", "a").code == 1
+    assert faas("secret", "create", "Bad_", "--from-literal", "x").code == 2
+    assert faas("secret", "create", "d", "--from-file", "none").err == "Error: --from-file none: No such file or directory\n"
+
+
+def test_namespaces(gateway: Gateway, faas: Faas) -> None:
+    assert faas("namespace", "create", "dev", "--label", "team=red").code == 0
+    assert gateway.namespaces["dev"] == {
+        "name": "dev",
+        "labels": {"openfaas": "1", "team": "red"},
+        "annotations": {"openfaas": "1"},
+    }
+    assert gateway.asked[-1].path == "/system/namespace/"
+    assert faas("namespace", "create", "dev").code == 1
+    assert faas("namespace", "list").out == "dev\nopenfaas-fn\n"
+    assert json.loads(faas("namespace", "list", "--json").out) == ["dev", "openfaas-fn"]
+    assert "team=red" in faas("namespace", "get", "dev").out
+    assert faas("namespace", "update", "dev", "--annotation", "a=b").code == 0
+    assert gateway.namespaces["dev"]["annotations"] == {"openfaas": "1", "a": "b"}
+    assert faas("namespace", "remove", "dev").out == "Removed namespace dev.\n"
+    for command in ("get", "update", "remove"):
+        assert faas("namespace", command, "dev").err == "Error: there is no namespace dev\n"
+
+
+def test_login_checks_then_keeps_then_logout_forgets(gateway: Gateway, faas: Faas, tmp_path: Path) -> None:
+    gateway.login = ("admin", "pa:ss")
+    config = tmp_path / "config" / "config.yml"
+    done = faas("list")
+    assert done.code == 4
+    assert f"faas login -g {gateway.url}" in done.err
+    wrong = faas("login", "--password-stdin", stdin="wrong")
+    assert (wrong.code, config.exists()) == (4, False)
+    assert faas("login", "--password-stdin", "-u", "admin", stdin="pa:ss\n").code == 0
+    assert yaml.safe_load(config.read_text())["auths"][0]["gateway"] == gateway.url
+    assert faas("list").code == 0
+    assert faas("list", "-g", gateway.url.replace("127.0.0.1", "localhost")).code == 0
+    assert faas("logout").out == f"Logged out of {gateway.url}.\n"
+    assert faas("list").code == 4
+    assert faas("logout").code == 4
+
+
+def test_login_without_a_password_says_how(gateway: Gateway, faas: Faas) -> None:
+    assert "--password-stdin" in faas("login").err
+    assert faas("login", "--password-stdin", stdin="\n").err == "Error: the password is empty\n"
+
+
+def test_ready_waits_for_a_replica(gateway: Gateway, faas: Faas) -> None:
+    assert faas("ready").out == f"{gateway.url} is ready.\n"
+    deployed(gateway, "f", availableReplicas=0)
+    done = faas("ready", "f", "--timeout", "100ms")
+    assert (done.code, done.err) == (1, "Error: f is not ready\n")
+    timer = threading.Timer(0.1, deployed, (gateway, "f"))
+    timer.start()
+    assert faas("ready", "f", "--timeout", "10s").out == "f is ready.\n"
+    timer.join()
+
+
+def test_version_of_client_and_gateway(gateway: Gateway, faas: Faas) -> None:
+    assert "Version:        1.2" in faas("version").out
+    shown = json.loads(faas("version", "--json").out)
+    assert shown["gateway"]["provider"]["provider"] == "pinnace"
+    assert shown["client"]["version"]
+    done = faas("version", "-g", "http://127.0.0.1:1")
+    assert (done.code, done.err) == (0, "")
+    assert "no gateway answers" in done.out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(faas: Faas, shell: str) -> None:
+    assert "_FAAS_COMPLETE" in faas("completion", shell).out
+
+
+def test_the_stack_file_of_the_folder_names_the_gateway(gateway: Gateway, faas: Faas, project: Path) -> None:
+    (project / "stack.yaml").write_text("provider: {name: openfaas, gateway: 'http://127.0.0.1:1'}\nfunctions: {}\n")
+    done = faas("list")
+    assert done.code == 3
+    assert "http://127.0.0.1:1:" in done.err
+    assert faas("list", "-g", gateway.url).code == 0
+    noted = faas("list", "-g", "http://127.0.0.1:8080")
+    assert "counts as not given; using http://127.0.0.1:1" in noted.err
