@@ -124,8 +124,16 @@ class Dependencies:
         return locked
 
     def _has_wheels(self, lock: Lock) -> bool:
-        paths = [(self._store.wheels / wheel.name, wheel.sha256) for wheel in lock.wheels]
-        return all(path.exists() and _sha256(path) == sha256 for path, sha256 in paths)
+        """Whether all wheels of the lock are kept. One that is not what it was is removed: pip would prefer it."""
+        complete = True
+        for wheel in lock.wheels:
+            kept = self._store.wheels / wheel.name
+            if not kept.exists():
+                complete = False
+            elif _sha256(kept) != wheel.sha256:
+                kept.unlink()
+                complete = False
+        return complete
 
     def _made(self, lock: Lock) -> Layer:
         digest = lock.layer_digest(self._interpreter)

@@ -66,8 +66,7 @@ def extract(file: IO[bytes], destination: Path, limits: Limits | None = None) ->
         raise InvalidContext(f"the build context is not a tar archive: {error}") from None
     if config is None:
         raise InvalidContext(f"the build context has no {CONFIG_NAME}, which names the image")
-    for path, target in links:  # last, so that no file is ever written through one
-        _link(path, target, destination)
+    _make_links(links, destination)  # last, so that no file is ever written through one
     return config
 
 
@@ -132,19 +131,25 @@ def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
             out.write(chunk)
 
 
-def _link(path: Path, target: PurePosixPath, destination: Path) -> None:
-    shown = path.relative_to(destination)
-    outside = InvalidContext(f"{str(shown)!r} is a link to {str(target)!r}, outside of the build context")
-    if target.is_absolute():
-        raise outside
-    try:
-        path.symlink_to(target)
-        if not path.resolve().is_relative_to(destination.resolve()):
-            raise outside
-    except FileExistsError:
-        raise InvalidContext(f"{str(shown)!r} is in the build context twice") from None
-    except (ValueError, OSError, RuntimeError) as error:  # a NUL, a name that is too long, a loop
-        raise InvalidContext(f"{str(shown)!r} is a link that leads nowhere: {error}") from None
+def _make_links(links: list[tuple[Path, PurePosixPath]], destination: Path) -> None:
+    """Make the links, then see where they lead: one that stays inside by itself may lead outside through another."""
+    for path, target in links:
+        shown = os.fspath(path.relative_to(destination))
+        try:
+            path.symlink_to(target)
+        except FileExistsError:
+            raise InvalidContext(f"{shown!r} is in the build context twice") from None
+        except (ValueError, OSError) as error:  # a NUL, a name that is too long
+            raise InvalidContext(f"{shown!r} cannot be made a link: {error}") from None
+    inside = destination.resolve()
+    for path, target in links:
+        shown = os.fspath(path.relative_to(destination))
+        try:
+            stays = not target.is_absolute() and path.resolve().is_relative_to(inside)
+        except (OSError, RuntimeError):
+            raise InvalidContext(f"{shown!r} is a link that leads round in a circle") from None
+        if not stays:
+            raise InvalidContext(f"{shown!r} is a link to {os.fspath(target)!r}, outside of the build context")
 
 
 def _read_config(tar: tarfile.TarFile, member: tarfile.TarInfo, limits: Limits) -> BuildConfig:

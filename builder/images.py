@@ -23,7 +23,7 @@ def image_name(text: str) -> str:
     Raises InvalidImageName, also for a name by digest: a build gives names, not digests.
     """
     match = _NAME.fullmatch(text) if len(text) <= LONGEST_NAME else None
-    if not match or match["digest"]:
+    if not match or match["digest"] or _DIGEST.fullmatch(text):
         shown = text if len(text) <= 80 else text[:77] + "..."
         raise InvalidImageName(f"{shown!r} is not an image name such as hello:1.0 or registry.example.com/team/hello:latest")
     return f"{match['name']}:{match['tag'] or 'latest'}"
