@@ -1,0 +1,51 @@
+"""`faas serve`: run the platform in the foreground."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from cli import settings as serve_settings
+from cli.errors import CliError
+
+
+def _text(name: str) -> str:
+    field = serve_settings.ServeSettings.__dataclass_fields__[name]
+    return str(field.metadata["help"])
+
+
+@click.command()
+@click.option("--port", "-p", type=int, help=_text("port") + "  [default: 8080]")
+@click.option("--host", help=_text("host") + "  [default: 127.0.0.1]")
+@click.option("--data-dir", type=click.Path(), help=_text("data_dir"))
+@click.option("--auth/--no-auth", default=None, help=_text("auth") + "  [default: auth]")
+@click.option("--workers", type=int, help=_text("workers") + "  [default: 1]")
+@click.option("--allow-hosts", metavar="NAMES", help=_text("allow_hosts"))
+@click.option("--trusted-proxies", metavar="NETWORKS", help=_text("trusted_proxies"))
+@click.option("--offline/--online", default=None, help=_text("offline"))
+@click.option("--build-time-limit", "build_time_limit_s", metavar="TIME", help=_text("build_time_limit_s") + "  [default: 10m]")
+@click.option("--bundle-quota", "bundle_quota_bytes", metavar="SIZE", help=_text("bundle_quota_bytes") + "  [default: 10Gi]")
+@click.option("--log-quota", "log_quota_bytes", metavar="SIZE", help=_text("log_quota_bytes") + "  [default: 1Gi]")
+@click.option("--build-body-limit", "build_body_limit_bytes", metavar="SIZE", help=_text("build_body_limit_bytes"))
+@click.option("--body-limit", "body_limit_bytes", metavar="SIZE", help=_text("body_limit_bytes"))
+@click.option("--log-format", type=click.Choice(["console", "json"]), help=_text("log_format"))
+@click.option("--save-login/--no-save-login", default=None, help=_text("save_login"))
+@click.option(
+    "--config", type=click.Path(), envvar="PINNACE_CONFIG", help="TOML file with settings (keys as in docs/settings.md)."
+)
+def serve(config: str | None, **flags: object) -> int:
+    """Run the platform on this machine, in the foreground, until Ctrl-C or SIGTERM.
+
+    Prints `ready http://HOST:PORT` when it serves.
+    """
+    try:
+        settings = serve_settings.load(flags, os.environ, config)
+    except serve_settings.InvalidServeSetting as error:
+        raise click.UsageError(str(error)) from None
+    from cli import roles
+
+    try:
+        return roles.serve(settings)
+    except roles.CannotServe as error:
+        raise CliError(str(error)) from None

@@ -1,0 +1,218 @@
+"""Wires processes together: the one module that knows every part.
+
+`serve` is the embedded platform. Its parts are entered in this order, each owning what it starts, and left in the
+opposite one:
+
+    data folder (bundles, orchestrator) → builder → control API → edge → scaler → the pump that connects them
+
+Events go from the orchestrator to edge and scaler; load from the edge to the scaler; word of drained replicas from the
+edge to the orchestrator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+from autoscaler.scaler import Scaler
+from builder.service import Builder
+from builder.store import BundleStore
+from cli import credentials
+from cli.settings import ServeSettings
+from gateway.control.app import control_app
+from gateway.control.auth import Auth, NoLogin
+from gateway.control.info import About
+from gateway.control.origin import Hosts
+from gateway.edge.edge import Edge
+from gateway.edge.settings import EdgeSettings
+from orchestration.local.failures import StorageError, Unreachable
+from orchestration.local.orchestrator import LocalOrchestrator
+from orchestration.replica import Endpoint
+from telemetry import logs, service_manager
+
+log = logging.getLogger("pinnace.platform")
+
+DRAIN_S = 4.0
+"""How long calls in flight may take to finish when the platform stops; the rest of the ten seconds is the replicas'."""
+COLLECT_EVERY_S = 3600.0
+
+
+class CannotServe(Exception):
+    """The platform cannot start; the message is one sentence that says why and what to do."""
+
+
+def serve(settings: ServeSettings) -> int:
+    """Run the embedded platform until SIGTERM or SIGINT; return the exit code. Raises CannotServe."""
+    logs.configure(settings.log_format)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_platform(settings))
+
+
+async def _platform(settings: ServeSettings) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        async with _running(settings, stop) as edge:
+            url = _url(settings.host, edge.port)
+            print(f"ready {url}", flush=True)
+            service_manager.notify("READY=1")
+            await stop.wait()
+            service_manager.notify("STOPPING=1")
+            log.info("stopping")
+            await edge.drain(DRAIN_S)
+    except (StorageError, Unreachable, NoLogin) as error:
+        raise CannotServe(str(error)) from None
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def _running(settings: ServeSettings, stop: asyncio.Event) -> AsyncIterator[Edge]:
+    async with contextlib.AsyncExitStack() as stack:
+        bundles = _bundle_store(settings)
+        orchestrator = await stack.enter_async_context(
+            LocalOrchestrator.open(settings.folder, bundles, log_quota_bytes=settings.log_quota_bytes)
+        )
+        builder = await stack.enter_async_context(
+            Builder(
+                bundles, in_use=orchestrator.bundles_in_use, offline=settings.offline, time_limit_s=settings.build_time_limit_s
+            )
+        )
+        mounted = os.environ.get("secret_mount_path")  # noqa: SIM112  # OpenFaaS's name
+        auth = await asyncio.to_thread(
+            Auth.open, settings.folder, enabled=settings.auth, secret_mount_path=Path(mounted) if mounted else None
+        )
+        scaler = await stack.enter_async_context(Scaler(orchestrator))
+        edge = Edge(
+            EdgeSettings(
+                host=settings.host,
+                port=settings.port,
+                trusted_proxies=settings.trusted_proxies,
+                max_body_bytes=settings.body_limit_bytes,
+            ),
+            control=Endpoint(unix=str(orchestrator.run_dir / "control.sock")),
+            on_load=scaler.sample,
+            on_released=orchestrator.released,
+        )
+        app = control_app(
+            orchestrator=orchestrator,
+            builder=builder,
+            auth=auth,
+            hosts=Hosts(settings.allow_hosts, settings.host),
+            invocations=lambda function: edge.counts().get(function, 0),
+            about=About(metadata.version("pinnace")),
+            data_dir=settings.folder,
+            build_body_limit_bytes=settings.build_body_limit_bytes,
+        )
+        await stack.enter_async_context(_control_server(app, orchestrator.run_dir / "control.sock"))
+        try:
+            await stack.enter_async_context(edge)
+        except OSError as error:
+            where = _url(settings.host, settings.port)
+            raise CannotServe(f"cannot listen on {where}: {error.strerror or error}; choose another with --port") from None
+        if settings.auth and settings.save_login and auth.login is not None:
+            await asyncio.to_thread(_save_login, _url(settings.host, edge.port), auth.login.user, auth.login.password)
+
+        async def pump() -> None:
+            async for event in orchestrator.watch():
+                edge.apply(event)
+                scaler.apply(event)
+
+        async def collect() -> None:
+            while True:
+                await asyncio.sleep(COLLECT_EVERY_S)
+                await asyncio.to_thread(bundles.collect, orchestrator.bundles_in_use(), time.time())
+
+        for work in (pump(), collect()):
+            stack.push_async_callback(_cancel, _watched(asyncio.create_task(work), stop))
+        yield edge
+
+
+class _ControlServer(uvicorn.Server):
+    """uvicorn without its signal handlers: signals are the platform's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _control_server(app: ASGIApp, path: Path) -> AsyncIterator[None]:
+    """Serve `app` on the Unix socket `path`."""
+    config = uvicorn.Config(
+        app,
+        uds=str(path),
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=1,
+    )
+    server = _ControlServer(config)
+    serving = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            if serving.done():
+                raise CannotServe(f"the control API cannot listen on {path}")
+            await asyncio.sleep(0.001)
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(serving, 3)
+        path.unlink(missing_ok=True)
+
+
+def _bundle_store(settings: ServeSettings) -> BundleStore:
+    folder = settings.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+        return BundleStore(folder, settings.bundle_quota_bytes)
+    except OSError as error:
+        raise CannotServe(f"the data folder {folder} cannot be used: {error.strerror}") from None
+
+
+def _save_login(url: str, user: str, password: str) -> None:
+    try:
+        credentials.save_login(url, user, password)
+    except Exception as error:  # the platform serves without it
+        log.warning("the login was not written to %s: %s", credentials.config_path(), error)
+
+
+def _url(host: str, port: int) -> str:
+    """Return the address that people on this machine use."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104  # compared, not bound
+    return f"http://{f'[{name}]' if ':' in name and '[' not in name else name}:{port}"
+
+
+def _watched(task: asyncio.Task[None], stop: asyncio.Event) -> asyncio.Task[None]:
+    """Stop the platform when a task that must run as long as it ends by itself."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            log.critical("an inner part ended; stopping", exc_info=task.exception())
+            stop.set()
+
+    task.add_done_callback(ended)
+    return task
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
