@@ -1,0 +1,95 @@
+"""The control API as one ASGI application: `control_app` puts its parts together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.control import errors
+from gateway.control.auth import Auth, Authentication
+from gateway.control.build import Builder, Builds
+from gateway.control.details import Details
+from gateway.control.functions import Functions
+from gateway.control.info import About, Info
+from gateway.control.logs import Logs
+from gateway.control.namespaces import Namespaces
+from gateway.control.openapi import Document
+from gateway.control.operation import Access, routes
+from gateway.control.origin import Hosts, OriginGuard
+from gateway.control.secrets import Secrets
+from orchestration.names import FunctionId
+from orchestration.orchestrator import Orchestrator
+
+BUILD_BODY_LIMIT_BYTES = 1 << 30
+UPLOADS_FOLDER = "uploads"
+
+
+def control_app(
+    *,
+    orchestrator: Orchestrator,
+    builder: Builder,
+    auth: Auth,
+    hosts: Hosts,
+    invocations: Callable[[FunctionId], int],
+    about: About,
+    data_dir: Path,
+    build_body_limit_bytes: int = BUILD_BODY_LIMIT_BYTES,
+) -> Starlette:
+    """Return the application. `invocations` tells how often a function was called; builds come in through `data_dir`.
+
+    Its lifespan empties the folder of uploads: one process, the one that holds the data folder's lock, may run it.
+    """
+    builds = Builds(builder, auth, data_dir / UPLOADS_FOLDER, build_body_limit_bytes)
+    resources = (
+        Functions(orchestrator, auth, invocations),
+        Secrets(orchestrator, auth),
+        Namespaces(orchestrator, auth),
+        Logs(orchestrator, auth),
+        Details(orchestrator, auth, invocations),
+        builds,
+        Info(about, auth),
+    )
+    operations = Document([o for resource in resources for o in resource.operations()], about.release).operations
+    paths = {access: [o.path for o in operations if o.access is access] for access in Access}
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await asyncio.to_thread(builds.sweep)
+        yield
+
+    app = Starlette(
+        routes=routes(operations),
+        middleware=[
+            Middleware(_PlainHeaders),
+            Middleware(OriginGuard, hosts=hosts),
+            Middleware(Authentication, auth=auth, open_paths=paths[Access.OPEN], deferred_paths=paths[Access.SIGNATURE]),
+        ],
+        exception_handlers=errors.handlers(),
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _PlainHeaders:
+    """ASGI middleware: browsers neither guess types nor keep what only a login may see."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, with_headers)

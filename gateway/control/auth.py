@@ -1,0 +1,141 @@
+"""Who asks, and whether they may: basic authentication with the one login of the platform.
+
+The login and the secret that signs builds are files: in the data folder, made at the first start, or in the folder
+that `secret_mount_path` names, where an operator put them (as OpenFaaS's gateway reads them).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Self
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+USER_FILE = "basic-auth-user"
+PASSWORD_FILE = "basic-auth-password"  # noqa: S105 - a file's name
+PAYLOAD_SECRET_FILE = "payload-secret"  # noqa: S105 - a file's name
+DEFAULT_USER = "admin"
+
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="Restricted"'}
+REFUSAL = "invalid credentials"
+_USER = "pinnace.user"
+
+Action = Literal["read", "write", "build"]
+
+
+class NoLogin(Exception):
+    """A login file is missing, empty or unreadable; the message names it."""
+
+
+@dataclass(frozen=True)
+class Login:
+    user: str
+    password: str = field(repr=False)
+
+
+class Auth:
+    """The platform's login and payload secret. `login=None` lets everybody in."""
+
+    def __init__(self, login: Login | None, payload_secret: bytes) -> None:
+        self.login = login
+        self.payload_secret = payload_secret
+        self._expected = _digest(login.user, login.password) if login is not None else b""
+
+    @classmethod
+    def open(cls, folder: Path, *, enabled: bool = True, secret_mount_path: Path | None = None) -> Self:
+        """Read the login and the payload secret from `secret_mount_path`, or else from `folder`, made where missing.
+
+        `enabled=False` asks nobody for a login; signed builds work all the same. Reads and writes files: call it before
+        the loop runs or in a thread. Raises NoLogin, OSError.
+        """
+        payload_secret = _kept(folder / PAYLOAD_SECRET_FILE, secrets.token_hex(32))
+        if not enabled:
+            return cls(None, payload_secret.encode())
+        if secret_mount_path is not None:
+            user, password = (_text(secret_mount_path / name) for name in (USER_FILE, PASSWORD_FILE))
+        else:
+            user = _kept(folder / USER_FILE, DEFAULT_USER)
+            password = _kept(folder / PASSWORD_FILE, secrets.token_urlsafe(24))
+        if ":" in user:
+            raise NoLogin(f"the user name {user!r} may not hold ':', which ends it in basic authentication")
+        return cls(Login(user, password), payload_secret.encode())
+
+    def user(self, headers: Headers) -> str | None:
+        """Return who sent these headers, None when they hold no valid login; as slowly for a near miss as for a far one."""
+        if self.login is None:
+            return DEFAULT_USER
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        try:
+            user, colon, password = base64.b64decode(token.strip(), validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            return None
+        if not colon or not hmac.compare_digest(_digest(user, password), self._expected):
+            return None
+        return self.login.user
+
+    def authorize(self, request: Request, action: Action, namespace: str) -> None:
+        """Let `action` in `namespace` pass, or raise HTTPException 401.
+
+        Every endpoint that needs a login asks here, so that roles and namespaces of one's own have one place to come to;
+        today whoever has the login may do everything.
+        """
+        if request.scope.get(_USER) is None:
+            raise HTTPException(401, REFUSAL, CHALLENGE)
+
+
+class Authentication:
+    """ASGI middleware: closed but for `open_paths`; on `deferred_paths` the endpoint itself refuses who is not known."""
+
+    def __init__(self, app: ASGIApp, auth: Auth, open_paths: Collection[str], deferred_paths: Collection[str]) -> None:
+        self._app = app
+        self._auth = auth
+        self._passing = frozenset((*open_paths, *deferred_paths))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope[_USER] = self._auth.user(Headers(scope=scope))
+            if scope[_USER] is None and scope["path"] not in self._passing:
+                await PlainTextResponse(REFUSAL, 401, CHALLENGE)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _digest(user: str, password: str) -> bytes:
+    return hashlib.sha256(user.encode("utf-8", "surrogatepass") + b"\0" + password.encode("utf-8", "surrogatepass")).digest()
+
+
+def _text(file: Path) -> str:
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoLogin(f"cannot read {file}: {error}") from None
+    if not text:
+        raise NoLogin(f"{file} is empty: write into it what it is to hold, or remove it to have it made anew")
+    return text
+
+
+def _kept(file: Path, fresh: str) -> str:
+    """Return what `file` holds; made with `fresh`, for its owner only and whole or not at all, when it is not there."""
+    if file.exists():
+        return _text(file)
+    unfinished = file.with_name(f".{file.name}.new")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as new:
+        new.write(fresh)
+        new.flush()
+        os.fsync(new.fileno())
+    unfinished.replace(file)
+    return fresh

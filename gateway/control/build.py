@@ -1,0 +1,198 @@
+"""Builds: a tar comes in and is kept in a file, the builder's report goes out line by line.
+
+Who sends the tar has the login, or has signed it with the payload secret (`X-Build-Signature: sha256=HEX`, HMAC-SHA256 of
+the whole body) as OpenFaaS's client does. The clients know a failure only by an explicit line, one of less than 64 KiB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from builder.events import BuildEvent, one_line
+from builder.keys import PublicKey
+from builder.service import BuilderBusy
+from gateway.control.auth import CHALLENGE, REFUSAL, Auth
+from gateway.control.body import refuse_larger, too_large
+from gateway.control.functions import json
+from gateway.control.operation import Access, Content, Operation
+from gateway.control.streams import LineStream, closing
+
+SIGNATURE_HEADER = "X-Build-Signature"
+LONGEST_LINE_BYTES = 60 * 1024
+MOST_UPLOADS = 8
+"""Uploads at a time: each may fill the disk up to the body's limit."""
+
+_PIECE_BYTES = 1 << 20
+_SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})", re.ASCII)
+
+log = logging.getLogger("pinnace.builds")
+
+
+class Builder(Protocol):
+    """What turns contexts into bundles."""
+
+    def build(self, context: Path) -> AsyncIterator[BuildEvent]:
+        """Build the tar `context`, which stays until the iterator is closed. Raises BuilderBusy at once."""
+
+    async def public_key(self) -> PublicKey:
+        """Return the key that clients encrypt build secrets with."""
+
+
+class Builds:
+    """`folder` holds the tars that come in; nothing else may be in it."""
+
+    def __init__(self, builder: Builder, auth: Auth, folder: Path, body_limit: int) -> None:
+        self._builder = builder
+        self._auth = auth
+        self._folder = folder
+        self._body_limit = body_limit
+        self._uploads = 0
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed left behind, and make the folder. Touches the disk."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(mode=0o700, parents=True)
+
+    async def build(self, request: Request) -> Response:
+        signature = self._signature(request)
+        refuse_larger(request, self._body_limit)
+        if self._uploads >= MOST_UPLOADS:
+            raise BuilderBusy(f"{MOST_UPLOADS} builds are being sent; try again in a few seconds")
+        async with AsyncExitStack() as stack:
+            context = await stack.enter_async_context(self._received(request, signature))
+            events = self._builder.build(context)
+            return LineStream(_report(events), stack.pop_all())
+
+    async def public_key(self, request: Request) -> Response:
+        return json(await self._builder.public_key())
+
+    def _signature(self, request: Request) -> bytes | None:
+        """Return the signature to be checked, None for who has the login. Raises HTTPException 401."""
+        try:
+            self._auth.authorize(request, "build", "")
+        except HTTPException:
+            match = _SIGNATURE.fullmatch(request.headers.get(SIGNATURE_HEADER, "").strip())
+            if match is None:
+                raise
+            return bytes.fromhex(match[1])
+        return None
+
+    @asynccontextmanager
+    async def _received(self, request: Request, signature: bytes | None) -> AsyncIterator[Path]:
+        """Keep the body in a file while the build needs it. Raises HTTPException 401 when it was signed by somebody else."""
+        self._uploads += 1
+        try:
+            context = await asyncio.to_thread(self._new_file)
+        except BaseException:
+            self._uploads -= 1
+            raise
+        try:
+            try:
+                digest = await self._write(request, context, None if signature is None else self._auth.payload_secret)
+            finally:
+                self._uploads -= 1
+            if signature is not None and not hmac.compare_digest(digest, signature):
+                raise HTTPException(401, REFUSAL, CHALLENGE)
+            yield context
+        finally:
+            await asyncio.to_thread(context.unlink, missing_ok=True)
+
+    def _new_file(self) -> Path:
+        descriptor, name = tempfile.mkstemp(suffix=".tar", dir=self._folder)
+        os.close(descriptor)
+        return Path(name)
+
+    async def _write(self, request: Request, context: Path, key: bytes | None) -> bytes:
+        """Write the body piece by piece, off the loop; return its HMAC where there is a `key`. Raises HTTPException 413."""
+        digest = hmac.new(key, digestmod=hashlib.sha256) if key is not None else None
+        piece, size = bytearray(), 0
+
+        def put(piece: bytes) -> None:
+            with context.open("ab") as file:
+                file.write(piece)
+            if digest is not None:
+                digest.update(piece)
+
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > self._body_limit:
+                raise too_large(self._body_limit)
+            piece += chunk
+            if len(piece) >= _PIECE_BYTES:
+                await asyncio.to_thread(put, bytes(piece))
+                piece.clear()
+        await asyncio.to_thread(put, bytes(piece))
+        return digest.digest() if digest is not None else b""
+
+    def operations(self) -> tuple[Operation, ...]:
+        return (
+            Operation(
+                id="build",
+                method="POST",
+                path="/build",
+                endpoint=self.build,
+                summary="Build a function from its context",
+                description="The reply's last line has the status `success` or `failed`.",
+                body=Content("A tar of the context and `com.openfaas.docker.config`.", None, "application/octet-stream"),
+                success={200: Content("What happens, line by line.", BuildEvent, "application/x-ndjson")},
+                refusals=(429, 507),
+                access=Access.SIGNATURE,
+            ),
+            Operation(
+                id="getPublicKey",
+                method="GET",
+                path="/publickey",
+                endpoint=self.public_key,
+                summary="Give the key that build secrets are encrypted with",
+                success={200: Content("The key.", PublicKey)},
+                access=Access.OPEN,
+            ),
+        )
+
+
+async def _report(events: AsyncIterator[BuildEvent]) -> AsyncIterator[bytes]:
+    """Yield the events as lines; the last one is always a success or a failure."""
+    image = ""
+    try:
+        async with closing(events):
+            async for event in events:
+                image = event.image or image
+                for line in lines_of(event):
+                    yield line
+                if event.is_final:
+                    return
+        reason = "the build ended without a result"
+    except Exception:
+        log.exception("build of %s", image or "an image")
+        reason = "internal error; the platform's log says more"
+    for line in lines_of(BuildEvent([], image, "failed", reason)):
+        yield line
+
+
+def lines_of(event: BuildEvent) -> list[bytes]:
+    """Return `event` as lines of at most LONGEST_LINE_BYTES each; all but the last are in progress."""
+    last = msgspec.structs.replace(event, log=[], image=one_line(event.image), error=one_line(event.error))
+    whole = msgspec.json.encode(msgspec.structs.replace(last, log=[one_line(text) for text in event.log])) + b"\n"
+    if len(whole) <= LONGEST_LINE_BYTES:
+        return [whole]
+    ahead = msgspec.structs.replace(last, status="in_progress", error="")
+    return [
+        *(msgspec.json.encode(msgspec.structs.replace(ahead, log=[one_line(text)])) + b"\n" for text in event.log),
+        msgspec.json.encode(last) + b"\n",
+    ]

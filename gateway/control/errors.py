@@ -1,0 +1,91 @@
+"""What goes wrong, as an answer: the status that says whose turn it is, and one line of text that says why."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+
+from builder.service import BuilderBusy
+from orchestration.bundle import UnknownBundle
+from orchestration.duration import InvalidDuration
+from orchestration.names import InvalidName
+from orchestration.orchestrator import AlreadyExists, NotFound, Refused
+from orchestration.quantity import InvalidQuantity
+from orchestration.settings import InvalidSetting
+
+BUSY_RETRY_S = 5
+"""When a client may come back to a builder that was busy: builds take seconds."""
+
+LONGEST_TEXT = 1000
+_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_STATUS: Mapping[type[Exception], int] = {
+    InvalidName: 400,
+    InvalidSetting: 400,
+    InvalidQuantity: 400,
+    InvalidDuration: 400,
+    UnknownBundle: 400,
+    ClientDisconnect: 400,
+    NotFound: 404,
+    AlreadyExists: 409,
+}
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def text(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error answer: `reason` as one printable line."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(reason.split()))[:LONGEST_TEXT]
+    return PlainTextResponse(line.encode("utf-8", "replace") + b"\n", status, headers)
+
+
+def handlers() -> dict[int | type[Exception], Handler]:
+    """Return what answers each exception that an endpoint may raise."""
+
+    def answer(status: int) -> Handler:
+        async def with_status(request: Request, error: Exception) -> Response:
+            return text(status, str(error) or type(error).__name__)
+
+        return with_status
+
+    by_type: dict[int | type[Exception], Handler] = {kind: answer(status) for kind, status in _STATUS.items()}
+    return by_type | {
+        HTTPException: _http,
+        Refused: _refused,
+        BuilderBusy: _busy,
+        OSError: _disk,
+        Exception: _internal,
+    }
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return text(405, f"{request.method} is not allowed on {request.url.path}; allowed: {allowed}", error.headers)
+    if error.status_code == 404 and error.detail == "Not Found":
+        return text(404, f"nothing is at {request.url.path}")
+    return text(error.status_code, error.detail, error.headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """400 for a deploy that names what is not here, as OpenFaaS answers; 409 for taking away what is still in use."""
+    return text(409 if request.method == "DELETE" else 400, str(error))
+
+
+async def _busy(request: Request, error: Exception) -> Response:
+    return text(429, str(error), {"Retry-After": str(BUSY_RETRY_S)})
+
+
+async def _disk(request: Request, error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno in _OUT_OF_SPACE:
+        return text(507, "the gateway's disk is full")
+    return await _internal(request, error)
+
+
+async def _internal(request: Request, error: Exception) -> Response:
+    """Tell nothing of what happened inside: the platform's log has the traceback."""
+    return text(500, "internal error; the platform's log says more")

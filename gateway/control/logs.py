@@ -1,0 +1,88 @@
+"""Logs: what a function's replicas wrote, oldest line first, also after they are gone.
+
+OpenFaaS shows the last five minutes when neither `tail` nor `since` is given, which is nothing at all for a function
+that was quiet for six. Here it is the last DEFAULT_TAIL lines, however old; the stock client always gives a `tail`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.control.auth import Auth
+from gateway.control.operation import Content, Operation, Parameter
+from gateway.control.query import FOLLOW, NAMESPACE, SINCE, TAIL, flag, integer, moment
+from gateway.control.streams import LineStream, closing
+from gateway.control.wire import namespace_of
+from orchestration.names import parse_function_id
+from orchestration.orchestrator import LogLine, LogQuery, NotFound, Orchestrator
+
+DEFAULT_TAIL = 1000
+FIRST_LINE_S = 10.0
+"""How long a function that does not exist may take to turn out to have left lines behind."""
+
+FUNCTION = Parameter(
+    "name", "The function, as NAME or NAME.NAMESPACE.", {"type": "string", "minLength": 1, "example": "hello"}, required=True
+)
+INSTANCE = Parameter("instance", "Only what this replica wrote.", {"type": "string"})
+
+
+class Logs:
+    def __init__(self, orchestrator: Orchestrator, auth: Auth) -> None:
+        self._orchestrator = orchestrator
+        self._auth = auth
+
+    async def read(self, request: Request) -> Response:
+        query = query_of(request)
+        self._auth.authorize(request, "read", query.function.namespace)
+        lines = self._orchestrator.logs(query)
+        try:
+            self._orchestrator.status(query.function)
+        except NotFound:
+            # Its lines may outlive it: only the first look at them tells.
+            async with closing(lines):
+                async with asyncio.timeout(FIRST_LINE_S):
+                    await anext(lines, None)
+            lines = self._orchestrator.logs(query)
+        return LineStream(_encoded(lines))
+
+    def operations(self) -> tuple[Operation, ...]:
+        return (
+            Operation(
+                id="readLogs",
+                method="GET",
+                path="/system/logs",
+                endpoint=self.read,
+                summary="Read what a function wrote, one JSON object a line",
+                description=f"Without `tail` and `since` the last {DEFAULT_TAIL} lines. With `since` alone: all from then on.",
+                parameters=(FUNCTION, NAMESPACE, INSTANCE, TAIL, SINCE, FOLLOW),
+                success={200: Content("Lines as they come.", LogLine, "application/x-ndjson")},
+                refusals=(400, 404),
+            ),
+        )
+
+
+def query_of(request: Request) -> LogQuery:
+    """Return what is asked for. Raises InvalidName, HTTPException 400."""
+    name = request.query_params.get("name", "")
+    if not name:
+        raise HTTPException(400, "name is missing: the function whose logs to read")
+    tail, since = integer(request, "tail"), moment(request, "since")
+    return LogQuery(
+        function=parse_function_id(name, namespace_of(request.query_params.get("namespace"))),
+        instance=request.query_params.get("instance", ""),
+        tail=tail if tail is not None else 0 if since is not None else DEFAULT_TAIL,
+        since=since,
+        follow=flag(request, "follow"),
+    )
+
+
+async def _encoded(lines: AsyncIterator[LogLine]) -> AsyncIterator[bytes]:
+    async with closing(lines):
+        async for line in lines:
+            yield msgspec.json.encode(line) + b"\n"

@@ -1,0 +1,69 @@
+"""Answers that go on: newline-delimited JSON, one line sent at a time, for as long as somebody reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def closing(iterator: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Close `iterator` on leaving, if it is one that can be closed, so that what it holds is given back at once."""
+    try:
+        yield iterator
+    finally:
+        if isinstance(iterator, AsyncGenerator):
+            await iterator.aclose()
+
+
+class LineStream(Response):
+    """Sends `lines`, each as a chunk of its own, and closes them and `owned` when they end or when the reader has left."""
+
+    media_type = "application/x-ndjson"
+
+    def __init__(self, lines: AsyncIterator[bytes], owned: AsyncExitStack | None = None) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.init_headers({"X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._lines = lines
+        self._owned = owned or AsyncExitStack()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._owned, closing(self._lines):
+            if scope["method"] == "HEAD":
+                await self._start(send)
+                await send({"type": "http.response.body", "body": b""})
+                return
+            sending = asyncio.create_task(self._send(send))
+            leaving = asyncio.create_task(_left(receive))
+            try:
+                await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (sending, leaving):
+                    task.cancel()
+                sent, _ = await asyncio.gather(sending, leaving, return_exceptions=True)
+            if isinstance(sent, Exception):
+                raise sent
+
+    async def _start(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+    async def _send(self, send: Send) -> None:
+        await self._start(send)
+        async for line in self._lines:
+            await send({"type": "http.response.body", "body": line, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

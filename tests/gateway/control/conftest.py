@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+
+from gateway.control.app import control_app
+from gateway.control.auth import Auth, Login
+from gateway.control.info import About
+from gateway.control.origin import Hosts
+from orchestration.names import FunctionId
+from tests.fakes.builder import FakeBuilder
+from tests.fakes.orchestrator import FakeOrchestrator
+from tests.gateway.control.client import LOGIN, Client
+
+PAYLOAD_SECRET = b"payload secret"
+BUILD_BODY_LIMIT = 1 << 22
+
+
+@asynccontextmanager
+async def serving(app: Starlette) -> AsyncIterator[Client]:
+    """Serve `app` on a free port, with the server that serves it in earnest."""
+    config = uvicorn.Config(app, lifespan="on", ws="none", log_config=None, timeout_graceful_shutdown=1)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        await server.startup(sockets=[listening])
+        try:
+            yield Client("127.0.0.1", listening.getsockname()[1])
+        finally:
+            await server.shutdown(sockets=[listening])
+
+
+@pytest.fixture
+def orchestrator() -> FakeOrchestrator:
+    return FakeOrchestrator()
+
+
+@pytest.fixture
+def builder() -> FakeBuilder:
+    return FakeBuilder()
+
+
+@pytest.fixture
+def invocations() -> dict[FunctionId, int]:
+    return {}
+
+
+Application = Callable[..., Starlette]
+
+
+@pytest.fixture
+def application(
+    orchestrator: FakeOrchestrator, builder: FakeBuilder, invocations: dict[FunctionId, int], tmp_path: Path
+) -> Application:
+    def make(*, auth: Auth | None = None, hosts: Hosts | None = None) -> Starlette:
+        return control_app(
+            orchestrator=orchestrator,
+            builder=builder,
+            auth=auth or Auth(Login(*LOGIN), PAYLOAD_SECRET),
+            hosts=hosts or Hosts(),
+            invocations=lambda function: invocations.get(function, 0),
+            about=About("1.2.3"),
+            data_dir=tmp_path,
+            build_body_limit_bytes=BUILD_BODY_LIMIT,
+        )
+
+    return make
+
+
+@pytest.fixture
+async def client(application: Application) -> AsyncIterator[Client]:
+    """A client of the API, logged in."""
+    async with serving(application()) as client:
+        yield client
+
+
+async def until(condition: Callable[[], object], within_s: float = 5.0) -> None:
+    """Return when `condition` is true; fails the test after `within_s` seconds."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.005)
