@@ -73,11 +73,13 @@ def wait_ready(gateway: Gateway, function: StackFunction, generation: int | None
         if reply.status != 200:
             _wait_available(gateway, function, deadline)
             return
-        phase, message = condition_of(reply.json())
+        details = reply.json()
+        phase, message = condition_of(details)
         if phase == "Ready":
             return
-        if phase == "Failed":
-            raise NotReady(f"{function.name}: {message or 'it does not become ready'}")
+        crash = _crash_of_newest(details)
+        if phase == "Failed" or crash is not None:
+            raise NotReady(f"{function.name}: {message or crash or 'it does not become ready'}")
         time.sleep(max(0.0, _POLL_S - (time.monotonic() - asked)))  # a gateway that does not hold the call is not hammered
     told = f": {message}" if message else ""
     raise NotReady(f"{function.name}: not ready after {timeout_s:g} s{told} (faas describe {function.name} shows more)")
@@ -89,6 +91,14 @@ def condition_of(details: Any) -> tuple[str, str]:
     if not isinstance(condition, dict):
         return "", ""
     return str(condition.get("phase") or ""), str(condition.get("message") or "")
+
+
+def _crash_of_newest(details: Any) -> str | None:
+    """Return why a replica of the newest revision ended, when it waits for its next try; None when none does."""
+    revisions, replicas = details.get("revisions") or [], details.get("replicas") or []
+    newest = revisions[-1].get("name") if revisions else None
+    looping = [r for r in replicas if r.get("revision") == newest and r.get("state") == "CrashLoopBackOff"]
+    return str(looping[0].get("reason") or "") if looping else None
 
 
 def _wait_available(gateway: Gateway, function: StackFunction, deadline: float) -> None:

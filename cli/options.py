@@ -65,8 +65,8 @@ def open_gateway(flag: str | None, tls_no_verify: bool = False, *, stack_gateway
 
     `stack_gateway` is what an already read stack file says; without it the current folder's is asked. Raises Misuse.
     """
+    from cli import credentials
     from cli.api import Gateway
-    from cli.credentials import find_login
 
     if stack_gateway is None and (path := find_stack_file()):
         from cli.stack import read_provider_gateway
@@ -75,7 +75,7 @@ def open_gateway(flag: str | None, tls_no_verify: bool = False, *, stack_gateway
     url = choose_gateway(flag, stack_gateway)
     if flag and normalise(flag) != url:
         click.echo(f"Note: --gateway {flag} is the default and counts as not given; using {url}", err=True)
-    return Gateway(url, find_login(url), verify_tls=not tls_no_verify)
+    return Gateway(url, credentials.find_login(url), verify_tls=not tls_no_verify)
 
 
 def seconds(text: str, flag: str) -> float:

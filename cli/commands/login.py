@@ -21,7 +21,7 @@ def login(username: str, password: str | None, password_stdin: bool, gateway: st
 
     OPENFAAS_CONFIG names another folder. Nothing is kept when the gateway does not take the login.
     """
-    from cli.credentials import Login, save_login
+    from cli import credentials
 
     if not username or ":" in username:
         raise Misuse("--username is wanted, and holds no ':'")
@@ -32,20 +32,22 @@ def login(username: str, password: str | None, password_stdin: bool, gateway: st
         raise Misuse("the password is empty")
     url = open_gateway(gateway, tls_no_verify).url
     try:
-        Gateway(url, Login(username, secret), verify_tls=not tls_no_verify).call("GET", "/system/functions", timeout_s=10)
+        Gateway(url, credentials.Login(username, secret), verify_tls=not tls_no_verify).call(
+            "GET", "/system/functions", timeout_s=10
+        )
     except NotLoggedIn:
         raise NotLoggedIn(f"{url} does not take this user and password") from None
-    click.echo(f"Logged in to {url} as {username}; kept in {save_login(url, username, secret)}.")
+    click.echo(f"Logged in to {url} as {username}; kept in {credentials.save_login(url, username, secret)}.")
 
 
 @click.command(short_help="Forget the login of a gateway.")
 @gateway_options
 def logout(gateway: str | None, tls_no_verify: bool) -> None:
     """Remove a gateway's login from ~/.openfaas/config.yml."""
-    from cli.credentials import forget_login
+    from cli import credentials
 
     url = open_gateway(gateway, tls_no_verify).url
-    if not forget_login(url):
+    if not credentials.forget_login(url):
         raise NotLoggedIn(f"there is no login for {url}")
     click.echo(f"Logged out of {url}.")
 

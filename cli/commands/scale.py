@@ -22,5 +22,8 @@ def scale(name: str, replicas: int, namespace: str, gateway: str | None, tls_no_
     if namespace:
         content["namespace"] = namespace
     connection = open_gateway(gateway, tls_no_verify)
-    connection.call("POST", f"/system/scale-function/{name}", query={"namespace": namespace}, content=content)
-    click.echo(f"Scaled {name} to {counted(replicas, 'replica')}.")
+    reply = connection.call("POST", f"/system/scale-function/{name}", query={"namespace": namespace}, content=content)
+    moved = reply.body.decode(errors="replace").strip()  # a text when the bounds made it another count
+    click.echo(
+        f"{name} was {moved}." if moved.startswith("scaled to ") else f"Scaled {name} to {counted(replicas, 'replica')}."
+    )

@@ -36,6 +36,7 @@ class Gateway:
     login: tuple[str, str] | None = None
     build_report: list[dict[str, Any]] = field(default_factory=lambda: list(SUCCESS))
     condition: dict[str, str] = field(default_factory=lambda: {"phase": "Ready", "message": ""})
+    replica: dict[str, Any] = field(default_factory=lambda: {"state": "Running", "restarts": 2, "reason": ""})
     failing: dict[str, str] = field(default_factory=dict)
     functions: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     secrets: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -116,7 +117,7 @@ class Gateway:
         if not found:
             return 404, {}, b"no such function"
         failed = {"phase": "Failed", "message": self.failing[name]} if name in self.failing else self.condition
-        replica = {"id": f"{name}-00001-abc", "revision": f"{name}-00001", "state": "Running", "restarts": 2, "reason": ""}
+        replica = {"id": f"{name}-00001-abc", "revision": f"{name}-00001", **self.replica}
         return _json(
             {
                 "name": name,

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from builder.templates import Templates
-from cli import build as building
 from tests.cli.conftest import Faas
 from tests.cli.stub_gateway import Gateway
 
@@ -111,6 +110,13 @@ def test_a_broken_handler_is_one_line(gateway: Gateway, faas: Faas, hello: Path)
     assert (done.code, done.out, done.err) == (1, "", f"Error: hello: {BROKEN}\n")
 
 
+def test_a_replica_that_ends_again_and_again_is_not_waited_for(gateway: Gateway, faas: Faas, hello: Path) -> None:
+    gateway.condition = {"phase": "Progressing", "message": ""}
+    gateway.replica |= {"state": "CrashLoopBackOff", "reason": "killed: out of memory (limit 64Mi)"}
+    done = faas("deploy")
+    assert (done.code, done.err) == (1, "Error: hello: killed: out of memory (limit 64Mi)\n")
+
+
 def test_a_failed_build_shows_its_log_and_why(gateway: Gateway, faas: Faas, hello: Path) -> None:
     gateway.build_report = [{"status": "in_progress", "log": ["resolving", "no such package: x"]}]
     gateway.build_report.append({"status": "failed", "error": "requirements.txt: no such package: x"})
@@ -137,10 +143,11 @@ def test_a_busy_builder_is_asked_again(gateway: Gateway, faas: Faas, hello: Path
         pauses.append(seconds)
         del gateway.canned["POST /build"]
 
-    monkeypatch.setattr(building.time, "sleep", pause)
+    monkeypatch.setattr("cli.build.time.sleep", pause)
     assert faas("deploy").code == 0
     assert pauses == [3]
-    assert [a.body for a in gateway.asked_for("POST /build")][0] == gateway.asked_for("POST /build")[1].body
+    first, second = gateway.asked_for("POST /build")
+    assert first.body == second.body
 
 
 def test_one_that_fails_does_not_stop_the_others(gateway: Gateway, faas: Faas, hello: Path) -> None:

@@ -87,7 +87,7 @@ def test_nothing_to_deploy_says_how_to_begin(project: Path) -> None:
 
 
 def changes(**given: object) -> Changes:
-    empty: dict[str, object] = dict.fromkeys(("environment", "labels", "annotations", "limits", "requests"), {})
+    empty: dict[str, object] = {key: {} for key in ("environment", "labels", "annotations", "limits", "requests")}
     lists: dict[str, object] = {"secrets": (), "constraints": (), "fprocess": "", "namespace": "", "readonly": False}
     return Changes(**{**empty, **lists, **given})  # type: ignore[arg-type]
 
