@@ -144,7 +144,7 @@ def _first_user() -> int | None:
 
 def _check_reachable(folder: Path) -> None:
     for path in (*interpreter_folders(sys.executable), str(folder)):
-        if closed := closed_parent(path):
+        if closed := closed_parent(f"{path}/within"):
             raise Unreachable(
                 f"functions run as users of their own, who may not enter {closed} and so cannot reach {path}:"
                 f" move it, or allow it with `chmod o+x {closed}`"

@@ -55,7 +55,10 @@ CLOSE_GRACE_S = 3.0
 
 
 class LocalOrchestrator:
-    """Runs functions as processes of this machine. Made by `open`."""
+    """Runs functions as processes of this machine. Made by `open`.
+
+    `run_dir` is the folder for sockets, which others may put theirs into as well.
+    """
 
     def __init__(
         self,
@@ -71,13 +74,15 @@ class LocalOrchestrator:
         keeper: KeeperLink,
         clock: Callable[[], float],
         ready_within_s: float,
+        run_dir: Path,
     ) -> None:
+        self.run_dir = run_dir
         self._store = store
         self._secrets = secrets
         self._logs = logs
         self._bundles = bundles
         self._isolation = isolation
-        self._cgroups = cgroups
+        self.cgroups = cgroups
         self._keeper = keeper
         self._clock = clock
         self._namespaces = state.namespaces
@@ -150,6 +155,7 @@ class LocalOrchestrator:
                 keeper=keeper,
                 clock=clock,
                 ready_within_s=ready_within_s,
+                run_dir=sockets,
             )
             orchestrator._rollouts.start()
             try:
@@ -341,7 +347,7 @@ class LocalOrchestrator:
             available=self._supervisor.ready(function.serving),
             instances=self._supervisor.replicas(function.id),
             condition=self._rollouts.condition(record),
-            notes=notes(function.newest, self._isolation, self._cgroups, self._user_of(function.id)),
+            notes=notes(function.newest, self._isolation, self.cgroups, self._user_of(function.id)),
         )
 
     def _users_of(self, namespace: str, secret: str) -> list[Record]:

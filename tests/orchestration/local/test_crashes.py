@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 async def platform(place: Path, code: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, int]]]:
     """A platform in a process of its own, with a replica that has left a daemon behind; and their pids."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(Path(__file__).parent / "programs" / "platform.py"), str(place / "data"), str(code)),
+        *(sys.executable, str(Path(__file__).parent / "programs" / "serve_platform.py"), str(place / "data"), str(code)),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
     )

@@ -1,7 +1,8 @@
 """A replica in a few lines, for tests: it keeps the contract, and misbehaves as its environment tells it.
 
 `GET /env/NAME` gives a variable, `/file/PATH` a file (403 when it cannot be read), `/ids` its user, `/write/PATH` tries to
-write, `/eat/BYTES` takes memory, `/escape` leaves a daemon in a session of its own without environment and gives its pid,
+write, `/connect/PATH` to connect, `/eat/BYTES` takes memory, `/escape` leaves a
+daemon in a session of its own without environment and gives its pid,
 `/say/TEXT` prints.
 """
 
@@ -50,6 +51,10 @@ def answer(path: str) -> tuple[int, str]:
                 return 200, file.read()
         if what == "list":
             return 200, "\n".join(sorted(os.listdir("/" + value)))
+        if what == "connect":
+            with socket.socket(socket.AF_UNIX) as other:
+                other.connect("/" + value)
+            return 200, "connected"
         if what == "write":
             with open("/" + value, "w") as file:
                 file.write("x")

@@ -1,4 +1,7 @@
-"""A platform process for tests that kill it: `platform.py DATA-FOLDER CODE-FOLDER` deploys once, prints what runs, waits."""
+"""A platform in a process of its own, for tests that kill it.
+
+`serve_platform.py DATA-FOLDER CODE-FOLDER` deploys a function the first time, prints what runs, and waits.
+"""
 
 from __future__ import annotations
 
