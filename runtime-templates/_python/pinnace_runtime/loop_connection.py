@@ -160,7 +160,8 @@ class LoopConnection(asyncio.Protocol):
     # The way of a call.
 
     def _next_call(self) -> None:
-        buffer = self._buffer.lstrip(b"\r\n") if self._buffer[:1] in (b"\r", b"\n") else self._buffer
+        # RFC 9112 section 2.2: an empty line before a request is no error.
+        buffer = self._buffer.lstrip(b"\r\n") if self._buffer[:1] == b"\r" else self._buffer
         end = buffer.find(HEAD_END)
         if max(end, len(buffer) if end < 0 else 0) > http1.HEAD_LIMIT_BYTES:
             self._refuse(BadRequest(431, f"the request head is larger than {http1.HEAD_LIMIT_BYTES} bytes"))

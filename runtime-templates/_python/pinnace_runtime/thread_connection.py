@@ -76,6 +76,8 @@ class Connection:
         server = self._server
         buffer = b""
         while True:
+            if buffer[:1] == b"\r":
+                buffer = buffer.lstrip(b"\r\n")  # RFC 9112 section 2.2: an empty line before a request is no error
             end = buffer.find(HEAD_END)
             if end < 0:
                 buffer = self._read_head(buffer)
@@ -105,13 +107,15 @@ class Connection:
     def _read_head(self, buffer: bytes) -> bytes:
         """Return the buffer with a whole head in it, or with less when the client ended or was refused."""
         if not buffer:
-            buffer = self._wait_for_call()
-            if HEAD_END in buffer or not buffer:
+            data = self._wait_for_call()
+            if not data:
+                return b""
+            buffer = data.lstrip(b"\r\n")
+            if HEAD_END in buffer:
                 return buffer
         give_up_at = time.monotonic() + HEAD_WITHIN_S
         try:
             while HEAD_END not in buffer:
-                buffer = buffer.lstrip(b"\r\n")  # RFC 9112 section 2.2: empty lines before a request are no error
                 if len(buffer) > http1.HEAD_LIMIT_BYTES:
                     self._refuse(BadRequest(431, f"the request head is larger than {http1.HEAD_LIMIT_BYTES} bytes"))
                     return b""
@@ -121,7 +125,7 @@ class Connection:
                     if self._read_shut and buffer:
                         self._refuse(BadRequest(503, DRAINING))
                     return b""
-                buffer += data
+                buffer = (buffer + data).lstrip(b"\r\n")
         except TimeoutError:
             self._refuse(BadRequest(408, f"the request head took longer than {HEAD_WITHIN_S:g} s"))
             return b""
@@ -140,7 +144,7 @@ class Connection:
             idle.remove(self)
         except KeyError:
             self._read_shut = True  # the drain took it from the set, and shut it
-        return data.lstrip(b"\r\n") if data[:1] in (b"\r", b"\n") else data
+        return data
 
     def _call(self, request: Request, buffer: bytes) -> tuple[bool, bytes]:
         """Serve one call, whose slot is taken; return whether the connection lasts, and what the client sent after it."""
