@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from builder.disk import FOLDER_MODE, write_durably
+from builder.disk import write_durably
 from builder.pip import TIME_LIMIT_S, PipFailed, run_pip
 from builder.requirements import Requirements
 from builder.store import BundleQuotaExceeded, BundleStore
@@ -70,8 +70,6 @@ class Dependencies:
         self._in_use = in_use
         self._time_limit_s = time_limit_s
         self._interpreter = base_interpreter()
-        self._locks = store.root / "locks"
-        self._locks.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
     def layer(self, requirements: Requirements, *, no_cache: bool = False) -> Layer:
         """Return the layer for `requirements`, made now if it is not there. `no_cache` resolves them anew.
@@ -80,7 +78,7 @@ class Dependencies:
         """
         if not requirements.names_packages:
             return self._made(Lock(()))
-        remembered = self._locks / f"{requirements.digest(*_made_for(self._interpreter))}.json"
+        remembered = self._store.locks / f"{requirements.digest(*_made_for(self._interpreter))}.json"
         lock = None if no_cache else _read_lock(remembered)
         if lock is not None:
             if layer := self._store.layers.find(lock.layer_digest(self._interpreter)):
@@ -193,6 +191,7 @@ def _made_for(interpreter: Path) -> tuple[str, str, str]:
 
 def _read_lock(path: Path) -> Lock | None:
     try:
+        os.utime(path)
         return msgspec.json.decode(path.read_bytes(), type=Lock)
     except FileNotFoundError:
         return None

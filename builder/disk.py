@@ -21,6 +21,12 @@ UNFINISHED = ".new-"
 UNFINISHED_FOR_S = 3600.0
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder `path`, readable by all whatever the umask, unless it is there."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(FOLDER_MODE)
+
+
 def write_durably(path: Path, content: bytes, mode: int = FILE_MODE) -> None:
     """Put `content` at `path` so that a crash at any point leaves either the old file or the new one, whole."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)

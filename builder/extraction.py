@@ -23,8 +23,9 @@ _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The most that a context may hold. A path counts with its slashes."""
+    """The most that a context may hold; `archive_bytes` bounds the tar itself. A path counts with its slashes."""
 
+    archive_bytes: int = 576 * 1024**2
     total_bytes: int = 512 * 1024**2
     file_bytes: int = 256 * 1024**2
     files: int = 20_000
@@ -48,6 +49,9 @@ def extract(file: IO[bytes], destination: Path, limits: Limits | None = None) ->
     Afterwards `destination` holds what lay under `context/`. Raises InvalidContext.
     """
     limits = limits or Limits()
+    if file.seek(0, os.SEEK_END) > limits.archive_bytes:
+        raise InvalidContext(f"the build context is larger than {limits.archive_bytes} bytes")
+    file.seek(0)
     config: BuildConfig | None = None
     links: list[tuple[Path, PurePosixPath]] = []
     try:

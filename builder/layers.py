@@ -23,6 +23,7 @@ from builder.disk import (
     PROGRAM_MODE,
     locked_file,
     locked_folder,
+    make_folder,
     remove_tree,
     remove_unless_locked,
     sweep_unfinished_files,
@@ -45,7 +46,7 @@ class LayerStore:
         self._lock = root / "store.lock"
         self._clock = clock
         for folder in (self._layers, self._incoming):
-            folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            make_folder(folder)
 
     def lock(self, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
         """The lock under which layers, bundles and names come and go. It is held for moments only."""

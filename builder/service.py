@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -87,7 +87,7 @@ class Builder:
             worker.kill(STOPPING)
             await worker.ended.wait()
 
-    def build(self, context: Path) -> AsyncIterator[BuildEvent]:
+    def build(self, context: Path) -> AsyncGenerator[BuildEvent, None]:
         """Build the context in the tar `context` and yield what happens; the last event is a success or a failure.
 
         Raises BuilderBusy at once when too many builds wait. Close the iterator (`aclosing`) to cancel the build.
@@ -100,7 +100,7 @@ class Builder:
         """Return the key with which clients encrypt build secrets for this gateway; it is made when first asked for."""
         return await asyncio.to_thread(self._key.public)
 
-    async def _events(self, context: Path) -> AsyncIterator[BuildEvent]:
+    async def _events(self, context: Path) -> AsyncGenerator[BuildEvent, None]:
         asked_at, image = time.monotonic(), ""
         worker: _Worker | None = None
         self._admitted += 1

@@ -3,6 +3,7 @@
     images/HASH.json    an image name and the digest of its bundle; the last build of the name wins
     bundles/HEX.json    a bundle; its modification time is when it was last published or resolved
     layers/             the folders that bundles are made of (`builder.layers`)
+    locks/              what requirements came to when they were resolved (`builder.dependencies`)
     wheels/             downloaded wheels, so that a layer can be made again without a network
 
 A bundle is published after its layers are complete, and a name after its bundle: whatever a crash interrupts, names
@@ -21,13 +22,14 @@ from pathlib import Path
 
 import msgspec
 
-from builder.disk import FOLDER_MODE, sweep_unfinished_files, write_durably
+from builder.disk import make_folder, sweep_unfinished_files, write_durably
 from builder.images import InvalidImageName, image_digest, image_name
 from builder.layers import LayerStore
 from orchestration.bundle import Bundle, Layer, UnknownBundle
 
 DEFAULT_QUOTA_BYTES = 10 * 1024**3
 GRACE_S = 24 * 3600.0
+LOCK_GRACE_S = 90 * 24 * 3600.0  # small, and what makes a build next month come to the same versions
 PRESSED_GRACE_S = 15 * 60.0  # kept even when the quota is reached: longer than any build, and a deploy follows within seconds
 
 
@@ -58,12 +60,13 @@ class BundleStore:
         self.root = root
         self.quota_bytes = quota_bytes
         self.wheels = root / "wheels"
+        self.locks = root / "locks"
         self._images = root / "images"
         self._bundles = root / "bundles"
         self._clock = clock
         self.layers = LayerStore(root, clock)
-        for folder in (self._images, self._bundles, self.wheels):
-            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        for folder in (self._images, self._bundles, self.wheels, self.locks):
+            make_folder(folder)
 
     def resolve(self, image: str) -> Bundle:
         """Return the bundle that the image name (or a digest) stands for now, and note that it is wanted.
@@ -112,11 +115,15 @@ class BundleStore:
     def collect(self, in_use: Collection[str], now: float, grace_s: float = GRACE_S) -> Collected:
         """Remove what no bundle in `in_use` (digests) needs and nobody wanted for `grace_s` before `now` (Unix seconds).
 
-        That is bundles, the names that stood for them, layers that no bundle is left to need, and cached wheels.
+        That is bundles, the names that stood for them, layers that no bundle is left to need, and cached wheels; locks
+        of requirements after LOCK_GRACE_S.
         """
         with self.layers.lock():
             old = [digest for digest, wanted_at in self._unused(in_use) if wanted_at <= now - grace_s]
             collected = self._remove(old, now - grace_s)
+        for path in list(self.locks.glob("*.json")):
+            if path.stat().st_mtime <= now - LOCK_GRACE_S:
+                path.unlink()
         freed = collected.freed_bytes + self._forget_wheels(now - grace_s)
         return msgspec.structs.replace(collected, freed_bytes=freed)
 
@@ -146,7 +153,7 @@ class BundleStore:
     def sweep(self) -> None:
         """Remove what builds that were killed left half-made. Harmless while others build."""
         self.layers.sweep()
-        for folder in (self._images, self._bundles, self.wheels):
+        for folder in (self._images, self._bundles, self.wheels, self.locks):
             sweep_unfinished_files(folder, self._clock())
 
     def _unused(self, in_use: Collection[str]) -> list[tuple[str, float]]:

@@ -90,6 +90,7 @@ def test_a_hostile_tar_is_refused_and_writes_nothing_elsewhere(
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
+        (Limits(archive_bytes=2000), "is larger than 2000 bytes"),
         (Limits(files=2), "more than 2 files"),
         (Limits(file_bytes=9), "'context/b' is 10 bytes; a file may have at most 9"),
         (Limits(total_bytes=15), "unpacks to more than 15 bytes"),

@@ -148,10 +148,10 @@ async def test_too_many_builds_are_refused_at_once(store: BundleStore, stalled_i
         assert (await anext(waiting)).log == ["waiting for other builds to finish"]
         with pytest.raises(BuilderBusy, match="2 builds are running or waiting; try again"):
             builder.build(stalled_tar)
-        await waiting.aclose()  # type: ignore[attr-defined]
+        await waiting.aclose()
         again = builder.build(stalled_tar)
         assert (await anext(again)).status == "in_progress"
-        await again.aclose()  # type: ignore[attr-defined]
+        await again.aclose()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
@@ -185,7 +185,7 @@ async def test_closing_the_iterator_cancels_the_build(
         events = builder.build(stalled_tar)
         await anext(events)
         await wait_for(stalled_index.connected)
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
         await wait_for(stalled_index.gone)
 
 

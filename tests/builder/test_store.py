@@ -8,7 +8,7 @@ import pytest
 
 from builder.bundle_build import make_bundle
 from builder.layers import folder_digest
-from builder.store import DEFAULT_QUOTA_BYTES, GRACE_S, PRESSED_GRACE_S, BundleQuotaExceeded, BundleStore
+from builder.store import DEFAULT_QUOTA_BYTES, GRACE_S, LOCK_GRACE_S, PRESSED_GRACE_S, BundleQuotaExceeded, BundleStore
 from builder.templates import Templates
 from orchestration.bundle import Bundle, Layer, LayerKind, UnknownBundle
 
@@ -180,6 +180,25 @@ def test_a_bundle_between_its_build_and_its_deploy_is_not_taken_to_make_room(clo
     with pytest.raises(BundleQuotaExceeded):
         clocked.make_room(4000, (), clock.now)
     assert clocked.resolve("fresh") == fresh
+
+
+def test_locks_are_kept_for_long_and_not_for_ever(clocked: BundleStore, clock: Clock) -> None:
+    lock = clocked.locks / "x.json"
+    lock.touch()
+    os.utime(lock, (clock.now, clock.now))
+    clocked.collect((), clock.now + LOCK_GRACE_S - 1)
+    assert lock.exists()
+    clocked.collect((), clock.now + LOCK_GRACE_S)
+    assert not lock.exists()
+
+
+def test_folders_are_open_to_functions_whatever_the_umask(tmp_path: Path) -> None:
+    os.umask(0o077)
+    try:
+        BundleStore(tmp_path / "data")
+    finally:
+        os.umask(0o022)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "data").iterdir() if path.is_dir()} == {0o755}
 
 
 def test_the_quota_has_a_default(store: BundleStore) -> None:
