@@ -215,10 +215,11 @@ def _told_by_build(name: str, line: str, plan: _Plan, progress: Progress) -> Non
 
 
 def _show_log(error: Exception, progress: Progress, verbose: bool) -> None:
-    """The last lines of a failed build, unless they were shown as they came; not the one that the error repeats."""
-    if isinstance(error, BuildFailed) and not verbose:
-        for line in [line for line in error.log if line and line not in str(error)][-_LOG_LINES:]:
-            progress.say(f"  {line}")
+    """The last lines of a failed build, unless they were shown as they came or only say that it began."""
+    if not isinstance(error, BuildFailed) or verbose or len(error.log) < 2:
+        return
+    for line in [line for line in error.log if line and line not in str(error)][-_LOG_LINES:]:
+        progress.say(f"  {line}")
 
 
 def _told(function: StackFunction, error: Exception) -> str:

@@ -70,9 +70,13 @@ def _show(reply: StreamedReply, name: str, include: bool, asynchronous: bool) ->
             click.echo(f"{field}: {value}", err=True)
     if reply.headers.get("x-openfaas-internal") and reply.status >= 400:
         raise GatewayRefused(reply.status, f"{name}: {reason_of(Reply(reply.status, reply.headers, reply.read()))}")
+    last = b"\n"
     for chunk in reply.chunks():
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
+        last = chunk[-1:]
+    if last != b"\n" and sys.stdout.isatty():
+        click.echo()  # or the prompt would stand behind the answer
     if asynchronous and reply.status == 202:
         click.echo(f"Accepted; its call id is {reply.headers.get('x-call-id', 'not known')}.", err=True)
     if reply.status >= 400:
