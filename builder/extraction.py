@@ -6,6 +6,7 @@ unpack to more than they should. Owners and times in the tar are not taken over;
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import tarfile
@@ -148,12 +149,21 @@ def _make_links(links: list[tuple[Path, PurePosixPath]], destination: Path) -> N
     inside = destination.resolve()
     for path, target in links:
         shown = os.fspath(path.relative_to(destination))
-        try:
-            stays = not target.is_absolute() and path.resolve().is_relative_to(inside)
-        except (OSError, RuntimeError):
-            raise InvalidContext(f"{shown!r} is a link that leads round in a circle") from None
-        if not stays:
+        if _leads_in_a_circle(path):
+            raise InvalidContext(f"{shown!r} is a link that leads round in a circle")
+        if target.is_absolute() or not path.resolve().is_relative_to(inside):
             raise InvalidContext(f"{shown!r} is a link to {os.fspath(target)!r}, outside of the build context")
+
+
+def _leads_in_a_circle(path: Path) -> bool:
+    try:
+        path.resolve()  # before Python 3.13 it is this that finds a circle
+        path.stat()
+    except RuntimeError:
+        return True
+    except OSError as error:  # a link to what is not there is no harm
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _read_config(tar: tarfile.TarFile, member: tarfile.TarInfo, limits: Limits) -> BuildConfig:

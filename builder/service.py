@@ -9,6 +9,7 @@ the platform's stop) ends that group, before the worker is reaped, so that its n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,10 +26,10 @@ import msgspec
 
 import builder
 from builder.events import BuildEvent, one_line
+from builder.job import Job
 from builder.keys import BuilderKey, PublicKey
 from builder.store import BundleStore
 from builder.templates import TEMPLATES_FOLDER
-from builder.worker import Job
 
 CONCURRENT_BUILDS = 2
 LONGEST_QUEUE = 64
@@ -113,9 +114,10 @@ class Builder:
                 yield BuildEvent([], "", "failed", STOPPING, _since(asked_at))
                 return
             worker = self._start(context)
-            async for event in worker.events():
-                image = event.image or image
-                yield msgspec.structs.replace(event, image=image, duration=_since(asked_at))
+            async with contextlib.aclosing(worker.events()) as events:
+                async for event in events:
+                    image = event.image or image
+                    yield msgspec.structs.replace(event, image=image, duration=_since(asked_at))
         finally:
             self._admitted -= 1
             if worker is not None:
@@ -176,11 +178,17 @@ class _Worker:
             self._reason = self._reason or reason
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    async def events(self) -> AsyncIterator[BuildEvent]:
+    async def events(self) -> AsyncGenerator[BuildEvent, None]:
         """The worker's events up to the final one, which is made up from how the process ended if it sent none."""
         assert self._process.stdout is not None
         reader = asyncio.StreamReader(limit=LONGEST_LINE_BYTES)
-        transport, _ = await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), self._process.stdout)
+        try:
+            transport, _ = await self._loop.connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), self._process.stdout
+            )
+        except BaseException:
+            self._process.stdout.close()
+            raise
         try:
             while line := await reader.readline():
                 event = msgspec.json.decode(line, type=BuildEvent)

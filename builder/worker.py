@@ -23,6 +23,7 @@ from builder.context import InvalidContext
 from builder.dependencies import DependenciesFailed
 from builder.events import BuildEvent, Status, one_line
 from builder.images import InvalidImageName
+from builder.job import Job
 from builder.requirements import InvalidRequirements
 from builder.store import BundleQuotaExceeded, BundleStore
 from builder.templates import InvalidTemplate, Templates, UnknownTemplate
@@ -34,17 +35,6 @@ _EXPECTED = (
     InvalidTemplate, UnknownBundle, UnknownTemplate,
 )  # fmt: skip
 _NICENESS = 10  # calls come before builds
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is to do. `context` is the tar's path, `root` the store's, `in_use` digests of bundles to keep."""
-
-    context: str
-    root: str
-    quota_bytes: int
-    templates: str
-    offline: bool
-    in_use: list[str]
 
 
 class EventWriter:

@@ -44,6 +44,11 @@ def test_a_link_inside_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "out/function/a").read_text() == "text"
 
 
+def test_a_link_to_what_is_not_there_is_kept(tmp_path: Path) -> None:
+    extract(tar_of((member("context/function/a", tarfile.SYMTYPE, "absent"), "")), tmp_path / "out")
+    assert (tmp_path / "out/function/a").readlink() == Path("absent")
+
+
 HOSTILE: list[tuple[str, tuple[tuple[tarfile.TarInfo | str, str], ...], str]] = [
     ("parent", (("context/../../x", "x"),), "leaves the build context"),
     ("parent first", (("../x", "x"),), "is not under context/"),
@@ -65,6 +70,11 @@ HOSTILE: list[tuple[str, tuple[tuple[tarfile.TarInfo | str, str], ...], str]] = 
         "link made to leave by a later one",
         ((member("context/b", tarfile.SYMTYPE, "d/e/../.."), ""), (member("context/d/e", tarfile.SYMTYPE, ".."), "")),
         "outside of the build context",
+    ),
+    (
+        "two links in a circle",
+        ((member("context/a", tarfile.SYMTYPE, "b"), ""), (member("context/b", tarfile.SYMTYPE, "a/../.."), "")),
+        "round in a circle|outside of the build context",
     ),
     ("hard link", (("context/a", "x"), (member("context/b", tarfile.LNKTYPE, "context/a"), "")), "is a hard link"),
     ("device", ((member("context/d", tarfile.CHRTYPE), ""),), "is a device or a pipe"),
