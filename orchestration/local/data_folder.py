@@ -12,6 +12,22 @@ from typing import Self
 from orchestration.local.failures import DataFolderLocked, StorageError
 
 
+def holder(path: Path) -> str:
+    """Return the pid of the platform that uses the data folder, `?` if it is not known, empty when none does."""
+    try:
+        fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(fd, 32, 0).decode(errors="replace").strip() or "?"
+    else:
+        return ""
+    finally:
+        os.close(fd)
+
+
 class DataFolder:
     """The data folder while this process holds its lock; as a context manager it lets go of it.
 

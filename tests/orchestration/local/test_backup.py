@@ -1,0 +1,113 @@
+"""A backup holds what a new start needs, and a restore gives it back, also in another place."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import stat
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from orchestration.local.backup import ABOUT, backup, restore
+from orchestration.local.failures import DataFolderLocked, StorageError
+from orchestration.local.orchestrator import LocalOrchestrator
+from orchestration.names import DEFAULT_NAMESPACE
+from tests.orchestration.local.world import Bundles, get, spec, watching
+
+VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def venv_layer(data: Path, name: str, interpreter: Path, version: str = VERSION) -> Path:
+    layer = data / "layers" / name
+    (layer / "bin").mkdir(parents=True)
+    (layer / "lib" / version).mkdir(parents=True)
+    (layer / "lib64").symlink_to("lib")
+    (layer / "bin" / "python").symlink_to(interpreter)
+    (layer / "bin" / "tool").write_text(f"#!{layer}/bin/python\nprint()\n")
+    (layer / "bin" / "tool").chmod(0o755)
+    (layer / "pyvenv.cfg").write_text(f"home = {interpreter.parent}\nversion = 3\n")
+    return layer
+
+
+async def test_a_backup_of_a_running_platform_starts_elsewhere(place: Path, bundles: Bundles) -> None:
+    data, file = place / "data", place / "backup.tar"
+    async with LocalOrchestrator.open(data, bundles) as orchestrator:
+        function = await orchestrator.apply(spec(secrets=None))
+        await orchestrator.create_secret(DEFAULT_NAMESPACE, "key", b"value")
+        (data / "payload-secret").write_text("s")
+        (data / "payload-secret").chmod(0o600)
+        size = await asyncio.to_thread(backup, data, file)
+        with pytest.raises(DataFolderLocked):
+            await asyncio.to_thread(restore, file, data)
+    assert size == file.stat().st_size
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert restore(file, place / "new").files == 3
+    assert stat.S_IMODE((place / "new" / "secrets.db").stat().st_mode) == 0o600
+    assert stat.S_IMODE((place / "new" / "payload-secret").stat().st_mode) == 0o600
+    async with LocalOrchestrator.open(place / "new", bundles) as orchestrator, watching(orchestrator) as watch:
+        assert orchestrator.status(function.id).function == function
+        assert await orchestrator.secrets(DEFAULT_NAMESPACE) == ["key"]
+        await watch.until(watch.running)
+        assert (await get(watch.running()[0], "/x"))[0] == 200
+
+
+async def test_dependency_layers_fit_the_new_place(place: Path, bundles: Bundles) -> None:
+    data = place / "data"
+    async with LocalOrchestrator.open(data, bundles):
+        venv_layer(data, "kept", Path(sys.executable).resolve())
+        venv_layer(data, "moved", Path("/nowhere/bin/python3"))
+        venv_layer(data, "other", Path("/nowhere/bin/python2"), "python2.7")
+    backup(data, place / "backup.tar")
+    restored = restore(place / "backup.tar", place / "new")
+    new = place / "new" / "layers"
+    assert (new / "kept/bin/tool").read_text().startswith(f"#!{new}/kept/bin/python\n")
+    assert stat.S_IMODE((new / "kept/bin/tool").stat().st_mode) == 0o755
+    assert (new / "kept/bin/python").readlink() == Path(sys.executable).resolve()
+    assert (new / "moved/bin/python").exists()
+    assert "nowhere" not in (new / "moved/pyvenv.cfg").read_text()
+    assert (new / "kept/lib64").readlink() == Path("lib")
+    (warning,) = restored.warnings
+    assert warning.startswith("layer other was made with a Python that is not here")
+
+
+async def test_a_folder_that_holds_something_is_not_overwritten(place: Path, bundles: Bundles) -> None:
+    async with LocalOrchestrator.open(place / "data", bundles):
+        pass
+    backup(place / "data", place / "backup.tar")
+    (place / "mine").mkdir()
+    (place / "mine" / "file").touch()
+    with pytest.raises(StorageError, match="is not empty"):
+        restore(place / "backup.tar", place / "mine")
+    (place / "empty").mkdir()
+    restore(place / "backup.tar", place / "empty")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "layers/../../outside", "lock", "layers/link/file"])
+def test_a_forged_backup_writes_nothing_outside(place: Path, name: str) -> None:
+    def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+
+    with tarfile.open(place / "forged.tar", "w") as tar:
+        add(tar, ABOUT, json.dumps({"format": 1, "dataDir": "/x"}).encode())
+        folder, link = tarfile.TarInfo("layers"), tarfile.TarInfo("layers/link")
+        folder.type, folder.mode, link.type, link.linkname = tarfile.DIRTYPE, 0o755, tarfile.SYMTYPE, str(place)
+        tar.addfile(folder)
+        tar.addfile(link)
+        add(tar, name, b"x")
+    with pytest.raises(StorageError, match="cannot be restored: it holds"):
+        restore(place / "forged.tar", place / "data")
+    assert [path.name for path in place.iterdir()] == ["forged.tar"]
+
+
+def test_what_is_no_data_folder_or_no_backup_is_said(place: Path) -> None:
+    with pytest.raises(StorageError, match=r"is no data folder: it holds no state\.db"):
+        backup(place, place / "backup.tar")
+    (place / "text").write_text("hello")
+    with pytest.raises(StorageError, match="cannot be restored"):
+        restore(place / "text", place / "data")

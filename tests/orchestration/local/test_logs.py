@@ -1,0 +1,211 @@
+"""Output of replicas: taken apart, kept within bounds, read back by tail, time and instance, followed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestration.local.log_files import SEGMENTS, Entry, LogReader, LogWriter, rfc3339
+from orchestration.local.logs import CUT, LONGEST_LINE_BYTES, Lines, Logs
+from orchestration.names import FunctionId
+from orchestration.orchestrator import LogLine, LogQuery, NotFound
+
+HELLO = FunctionId("space", "hello")
+
+
+@pytest.fixture
+async def logs(place: Path) -> AsyncIterator[Logs]:
+    async with Logs(place / "logs") as opened:
+        yield opened
+
+
+class Pipe:
+    def __init__(self, logs: Logs, instance: str = "one", function: FunctionId = HELLO) -> None:
+        self.logs, self.instance = logs, instance
+        reading, self.fd = os.pipe()
+        logs.attach(function, instance, (reading,))
+
+    async def end(self) -> None:
+        os.close(self.fd)
+        await self.logs.drained(self.instance, 5)
+
+
+async def read(logs: Logs, **query: object) -> list[LogLine]:
+    return [line async for line in logs.read(LogQuery(function=HELLO, **query), exists=True)]  # type: ignore[arg-type]
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\n\x1e\r", exclude_categories=["Cs"])), max_size=8), st.data())
+def test_lines_come_out_as_they_went_in_however_they_are_cut(texts: list[str], data: st.DataObject) -> None:
+    stream = "".join(f"{text}\n" for text in texts).encode()
+    lines, found = Lines(), []
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        found += lines.feed(stream[:size])
+        stream = stream[size:]
+    assert found + lines.end() == [("", text) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (b"\x1ecall-1\x1fhello\n", [("call-1", "hello")]),
+        (b"plain\r\n", [("", "plain")]),
+        (b"\x1ebroken frame\n", [("", "\x1ebroken frame")]),
+        (b"\x1e" + b"x" * 200 + b"\x1ftext\n", [("", "\x1e" + "x" * 200 + "\x1ftext")]),
+        (b"no end", [("", "no end")]),
+        (b"\xff\xfe\n", [("", "\ufffd\ufffd")]),
+        (b"\n\n", [("", ""), ("", "")]),
+    ],
+)
+def test_frames(written: bytes, expected: list[tuple[str, str]]) -> None:
+    lines = Lines()
+    assert lines.feed(written) + lines.end() == expected
+
+
+def test_a_line_of_a_mebibyte_is_whole_and_a_longer_one_is_cut_and_marked() -> None:
+    lines = Lines()
+    assert lines.feed(b"x" * LONGEST_LINE_BYTES + b"\nnext\n") == [("", "x" * LONGEST_LINE_BYTES), ("", "next")]
+    found = []
+    for _ in range(40):
+        found += lines.feed(b"y" * (64 << 10))
+    found += lines.feed(b"end\nnext\n")
+    assert found == [("", "y" * LONGEST_LINE_BYTES + CUT), ("", "next")]
+
+
+async def test_lines_are_kept_with_instance_call_and_time(logs: Logs) -> None:
+    pipe = Pipe(logs)
+    before = time.time_ns()
+    os.write(pipe.fd, b"\x1ecall-7\x1fin a call\noutside\n")
+    await pipe.end()
+    first, second = await read(logs)
+    assert (first.text, first.call_id, first.instance, first.name, first.namespace) == (
+        "in a call",
+        "call-7",
+        "one",
+        "hello",
+        "space",
+    )
+    assert (second.text, second.call_id) == ("outside", "")
+    assert rfc3339(before) < first.timestamp < second.timestamp < rfc3339(time.time_ns())
+    assert logs.last_line("one") == "outside"
+
+
+async def test_tail_since_and_instance_choose(logs: Logs) -> None:
+    for instance in ("one", "two"):
+        pipe = Pipe(logs, instance)
+        os.write(pipe.fd, b"".join(f"{instance} {n}\n".encode() for n in range(5)))
+        await pipe.end()
+    assert [line.text for line in await read(logs, tail=3)] == ["two 2", "two 3", "two 4"]
+    assert [line.text for line in await read(logs, tail=2, instance="one")] == ["one 3", "one 4"]
+    assert len(await read(logs, tail=100)) == 10
+    assert await read(logs, since=time.time() + 10) == []
+    assert len(await read(logs, since=time.time() - 10)) == 10
+
+
+async def test_who_never_wrote_and_is_not_deployed_is_not_found(logs: Logs) -> None:
+    with pytest.raises(NotFound):
+        _ = [line async for line in logs.read(LogQuery(function=HELLO), exists=False)]
+    assert await read(logs) == []
+
+
+async def test_a_follower_gets_what_comes(logs: Logs) -> None:
+    pipe = Pipe(logs)
+    os.write(pipe.fd, b"old\n")
+    await pipe.end()
+    pipe = Pipe(logs)
+    lines = logs.read(LogQuery(function=HELLO, tail=1, follow=True), exists=True)
+    async with asyncio.timeout(5):
+        assert (await anext(lines)).text == "old"
+        coming = asyncio.ensure_future(anext(lines))
+        os.write(pipe.fd, b"new\n")
+        assert (await coming).text == "new"
+    await lines.aclose()  # type: ignore[attr-defined]
+    await pipe.end()
+
+
+async def test_a_heavy_logger_leaves_the_loop_alone_and_files_stay_bounded(logs: Logs, place: Path) -> None:
+    pipe = Pipe(logs)
+    os.set_blocking(pipe.fd, False)
+    loop = asyncio.get_running_loop()
+    line, written, longest_s = b"x" * 200 + b"\n", 0, 0.0
+    deadline = loop.time() + 1.0
+    while (began := loop.time()) < deadline:
+        try:
+            written += os.write(pipe.fd, line * 300)
+        except BlockingIOError:
+            await asyncio.sleep(0.001)
+        longest_s = max(longest_s, loop.time() - began)
+    await pipe.end()
+    assert written > 1 << 20
+    assert longest_s < 0.1
+    assert len(await read(logs, tail=10)) == 10
+
+
+def test_old_segments_go_and_a_slow_reader_goes_on_with_the_oldest(place: Path) -> None:
+    writer = LogWriter(place / "f", segment_bytes=1000)
+    reader = LogReader(place / "f")
+    writer.write([Entry(1, "i", "first")])
+    assert [entry.x for entry in reader.read()] == ["first"]
+    for n in range(100):
+        writer.write([Entry(n, "i", f"line {n:03}")])
+    writer.close()
+    assert len(list((place / "f").iterdir())) == SEGMENTS
+    found = []
+    while entries := reader.read():
+        found += [entry.x for entry in entries]
+    assert found == [f"line {n:03}" for n in range(100 - len(found), 100)]
+    assert 20 < len(found) < 100
+
+
+def test_a_line_cut_by_a_crash_is_skipped(place: Path) -> None:
+    writer = LogWriter(place / "f")
+    writer.write([Entry(1, "i", "whole")])
+    writer.close()
+    with (place / "f" / "00000001.log").open("ab") as file:
+        file.write(b'{"t":2,"i":"i","x":"cu')
+    writer = LogWriter(place / "f")
+    writer.write([Entry(3, "i", "after")])
+    writer.close()
+    assert [entry.x for entry in LogReader(place / "f").read()] == ["whole", "after"]
+
+
+@given(st.integers(1, 40), st.lists(st.integers(0, 30), min_size=1, max_size=30))
+def test_the_tail_is_the_end_of_everything(tail: int, lengths: list[int]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        writer = LogWriter(Path(folder) / "f", segment_bytes=400)
+        for n, length in enumerate(lengths):
+            writer.write([Entry(n, "i", f"{n} " + "é" * length)])
+        writer.close()
+        everything = LogReader(Path(folder) / "f")
+        kept = []
+        while entries := everything.read():
+            kept += entries
+        reader = LogReader(Path(folder) / "f")
+        reader.seek_tail(tail)
+        found = []
+        while entries := reader.read():
+            found += entries
+        assert found == kept[-tail:]
+
+
+async def test_the_quota_takes_the_oldest_first(place: Path) -> None:
+    async with Logs(place / "logs", quota_bytes=200_000) as logs:
+        for number in range(6):
+            function = FunctionId("space", f"f{number}")
+            pipe = Pipe(logs, f"i{number}", function)
+            for _ in range(10):
+                os.write(pipe.fd, b"x" * 6000 + b"\n")
+            await pipe.end()
+    kept = sorted(path.parent.name for path in (place / "logs").glob("*/*/*.log"))
+    assert "f0" not in kept
+    assert "f5" in kept
+    assert sum(path.stat().st_size for path in (place / "logs").glob("*/*/*.log")) < 260_000
