@@ -16,12 +16,12 @@ from pinnace_runtime.reply import InvalidReply, Reply, failure, http_reply, piec
 class AsyncHandler:
     """Calls `handle` with event and context, and sends what it returns; an async generator function streams."""
 
+    http_only = True  # an upgrade is an ordinary call to it, and it has no lifespan
+
     def __init__(self, handle: Callable[[Event, Context], Any]) -> None:
         self._handle = handle
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise NotImplementedError(f"a handler takes no {scope['type']}")
         request, body = scope["pinnace.request"], bytearray()
         while (message := await receive())["type"] == "http.request":
             body += message["body"]

@@ -63,7 +63,7 @@ class HttpCall:
         except asyncio.CancelledError:
             pass  # its time was up and it is answered, or the replica ends
         except BaseException as error:
-            if not (self._left and _is_of_leaving(error)):
+            if not (self._left and is_of_leaving(error)):
                 logs.log_exception(error)
         else:
             if self.phase is not Phase.COMPLETE and not self._left:
@@ -191,7 +191,7 @@ def _checked(message: Message) -> tuple[int, Headers]:
     return status, headers
 
 
-def _is_of_leaving(error: BaseException | None) -> bool:
+def is_of_leaving(error: BaseException | None) -> bool:
     """Whether an exception came of the client's leaving: frameworks wrap ClientLeft in exceptions of their own."""
     while error is not None:
         if isinstance(error, ClientLeft) or type(error).__name__ == "ClientDisconnect":

@@ -29,6 +29,7 @@ from pinnace_runtime.thread_connection import (
 
 if TYPE_CHECKING:
     from pinnace_runtime.loop_server import LoopServer
+    from pinnace_runtime.websocket_call import WebSocketCall
 
 
 class LoopConnection(asyncio.Protocol):
@@ -42,6 +43,7 @@ class LoopConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._buffer = b""
         self._call: HttpCall | None = None
+        self._websocket: WebSocketCall | None = None
         self._holds_slot = False
         self._discards = False  # the last word is said: what still comes is read and dropped
         self._read_shut = False  # by the drain: the client is still there
@@ -52,7 +54,7 @@ class LoopConnection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether nothing of a call has arrived."""
-        return self._call is None and not self._buffer and not self._discards
+        return self._call is None and self._websocket is None and not self._buffer and not self._discards
 
     def shut_reading(self) -> None:
         """Take no next call: end the connection, unless something has arrived, which is still served."""
@@ -62,6 +64,11 @@ class LoopConnection(asyncio.Protocol):
         except OSError:
             return  # the client was faster
 
+    def going_away(self) -> None:
+        """The replica shuts down: a WebSocket, which may last for ever, is closed."""
+        if self._websocket is not None:
+            self._websocket.going_away()
+
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,6 +77,9 @@ class LoopConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._discards:
+            return
+        if self._websocket is not None:
+            self._websocket.data_received(data)
             return
         if self._call is not None and not self._call.decoder.done:
             self._body_arrived(self._call, data)
@@ -92,6 +102,8 @@ class LoopConnection(asyncio.Protocol):
         self._server.connections.discard(self)
         if self._call is not None:
             self._call.client_left()
+        if self._websocket is not None:
+            self._websocket.client_left()
         self.resume_writing()
         self._server.changed()
 
@@ -147,6 +159,21 @@ class LoopConnection(asyncio.Protocol):
         if self._buffer:
             self._next_call()
 
+    def websocket_open(self) -> None:
+        """The application accepted: the time for that is over."""
+        self._stop_timer()
+
+    def websocket_closed(self) -> None:
+        """The last frame is written."""
+        self._end_politely(whole=False)
+
+    def websocket_ended(self) -> None:
+        """The application has ended."""
+        self._websocket = None
+        self.free_slot()
+        if not self._discards:
+            self._end_politely(whole=True)
+
     def cut(self, *, reset: bool) -> None:
         """End the connection so that the client sees that the response is not whole."""
         if reset:  # HTTP/1.0, where the end of the connection is the end of the body
@@ -188,6 +215,9 @@ class LoopConnection(asyncio.Protocol):
         elif not server.take_slot():
             text = f"Concurrent request limit exceeded. Max concurrent requests: {server.settings.max_inflight}\n"
             self._answer_early(request, rest, 429, text, RUNTIME_MARK)
+        elif request.upgrade.lower() == b"websocket" and not server.http_only:
+            self._holds_slot = True
+            self._begin_websocket(request, rest)
         else:
             self._holds_slot = True
             call = HttpCall(self, request, scope_of(request, "http", server.state, server.address))
@@ -198,6 +228,23 @@ class LoopConnection(asyncio.Protocol):
             limit_s = call_timeout_s(request, server.settings.exec_timeout_s)
             if self._call is call:  # a malformed body may have ended it already
                 self._timer = asyncio.get_running_loop().call_later(limit_s, self._expire, call, task)
+
+    def _begin_websocket(self, request: Request, rest: bytes) -> None:
+        from pinnace_runtime.websocket_call import WebSocketCall
+
+        server = self._server
+        try:
+            call = WebSocketCall(self, request, scope_of(request, "websocket", server.state, server.address))
+        except BadRequest as error:
+            self._refuse(error)
+            return
+        self._websocket = call
+        self._buffer = b""
+        task = server.start_task(call.run(server.application))
+        limit_s = call_timeout_s(request, server.settings.exec_timeout_s)
+        self._timer = asyncio.get_running_loop().call_later(limit_s, task.cancel)
+        if rest:
+            call.data_received(rest)
 
     def _body_arrived(self, call: HttpCall, data: bytes) -> None:
         try:

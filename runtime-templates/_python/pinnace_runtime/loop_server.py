@@ -51,6 +51,7 @@ class LoopServer:
 
     def __init__(self, application: Application, listener: socket.socket, settings: Settings) -> None:
         self.application = application
+        self.http_only = bool(getattr(application, "http_only", False))
         self.settings = settings
         self.draining = False
         self.connections: set[LoopConnection] = set()
@@ -69,7 +70,8 @@ class LoopServer:
         """Start the application, serve, drain, end the application. Whether every call was finished."""
         loop = asyncio.get_running_loop()
         lifespan = Lifespan(self.application, code)
-        await lifespan.start()
+        if not self.http_only:
+            await lifespan.start()
         self.state = lifespan.state
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
@@ -159,6 +161,8 @@ class LoopServer:
         while self._accept():
             pass
         self._listener.close()
+        for connection in list(self.connections):
+            connection.going_away()
         if self._opening:
             await asyncio.wait(self._opening, timeout=FIRST_CALL_WITHIN_S)
         began = time.monotonic()
