@@ -240,6 +240,8 @@ def reason_of(reply: Reply) -> str:
         except ValueError:
             fields = {}
         text = next((str(fields[key]) for key in ("message", "error", "detail") if fields.get(key)), text)
+    if 300 <= reply.status < 400 and (location := reply.headers.get("location")):
+        text = f"it has moved to {location}; pass that with --gateway"
     if not text or text.startswith("<"):
         text = http.client.responses.get(reply.status, "no reason given")
     return f"{text} (HTTP {reply.status})"

@@ -9,6 +9,7 @@ import click
 from cli.api import Gateway
 from cli.errors import CliError, GatewayRefused, GatewayUnreachable
 from cli.options import complete_function, gateway_options, namespace_option, open_gateway, seconds
+from cli.progress import Progress
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 
@@ -23,11 +24,13 @@ def ready(name: str, timeout: str, namespace: str, gateway: str | None, tls_no_v
     limit_s = seconds(timeout, "--timeout")
     connection = open_gateway(gateway, tls_no_verify)
     deadline, pause_s = time.monotonic() + limit_s, FIRST_PAUSE_S
-    while (problem := _problem(connection, name, namespace, deadline)) is not None:
-        if time.monotonic() + pause_s >= deadline:
-            raise problem
-        time.sleep(pause_s)
-        pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+    with Progress() as progress:
+        progress.stage(name or connection.url, "waiting until it is ready")
+        while (problem := _problem(connection, name, namespace, deadline)) is not None:
+            if time.monotonic() + pause_s >= deadline:
+                raise problem
+            time.sleep(pause_s)
+            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
     click.echo(f"{name or connection.url} is ready.")
 
 

@@ -68,6 +68,11 @@ def test_why_a_gateway_refuses_is_one_line(status: int, body: bytes, reason: str
     assert reason_of(Reply(status, {}, body)) == reason
 
 
+def test_a_gateway_that_has_moved_says_where_to() -> None:
+    reason = reason_of(Reply(308, {"location": "https://gw/system"}, b"<html>"))
+    assert reason == "it has moved to https://gw/system; pass that with --gateway (HTTP 308)"
+
+
 def test_an_answer_that_is_not_json_is_no_gateways(gateway: Stub) -> None:
     gateway.canned["GET /system/functions"] = (200, {}, b"<html>hello")
     with pytest.raises(GatewayRefused, match="not JSON: <html>hello"):

@@ -1,0 +1,165 @@
+"""The `faas` command against the control API itself, with an orchestrator and a builder that only remember."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from builder.events import BuildEvent
+from cli.credentials import save_login
+from gateway.control.app import control_app
+from gateway.control.auth import Auth, Login
+from gateway.control.info import About
+from gateway.control.origin import Hosts
+from orchestration.names import FunctionId
+from orchestration.replica import ReplicaState
+from tests.cli.conftest import Done
+from tests.fakes.builder import FakeBuilder
+from tests.fakes.orchestrator import FakeOrchestrator
+
+ROOT = Path(__file__).parent.parent.parent
+LOGIN = ("admin", "a:b")
+HELLO = FunctionId("openfaas-fn", "hello")
+
+Faas = Callable[..., Awaitable[Done]]
+
+
+@pytest.fixture
+def orchestrator() -> FakeOrchestrator:
+    return FakeOrchestrator()
+
+
+@pytest.fixture
+def builder() -> FakeBuilder:
+    return FakeBuilder()
+
+
+@pytest.fixture
+async def control(project: Path, orchestrator: FakeOrchestrator, builder: FakeBuilder, tmp_path: Path) -> AsyncIterator[Faas]:
+    """Serve the control API and return what runs `faas` against it, logged in, in the project's folder."""
+    app = control_app(
+        orchestrator=orchestrator,
+        builder=builder,
+        auth=Auth(Login(*LOGIN), b"payload secret"),
+        hosts=Hosts(),
+        invocations=lambda function: 7,
+        about=About("1.2.3"),
+        data_dir=tmp_path / "data",
+    )
+    config = uvicorn.Config(app, lifespan="on", ws="none", log_config=None, timeout_graceful_shutdown=1)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        await server.startup(sockets=[listening])
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        save_login(url, *LOGIN)
+        try:
+            yield lambda *arguments: _run(url, *arguments)
+        finally:
+            await server.shutdown(sockets=[listening])
+
+
+async def _run(url: str, *arguments: str) -> Done:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from cli.main import main; main()",
+        *arguments,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OPENFAAS_URL": url},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    return Done(process.returncode or 0, out.decode(), err.decode())
+
+
+async def test_the_life_of_a_function(control: Faas, orchestrator: FakeOrchestrator, builder: FakeBuilder) -> None:
+    assert (await control("secret", "create", "key", "--from-literal", "value")).code == 0
+    assert orchestrator.secret("openfaas-fn", "key") == b"value"
+    assert (await control("new", "hello", "--lang", "python3-http")).code == 0
+    deployed = await control("deploy", "--secret", "key", "--label", "team=red", "--memory-limit", "64Mi")
+    assert (deployed.code, deployed.err) == (0, "")
+    assert deployed.out.startswith("Deployed hello in ")
+    assert b"context/function/handler.py" in builder.contexts[0]
+    rows = json.loads((await control("list", "--json")).out)
+    assert [(row["name"], row["availableReplicas"], row["invocationCount"]) for row in rows] == [("hello", 1, 7)]
+    described = (await control("describe", "hello")).out
+    for words in ("Status:", "Ready", "hello-00001", "100%", "team=red", "memory=64Mi", "key"):
+        assert words in described
+    assert (await control("scale", "hello", "3")).out == "Scaled hello to 3 replicas.\n"
+    assert "scaled to 20, not 25" in (await control("scale", "hello", "25")).out
+    await orchestrator.write(HELLO, "it said this", call_id="c-1")
+    assert (await control("logs", "hello", "--no-time", "--call-id")).out == "c-1  it said this\n"
+    assert (await control("ready", "hello")).code == 0
+    assert (await control("remove", "hello")).out == "Removed hello.\n"
+    assert (await control("describe", "hello")).code == 1
+    assert (await control("secret", "remove", "key")).code == 0
+
+
+async def test_namespaces_keep_functions_apart(control: Faas) -> None:
+    assert (await control("namespace", "create", "dev", "-l", "team=red")).code == 0
+    assert "dev\n" in (await control("namespace", "list")).out
+    assert (await control("deploy", "--image", "x", "--name", "f", "-n", "dev")).code == 0
+    assert (await control("list", "-q")).out == ""
+    assert (await control("list", "-q", "-n", "dev")).out == "f\n"
+    held = await control("namespace", "remove", "dev")
+    assert held.code == 1
+    assert (await control("remove", "f", "-n", "dev")).code == 0
+    assert (await control("namespace", "remove", "dev")).code == 0
+    assert (await control("deploy", "--image", "x", "--name", "f", "-n", "none")).code == 1
+
+
+async def test_a_deploy_waits_and_says_why_it_was_in_vain(control: Faas, orchestrator: FakeOrchestrator) -> None:
+    orchestrator.starts_as = ReplicaState.PENDING
+    deploying = asyncio.ensure_future(control("deploy", "--image", "x", "--name", "hello"))
+    async with asyncio.timeout(30):
+        while not orchestrator.statuses("openfaas-fn"):
+            await asyncio.sleep(0.01)
+    assert not deploying.done()
+    replica = orchestrator.status(HELLO).instances[0].id
+    orchestrator.set_state(replica, ReplicaState.CRASH_LOOP, "handler.py line 3: ModuleNotFoundError: No module named 'foo'")
+    done = await deploying
+    assert done.code == 1
+    assert "Error: hello: handler.py line 3: ModuleNotFoundError: No module named 'foo'\n" in done.err
+    assert "CrashLoopBackOff" in (await control("describe", "hello")).out
+
+
+async def test_a_failed_build_is_told(control: Faas, builder: FakeBuilder) -> None:
+    builder.events = (
+        BuildEvent(["resolving requirements", "no matching distribution"], "", "in_progress"),
+        BuildEvent([], "", "failed", "requirements.txt line 1: there is no package nothing-like-it"),
+    )
+    assert (await control("new", "hello", "--lang", "python3-http")).code == 0
+    done = await control("deploy")
+    assert done.code == 1
+    assert done.err.splitlines() == [
+        "  resolving requirements",
+        "  no matching distribution",
+        "Error: hello: not built: requirements.txt line 1: there is no package nothing-like-it",
+    ]
+    assert (await control("list", "-q")).out == ""
+
+
+async def test_an_unknown_image_and_a_missing_secret_are_named(control: Faas, orchestrator: FakeOrchestrator) -> None:
+    orchestrator.unknown_images.add("nobody/built:this")
+    unknown = await control("deploy", "--image", "nobody/built:this", "--name", "ghost")
+    assert unknown.code == 1
+    assert "nobody/built:this" in unknown.err
+    missing = await control("deploy", "--image", "x", "--name", "early", "--secret", "later")
+    assert missing.code == 1
+    assert "later" in missing.err
+
+
+async def test_version_names_the_gateway(control: Faas) -> None:
+    assert "1.2.3" in (await control("version")).out
