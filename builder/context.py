@@ -67,16 +67,17 @@ def write_context(file: IO[bytes], handler: Path, template: Template, config: Bu
 
 
 def sign(file: IO[bytes], secret: bytes) -> str:
-    """Return the value of `X-Build-Signature` for the rest of `file`. The secret's outer white space does not count."""
-    code = hmac.new(secret.strip(), digestmod=hashlib.sha256)
+    """Return the value of `X-Build-Signature` for the rest of `file`. The secret's outer white space does not count.
+
+    Raises InvalidContext when nothing is left of the secret.
+    """
+    key = secret.strip()
+    if not key:
+        raise InvalidContext("the payload secret is empty")
+    code = hmac.new(key, digestmod=hashlib.sha256)
     while chunk := file.read(_CHUNK_BYTES):
         code.update(chunk)
     return f"sha256={code.hexdigest()}"
-
-
-def is_signed(file: IO[bytes], signature: str, secret: bytes) -> bool:
-    """Whether `signature` is the header value that the holder of `secret` would send for the rest of `file`."""
-    return bool(secret.strip()) and hmac.compare_digest(sign(file, secret).encode(), signature.strip().lower().encode())
 
 
 def _files(handler: Path, rules: IgnoreRules) -> Iterator[tuple[Path, str]]:

@@ -34,6 +34,7 @@ from builder.templates import TEMPLATES_FOLDER
 CONCURRENT_BUILDS = 2
 LONGEST_QUEUE = 64
 TIME_LIMIT_S = 600.0
+COLLECT_EVERY_S = 3600.0
 
 LONGEST_LINE_BYTES = 64 * 1024
 ERRORS_KEPT_BYTES = 8192
@@ -50,7 +51,8 @@ class Builder:
     """Owns the workers; use it as an async context manager, on one event loop.
 
     `in_use` gives the digests of the bundles that revisions use, which no build may remove to make room. `offline`
-    builds use no network. `time_limit_s` bounds one build from when its worker starts.
+    builds use no network. `time_limit_s` bounds one build from when its worker starts. Every `collect_every_s` what no
+    revision uses any more is removed from the store.
     """
 
     def __init__(
@@ -62,12 +64,15 @@ class Builder:
         concurrent: int = CONCURRENT_BUILDS,
         queue: int = LONGEST_QUEUE,
         time_limit_s: float = TIME_LIMIT_S,
+        collect_every_s: float = COLLECT_EVERY_S,
         templates: Path = TEMPLATES_FOLDER,
     ) -> None:
         self._store = store
         self._in_use = in_use
         self._offline = offline
         self._time_limit_s = time_limit_s
+        self._collect_every_s = collect_every_s
+        self._collecting: asyncio.Task[None] | None = None
         self._templates = templates
         self._most = concurrent + queue
         self._admitted = 0
@@ -78,12 +83,16 @@ class Builder:
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._store.sweep)
+        self._collecting = asyncio.create_task(self._collect_regularly())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing = True
+        if self._collecting is not None:
+            self._collecting.cancel()
+            await asyncio.wait([self._collecting])
         for worker in list(self._workers):
             worker.kill(STOPPING)
             await worker.ended.wait()
@@ -122,6 +131,17 @@ class Builder:
             self._admitted -= 1
             if worker is not None:
                 worker.kill("the build was cancelled")
+
+    async def _collect_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._collect_every_s)
+            try:
+                collected = await asyncio.to_thread(self._store.collect, frozenset(self._in_use()), time.time())
+            except OSError as error:
+                log.warning("unused bundles could not be removed: %s", error)
+                continue
+            if collected.freed_bytes:
+                log.info("removed %d unused bundles, %d bytes", len(collected.bundles), collected.freed_bytes)
 
     def _start(self, context: Path) -> _Worker:
         job = Job(

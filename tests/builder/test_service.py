@@ -280,6 +280,23 @@ async def test_room_is_made_only_from_bundles_that_no_revision_uses(
     assert set(small.images()) == {"two:latest"}
 
 
+async def test_unused_bundles_are_collected_while_it_runs(
+    store: BundleStore, make_function: MakeFunction, context_of: MakeTar
+) -> None:
+    used: set[str] = set()
+    async with Builder(store, in_use=lambda: used, collect_every_s=0.01) as builder:
+        for name in ("used", "unused"):
+            await all_events(builder, context_of(make_function({"handler.py": f"x = {name!r}"}, name), name))
+        used.add(store.resolve("used").digest)
+        unused = store.resolve("unused").layers[2]
+        for file in (*(store.root / "bundles").iterdir(), *(store.root / "layers").glob("*.json")):
+            os.utime(file, (0, 0))
+        async with asyncio.timeout(PATIENCE_S):
+            while store.folder(unused).exists():  # noqa: ASYNC110  # another thread removes it
+                await asyncio.sleep(0.01)
+    assert set(store.images()) == {"used:latest"}
+
+
 async def test_the_public_key_is_the_same_each_time(store: BundleStore) -> None:
     async with Builder(store) as builder:
         assert await builder.public_key() == await builder.public_key()
