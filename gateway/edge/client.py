@@ -309,7 +309,7 @@ class ClientConnection(asyncio.Protocol):
     # faults of the client
 
     def _unparsable(self, data: bytes, error: httptools.HttpParserError) -> None:
-        if isinstance(error, httptools.HttpParserInvalidMethodError) and data[:1].isupper():
+        if isinstance(error, httptools.HttpParserInvalidMethodError) and self.call is None and data[:1].isupper():
             self._malformed(Refusal(405, "the method is not one of those served here"))
         else:
             self._malformed(Refusal(400, f"malformed request: {error}"))
@@ -358,10 +358,10 @@ class ClientConnection(asyncio.Protocol):
         if call is not self.call:
             return
         self.call = None
-        if not keep_alive:
+        context = self.context
+        if not keep_alive or context.draining:
             self._finish(linger=not call.complete)
             return
-        context = self.context
         settings = context.settings
         self.deadline = context.now + (settings.header_timeout_s if self._head_bytes else settings.keep_alive_s)
         if self._upgrading or self._behind or self.reading_paused:

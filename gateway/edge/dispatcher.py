@@ -223,7 +223,7 @@ class Dispatcher:
         if not self._active:
             return
         sample = self._tell(now)
-        if sample.arrivals == 0 and self.meter.level == 0:
+        if sample.arrivals == 0 and sample.concurrency == 0.0 and self.meter.level == 0:
             self._active = False
 
     def prune(self, unused_since: float) -> None:

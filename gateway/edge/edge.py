@@ -94,11 +94,18 @@ class Edge:
 
     def in_flight(self) -> Mapping[FunctionId, int]:
         """Return how many calls of each function are at a replica now."""
-        flights = dict.fromkeys(self._routes.tallies, 0)
+        return self._sum(lambda dispatcher: dispatcher.in_flight)
+
+    def waiting(self) -> Mapping[FunctionId, int]:
+        """Return how many calls of each function wait for a replica now."""
+        return self._sum(lambda dispatcher: len(dispatcher.waiting))
+
+    def _sum(self, figure: Callable[[Dispatcher], int]) -> Mapping[FunctionId, int]:
+        sums = dict.fromkeys(self._routes.tallies, 0)
         for dispatcher in self._routes.dispatchers.values():
             function = FunctionId(dispatcher.namespace, dispatcher.name)
-            flights[function] = flights.get(function, 0) + dispatcher.in_flight
-        return flights
+            sums[function] = sums.get(function, 0) + figure(dispatcher)
+        return sums
 
     # what dispatchers observe
 

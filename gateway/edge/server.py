@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import cast
 
 from gateway.edge.client import ClientConnection
 from gateway.edge.context import EdgeContext
@@ -17,11 +18,11 @@ class _TurnedAway(asyncio.Protocol):
         self._context = context
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
         limit = self._context.settings.max_connections
         refusal = Refusal(503, f"this gateway has {limit} connections, the most it may have", retry_after_s=1)
-        transport.write(refusal.response(extra=self._context.date, head_only=False, close=True))
-        transport.close()
+        stream = cast(asyncio.WriteTransport, transport)
+        stream.write(refusal.response(extra=self._context.date, head_only=False, close=True))
+        stream.close()
 
 
 class Server:

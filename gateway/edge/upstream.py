@@ -229,9 +229,9 @@ class UpstreamConnection(asyncio.Protocol):
         call.phase = RESPONDING
         if call.dispatcher.streams:
             call.deadline = INFINITE
-        if self._framing == CLOSE or not call.complete:
-            call.keep_alive = False
         context = self._owner.context
+        if self._framing == CLOSE or not call.complete or context.draining:
+            call.keep_alive = False
         self._out.append(head.to_client(code, self._framing, call, context.clock(), context.date))
         head.reset()
         if call.head_only:
@@ -248,7 +248,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
-        elif not self._done and not self._fault:
+        elif not self._done and not self._fault and not self._tunnel:
             self._response_complete()
 
     def eof_received(self) -> None:
