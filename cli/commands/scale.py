@@ -23,7 +23,5 @@ def scale(name: str, replicas: int, namespace: str, gateway: str | None, tls_no_
         content["namespace"] = namespace
     connection = open_gateway(gateway, tls_no_verify)
     reply = connection.call("POST", f"/system/scale-function/{name}", query={"namespace": namespace}, content=content)
-    moved = reply.body.decode(errors="replace").strip()  # a text when the bounds made it another count
-    click.echo(
-        f"{name} was {moved}." if moved.startswith("scaled to ") else f"Scaled {name} to {counted(replicas, 'replica')}."
-    )
+    told = reply.body.decode(errors="replace").strip()  # ours says which count it came to inside of the bounds
+    click.echo(told or f"Scaled {name} to {counted(replicas, 'replica')}.")

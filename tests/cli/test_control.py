@@ -19,6 +19,8 @@ from gateway.control.app import control_app
 from gateway.control.auth import Auth, Login
 from gateway.control.info import About
 from gateway.control.origin import Hosts
+from gateway.control.streams import closing
+from orchestration.events import ReplicaChanged
 from orchestration.names import FunctionId
 from orchestration.replica import ReplicaState
 from tests.cli.conftest import Done
@@ -97,8 +99,8 @@ async def test_the_life_of_a_function(control: Faas, orchestrator: FakeOrchestra
     described = (await control("describe", "hello")).out
     for words in ("Status:", "Ready", "hello-00001", "100%", "team=red", "memory=64Mi", "key"):
         assert words in described
-    assert (await control("scale", "hello", "3")).out == "Scaled hello to 3 replicas.\n"
-    assert "scaled to 20, not 25" in (await control("scale", "hello", "25")).out
+    assert " 3 replicas" in (await control("scale", "hello", "3")).out
+    assert "not 25: com.openfaas.scale.max is 20" in (await control("scale", "hello", "25")).out
     await orchestrator.write(HELLO, "it said this", call_id="c-1")
     assert (await control("logs", "hello", "--no-time", "--call-id")).out == "c-1  it said this\n"
     assert (await control("ready", "hello")).code == 0
@@ -123,9 +125,7 @@ async def test_namespaces_keep_functions_apart(control: Faas) -> None:
 async def test_a_deploy_waits_and_says_why_it_was_in_vain(control: Faas, orchestrator: FakeOrchestrator) -> None:
     orchestrator.starts_as = ReplicaState.PENDING
     deploying = asyncio.ensure_future(control("deploy", "--image", "x", "--name", "hello"))
-    async with asyncio.timeout(30):
-        while not orchestrator.statuses("openfaas-fn"):
-            await asyncio.sleep(0.01)
+    await _until_deployed(orchestrator)
     assert not deploying.done()
     replica = orchestrator.status(HELLO).instances[0].id
     orchestrator.set_state(replica, ReplicaState.CRASH_LOOP, "handler.py line 3: ModuleNotFoundError: No module named 'foo'")
@@ -133,6 +133,14 @@ async def test_a_deploy_waits_and_says_why_it_was_in_vain(control: Faas, orchest
     assert done.code == 1
     assert "Error: hello: handler.py line 3: ModuleNotFoundError: No module named 'foo'\n" in done.err
     assert "CrashLoopBackOff" in (await control("describe", "hello")).out
+
+
+async def _until_deployed(orchestrator: FakeOrchestrator) -> None:
+    """Return when the function has a replica."""
+    async with asyncio.timeout(30), closing(orchestrator.watch()) as events:
+        async for event in events:
+            if isinstance(event, ReplicaChanged):
+                return
 
 
 async def test_a_failed_build_is_told(control: Faas, builder: FakeBuilder) -> None:
