@@ -169,7 +169,7 @@ def _deploy_all(functions: list[StackFunction], plan: _Plan, parallel: int) -> i
             progress.done(_shown(function))
             if isinstance(outcome, Exception):
                 failed.append((function, outcome))
-                _show_log(outcome, progress, plan.verbose)
+                _show_log(_shown(function), outcome, progress, plan.verbose)
                 if len(functions) > 1:
                     progress.say(f"Error: {_told(function, outcome)}")
             else:
@@ -214,12 +214,12 @@ def _told_by_build(name: str, line: str, plan: _Plan, progress: Progress) -> Non
         progress.say(f"{name} | {line}")
 
 
-def _show_log(error: Exception, progress: Progress, verbose: bool) -> None:
+def _show_log(name: str, error: Exception, progress: Progress, verbose: bool) -> None:
     """The last lines of a failed build, unless they were shown as they came or only say that it began."""
     if not isinstance(error, BuildFailed) or verbose or len(error.log) < 2:
         return
     for line in [line for line in error.log if line and line not in str(error)][-_LOG_LINES:]:
-        progress.say(f"  {line}")
+        progress.say(f"{name} | {line}")
 
 
 def _told(function: StackFunction, error: Exception) -> str:

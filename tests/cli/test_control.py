@@ -152,8 +152,8 @@ async def test_a_failed_build_is_told(control: Faas, builder: FakeBuilder) -> No
     done = await control("deploy")
     assert done.code == 1
     assert done.err.splitlines() == [
-        "  resolving requirements",
-        "  no matching distribution",
+        "hello | resolving requirements",
+        "hello | no matching distribution",
         "Error: hello: not built: requirements.txt line 1: there is no package nothing-like-it",
     ]
     assert (await control("list", "-q")).out == ""

@@ -122,7 +122,7 @@ def test_a_failed_build_shows_its_log_and_why(gateway: Gateway, faas: Faas, hell
     gateway.build_report.append({"status": "failed", "error": "requirements.txt: no such package: x"})
     done = faas("deploy")
     assert done.code == 1
-    assert done.err == "  resolving\nError: hello: not built: requirements.txt: no such package: x\n", "nothing is said twice"
+    assert done.err == "hello | resolving\nError: hello: not built: requirements.txt: no such package: x\n", "nothing is said twice"
     assert gateway.functions == {}
 
 
