@@ -38,16 +38,16 @@ def request_of(function: StackFunction, image: str) -> dict[str, object]:
     return content | {key: value for key, value in optional.items() if value}
 
 
-def send(gateway: Gateway, function: StackFunction, image: str, *, replace: bool = False) -> int | None:
+def send(gateway: Gateway, function: StackFunction, image: str, *, update: bool = True, replace: bool = False) -> int | None:
     """Deploy: update the function, or create it when it is new. Return the deploy's generation where the gateway tells it.
 
-    `replace` removes it first. Raises GatewayRefused, with the function's name in the message, and its kin.
+    `update=False` only creates, `replace` removes it first. Raises GatewayRefused, with the function's name in the message, and its kin.
     """
     content = request_of(function, image)
     try:
         if replace:
             _remove(gateway, function)
-        else:
+        elif update:
             reply = gateway.call("PUT", "/system/functions", content=content, accept=(200, 201, 202, 404))
             if reply.status != 404:
                 return _generation(reply)

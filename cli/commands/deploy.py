@@ -33,6 +33,7 @@ class _Plan:
 
     gateway: Gateway
     selection: Selection
+    update: bool
     replace: bool
     wait: bool
     timeout_s: float
@@ -63,7 +64,15 @@ class _Plan:
 )
 @click.option("--readonly", is_flag=True, help="A file system that cannot be written to, but for /tmp.")
 @click.option("--replace", is_flag=True, help="Remove the function first, instead of a rolling update.")
-@click.option("--update", type=bool, is_flag=False, flag_value="true", default="true", hidden=True)
+@click.option(
+    "--update",
+    type=bool,
+    is_flag=False,
+    flag_value="true",
+    default="true",
+    metavar="BOOL",
+    help="Update a function that exists. Default: true; --update=false only creates.",
+)
 @click.option("--wait/--no-wait", default=True, help="Wait until the functions are ready. Default: wait.")
 @click.option("--timeout", default="130s", show_default=True, metavar="TIME", help="Longest wait for one to become ready.")
 @click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="How many to build at a time.")
@@ -139,7 +148,7 @@ def deploy(
     for note in selection.notes:
         click.echo(f"Note: {note}", err=True)
     connection = open_gateway(gateway, tls_no_verify, stack_gateway=selection.gateway)
-    return _deploy_all(functions, _Plan(connection, selection, replace, wait, timeout_s, verbose), parallel)
+    return _deploy_all(functions, _Plan(connection, selection, update, replace, wait, timeout_s, verbose), parallel)
 
 
 def _deploy_all(functions: list[StackFunction], plan: _Plan, parallel: int) -> int:
@@ -201,7 +210,7 @@ def _deploy(function: StackFunction, plan: _Plan, progress: Progress) -> str:
                 raise
             progress.say(f"Note: {plan.gateway.url} does not build functions; deploying the image {image} as it is there")
     progress.stage(name, "deploying")
-    generation = send(plan.gateway, function, image, replace=plan.replace)
+    generation = send(plan.gateway, function, image, update=plan.update, replace=plan.replace)
     if plan.wait:
         progress.stage(name, "starting")
         wait_ready(plan.gateway, function, generation, plan.timeout_s)

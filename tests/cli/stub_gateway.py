@@ -103,6 +103,8 @@ class Gateway:
         key = (_namespace(body.get("namespace")), body.get("service") or body.get("functionName"))
         if asked.method in ("PUT", "DELETE") and key not in self.functions:
             return 404, {}, b"not found"
+        if asked.method == "POST" and key in self.functions:
+            return 409, {}, b"it exists"
         if asked.method == "DELETE":
             del self.functions[key]
             return 202, {}, b""

@@ -122,7 +122,7 @@ def test_a_failed_build_shows_its_log_and_why(gateway: Gateway, faas: Faas, hell
     gateway.build_report.append({"status": "failed", "error": "requirements.txt: no such package: x"})
     done = faas("deploy")
     assert done.code == 1
-    assert done.err == "hello | resolving\nError: hello: not built: requirements.txt: no such package: x\n", "nothing is said twice"
+    assert done.err == "hello | resolving\nError: hello: not built: requirements.txt: no such package: x\n"
     assert gateway.functions == {}
 
 
@@ -171,6 +171,13 @@ def test_replace_removes_first(gateway: Gateway, faas: Faas, hello: Path) -> Non
     faas("deploy")
     assert faas("deploy", "--replace", "--update=false").code == 0
     assert [a.method for a in gateway.asked if a.path == "/system/functions"] == ["PUT", "POST", "DELETE", "POST"]
+
+
+def test_only_creating_what_exists_is_refused(gateway: Gateway, faas: Faas, hello: Path) -> None:
+    assert faas("deploy", "--update=false").code == 0
+    done = faas("deploy", "--update=false")
+    assert (done.code, done.err) == (1, "Error: hello: it exists (HTTP 409)\n")
+    assert gateway.asked_for("PUT /system/functions") == []
 
 
 def test_without_waiting(gateway: Gateway, faas: Faas, hello: Path) -> None:
