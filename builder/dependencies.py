@@ -149,7 +149,10 @@ class Dependencies:
         return layer
 
     def _make(self, lock: Lock, digest: str) -> Layer:
-        with self._store.layers.in_place(digest) as (venv, lock_descriptor):
+        def say_so() -> None:
+            self._log("waiting for another build that installs the same packages")
+
+        with self._store.layers.in_place(digest, say_so) as (venv, lock_descriptor):
             if layer := self._store.layers.find(digest):  # somebody else made it while this build waited
                 return layer
             make_venv(venv, self._interpreter)

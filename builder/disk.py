@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FOLDER_MODE = 0o755
@@ -75,10 +75,10 @@ def sync_tree(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked_folder(path: Path) -> Iterator[int]:
+def locked_folder(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
     """Make `path` if need be and hold its lock; yields the descriptor, which a child may inherit to hold the lock too.
 
-    Waits for whoever holds it now: callers bound their wait by the time limit of the whole build.
+    Waits for whoever holds it now, after telling `on_wait`: callers bound their wait by the time limit of the whole build.
     """
     while True:
         path.mkdir(mode=FOLDER_MODE, exist_ok=True)
@@ -87,7 +87,12 @@ def locked_folder(path: Path) -> Iterator[int]:
         except FileNotFoundError:
             continue  # swept between the two lines
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if on_wait is not None:
+                    on_wait()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_at(descriptor, path):
                 yield descriptor
                 return

@@ -91,13 +91,13 @@ class LayerStore:
             return self.complete(kind, digest)
 
     @contextlib.contextmanager
-    def in_place(self, digest: str) -> Iterator[tuple[Path, int]]:
+    def in_place(self, digest: str, on_wait: Callable[[], None] | None = None) -> Iterator[tuple[Path, int]]:
         """Hold the folder of the layer `digest` to make it where it will stay; yields it empty, with its lock's descriptor.
 
         Check `find` again inside: whoever held the lock before may have completed the layer. Then it is not emptied.
         """
         place = self.path(digest)
-        with locked_folder(place) as descriptor:
+        with locked_folder(place, on_wait) as descriptor:
             if not self._record(digest).exists():
                 for leftover in list(place.iterdir()):
                     if leftover.is_dir() and not leftover.is_symlink():

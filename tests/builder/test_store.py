@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from builder.bundle_build import make_bundle
 from builder.layers import folder_digest
@@ -206,3 +210,37 @@ def test_the_quota_has_a_default(store: BundleStore) -> None:
     store.make_room(DEFAULT_QUOTA_BYTES, (), 0.0)
     with pytest.raises(BundleQuotaExceeded):
         store.make_room(DEFAULT_QUOTA_BYTES + 1, (), 0.0)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["publish", "resolve", "collect", "press"]), st.integers(0, 2), st.sampled_from([0.0, 1000.0, GRACE_S])
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=STEPS)
+def test_whatever_is_collected_what_can_be_named_is_whole_and_what_is_used_stays(steps: list[tuple[str, int, float]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        clock = Clock()
+        store = BundleStore(Path(folder), quota_bytes=5000, clock=clock)
+        used = published(store, "used", "u" * 1000)
+        for action, which, passes_s in steps:
+            clock.now += passes_s
+            if action == "publish":
+                published(store, f"image-{which}", f"{which}" * 1000)
+            elif action == "resolve":
+                with contextlib.suppress(UnknownBundle):
+                    store.resolve(f"image-{which}")
+            elif action == "collect":
+                store.collect({used.digest}, clock.now)
+            else:
+                with contextlib.suppress(BundleQuotaExceeded):
+                    store.make_room(which * 2000, {used.digest}, clock.now)
+            assert store.resolve("used") == used
+            for digest in store.images().values():
+                bundle = store._read(digest)  # `resolve` would say that it is wanted
+                assert bundle is not None
+                assert all((store.folder(layer) / "handler.py").is_file() for layer in bundle.layers)
