@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import socket
+import threading
 
 from tests.runtime_templates.replica import StartReplica, read_all, wait_until
 from tests.runtime_templates.test_calls import slow
@@ -86,3 +88,37 @@ def test_a_call_that_does_not_end_is_waited_for_only_so_long(start_replica: Star
     replica.terminate()
     assert read_all(client).startswith(b"HTTP/1.1 504 ")
     wait_until(lambda: replica.process.poll() is not None, "its end")
+
+
+def test_under_load_no_call_that_was_sent_is_lost(start_replica: StartReplica, define: str) -> None:
+    """A client's last `send` may fail, and then it knows; a call that it could send is answered."""
+    replica = start_replica(slow(define))
+    answered: list[int] = []
+    lost: list[bytes] = []
+
+    def call_until_the_end(client: socket.socket) -> None:
+        calls = 0
+        while True:
+            try:
+                client.sendall(GET)
+            except (BrokenPipeError, ConnectionResetError):
+                break
+            answer = client.recv(4096)
+            if not answer.endswith(b"quick"):
+                lost.append(answer)
+                break
+            calls += 1
+            if b"connection: close" in answer.lower():
+                break
+        answered.append(calls)
+
+    threads = [threading.Thread(target=call_until_the_end, args=(replica.connect(),)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: replica.call("/quick").status == 200, "an answer under load")
+    replica.terminate()
+    for thread in threads:
+        thread.join(10)
+    assert replica.wait() == 0
+    assert lost == []
+    assert len(answered) == 8 and sum(answered) > 8

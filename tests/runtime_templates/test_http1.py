@@ -56,6 +56,11 @@ def test_headers_that_steer(headers: bytes, expected: dict[str, object]) -> None
     assert {name: getattr(request, name) for name in expected} == expected
 
 
+@pytest.mark.parametrize("value", [b"a b", b"x" * 129, b"a/b", b"\xff"])
+def test_a_call_id_that_is_none_is_left_out(value: bytes) -> None:
+    assert parse_head(b"GET / HTTP/1.1\r\nHost: h\r\nX-Call-Id: " + value).call_id == ""
+
+
 def test_http_1_0_needs_no_host_and_ends_the_connection() -> None:
     assert not parse_head(b"GET / HTTP/1.0\r\nConnection: keep-alive").keep_alive
 

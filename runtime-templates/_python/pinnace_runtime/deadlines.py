@@ -30,6 +30,7 @@ class Deadlines:
         self._wakes_at = _NEVER
         self._alarm = _thread.allocate_lock()
         self._alarm.acquire()
+        self._expiring = _thread.allocate_lock()
 
     def start(self) -> None:
         """Start the thread, which lives as long as the process."""
@@ -45,6 +46,11 @@ class Deadlines:
         """Take the call from the book. False: its time was up and it is answered already."""
         return self._calls.pop(call, None) is not None
 
+    def settle(self) -> None:
+        """Wait until no call is being answered: then a socket can be closed, and its number used for another."""
+        with self._expiring:
+            return
+
     def _ring(self) -> None:
         try:
             self._alarm.release()
@@ -58,8 +64,9 @@ class Deadlines:
             now = time.monotonic()
             calls = self._calls.copy()
             for call, deadline in calls.items():
-                if deadline <= now and self.end(call):
-                    self._expire(call)
+                with self._expiring:
+                    if deadline <= now and self.end(call):
+                        self._expire(call)
             self._wakes_at = min(self._wakes_at, min((at for at in calls.values() if at > now), default=_NEVER))
             if self._wakes_at == _NEVER:
                 self._alarm.acquire()

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 HEAD_LIMIT_BYTES = 64 * 1024
 CHUNK_LINE_LIMIT_BYTES = 4096
 TRAILER_LIMIT_BYTES = 8192
+CALL_ID_LIMIT = 128
 
 Headers = list[tuple[bytes, bytes]]
 
 TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _TEXT = bytes(c for c in range(256) if c == 0x09 or (c >= 0x20 and c != 0x7F))
 _TARGET = bytes(range(0x21, 0x7F)) + bytes(range(0x80, 0x100))
+_CALL_ID = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 _HEX = b"0123456789abcdefABCDEF"
 
 # Headers that steer the connection or the call; the rest only travels to the handler.
@@ -63,7 +65,10 @@ class BadRequest(Exception):
 
 
 class Request:
-    """One request's head. Header names are lower case; `content_length` is None for a chunked body."""
+    """One request's head. Header names are lower case; `content_length` is None for a chunked body.
+
+    `call_id` is empty where the client sent none or one that the platform would not make: it goes into log lines.
+    """
 
     __slots__ = (
         "call_id",
@@ -159,7 +164,8 @@ def _steer(request: Request, steering: Headers) -> None:
                 raise BadRequest(417, "the only expectation is 100-continue")
             request.expects_continue = not request.http_1_0
         elif name == b"x-call-id":
-            request.call_id = value.decode("latin-1")
+            if len(value) <= CALL_ID_LIMIT and not value.translate(None, _CALL_ID):
+                request.call_id = value.decode()
         elif name == b"x-timeout":
             request.timeout = value.decode("latin-1")
         elif name == b"upgrade":

@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> NoReturn:
     except InvalidSetting as error:
         sys.exit(str(error))
     logs.install(frames=settings.log_frames)
+    if settings.notify_fd is not None:
+        os.set_inheritable(settings.notify_fd, False)
     try:
         serve = load(arguments[0], code)
     except LoadFailed as error:
@@ -58,6 +60,7 @@ def fail(error: LoadFailed, settings: Settings) -> NoReturn:
 
 def _listen(settings: Settings) -> _socket.socket:
     if settings.listen_fd is not None:
+        os.set_inheritable(settings.listen_fd, False)  # it is not for processes that the handler starts
         return _socket.socket(fileno=settings.listen_fd)
     try:
         # One socket for both families: pods may have only IPv6 addresses.

@@ -51,6 +51,7 @@ class Connection:
         except OSError:
             pass  # the client went away, or stood still for too long
         finally:
+            self._server.deadlines.settle()
             self._sock.close()
             self._server.ended(self)
 

@@ -1,0 +1,69 @@
+"""Connections that stand still, on a socket pair and with short limits."""
+
+from __future__ import annotations
+
+import _socket
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from pinnace_runtime import loop_connection, thread_connection
+from pinnace_runtime.asgi import Message, Receive, Send
+from pinnace_runtime.loop_connection import LoopConnection
+from pinnace_runtime.loop_server import LoopServer
+from pinnace_runtime.reply import http_reply
+from pinnace_runtime.settings import Settings
+from pinnace_runtime.thread_connection import Connection
+from pinnace_runtime.thread_server import ThreadServer
+
+from tests.runtime_templates.replica import read_all, wait_until
+
+
+@pytest.fixture(autouse=True)
+def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (thread_connection, loop_connection):
+        monkeypatch.setattr(module, "HEAD_WITHIN_S", 0.1)
+        monkeypatch.setattr(module, "REFUSED_BODY_WITHIN_S", 0.1)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    client, server = socket.socketpair()
+    client.settimeout(10)
+    yield client, server
+    client.close()
+    server.close()
+
+
+HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost: h\r\nX-Sl"
+
+
+def test_half_a_head_is_waited_for_only_so_long_by_a_thread(pair: tuple[socket.socket, socket.socket]) -> None:
+    client, sock = pair
+    listener = _socket.socket()
+    server = ThreadServer(listener, lambda request, body: http_reply("x"), Settings())
+    thread = threading.Thread(target=Connection(server, _socket.socket(fileno=sock.detach())).run)
+    thread.start()
+    client.sendall(HALF_A_HEAD)
+    assert read_all(client).startswith(b"HTTP/1.1 408 ")
+    thread.join(10)
+    assert not thread.is_alive()
+    listener.close()
+
+
+async def test_half_a_head_is_waited_for_only_so_long_by_the_loop(pair: tuple[socket.socket, socket.socket]) -> None:
+    async def never(scope: Message, receive: Receive, send: Send) -> None:
+        raise AssertionError("no call came")
+
+    client, sock = pair
+    sock.setblocking(False)
+    with socket.socket() as listener:
+        server = LoopServer(never, listener, Settings())
+        server.draining = True  # it only serves the one connection
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: LoopConnection(server, sock), sock)
+        client.sendall(HALF_A_HEAD)
+        assert (await asyncio.to_thread(read_all, client)).startswith(b"HTTP/1.1 408 ")
+        await asyncio.to_thread(wait_until, lambda: not server.connections, "its end")
