@@ -157,6 +157,8 @@ class Call:
         self.upstream = upstream
         self.deadline = client.context.now + self.dispatcher.timeout_s
         upstream.begin(self, b"".join((self.head, *self.body)) if self.body else self.head)
+        if client.writing_paused:
+            upstream.pause_reading()
         if not self.complete:
             if self.expect and not self.received:
                 client.transport.write(_CONTINUE)

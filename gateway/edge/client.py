@@ -178,10 +178,12 @@ class ClientConnection(asyncio.Protocol):
         context = self.context
         self._head_ended = True
         self._in_body = True
-        refusal = head.problem(self._parser) or self._too_large(head)
+        refusal = head.problem(self._parser)
+        if refusal is None and (head.length or self._head_bytes or self._feed_size > context.small_bytes):
+            refusal = self._too_large(head)
         if head.upgrade and refusal is None:
             self._consider_upgrade(head)
-        call_id = head.accepted_call_id() or context.call_ids.make()
+        call_id = (head.call_id and head.accepted_call_id()) or context.call_ids.make()
         marks = b"X-Call-Id: %b\r\nX-Start-Time: %d\r\n" % (call_id, time_ns())
         call = self._receiving = Call(self, head, marks, context.clock())
         if refusal is not None:
@@ -249,7 +251,7 @@ class ClientConnection(asyncio.Protocol):
     def _too_large(self, head: RequestHead) -> Refusal | None:
         settings = self.context.settings
         limit = settings.max_header_bytes
-        if self._feed_size + self._head_bytes > limit and head.size() > limit:
+        if head.size() > limit:
             return _head_too_long(limit, len(head.target) > limit)
         if len(head.fields) > 4 * settings.max_header_fields:
             return Refusal(431, f"the request has more than {settings.max_header_fields} header fields")
@@ -364,7 +366,9 @@ class ClientConnection(asyncio.Protocol):
             return
         settings = context.settings
         self.deadline = context.now + (settings.header_timeout_s if self._head_bytes else settings.keep_alive_s)
-        if self._upgrading or self._behind or self.reading_paused:
+        if self.writing_paused:
+            self.pause_reading()  # no new request from one who does not read the answers
+        elif self._upgrading or self._behind or self.reading_paused:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -376,7 +380,7 @@ class ClientConnection(asyncio.Protocol):
             call = self.call = self._behind.popleft()
             self._start(call, self.context.clock())
         self._starting = False
-        if self.call is not None or self._behind or self._closing:
+        if self.call is not None or self._behind or self.writing_paused:
             return
         self.resume_reading()
         if self._upgrading:  # the replica answered without switching: what came early is the next request
@@ -397,10 +401,10 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.writing_paused = False
         self.deadline = self.context.now + self.context.settings.keep_alive_s if self.call is None else INFINITE
-        if self.call is not None and self.call.upstream is not None:
-            self.call.upstream.resume_reading()
-        if self._behind and self.call is None:
+        if self.call is None:
             self._go_on()
+        elif self.call.upstream is not None:
+            self.call.upstream.resume_reading()
 
     def pause_reading(self) -> None:
         """What was read is not wanted yet."""

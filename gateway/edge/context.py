@@ -38,9 +38,10 @@ class CallIds:
 
 
 class EdgeContext:
-    """`clock` gives monotonic seconds. `now` is its value at the last sweep (at most 0.25 s ago): good enough for
-    deadlines and free to read. `date` is the present `Date` header line. Requests that are no function's are counted in
-    `control_tally`, or in `unrouted_tally` when the edge refused them itself."""
+    """`clock` gives monotonic seconds; `now` is its value at the last sweep (at most 0.25 s ago): good enough for
+    deadlines and free to read. `date` is the present `Date` header line. In a read of `small_bytes` no head can be too
+    large: a field takes at least four. Requests that are no function's are counted in `control_tally`, or in
+    `unrouted_tally` when the edge refused them itself."""
 
     __slots__ = (
         "_trusted",
@@ -55,6 +56,7 @@ class EdgeContext:
         "now",
         "routes",
         "settings",
+        "small_bytes",
         "unrouted_tally",
     )
 
@@ -65,6 +67,7 @@ class EdgeContext:
         self.settings = settings
         self.control_tally = Tally()
         self.unrouted_tally = Tally()
+        self.small_bytes = min(settings.max_header_bytes, 4 * settings.max_header_fields)
         self.clock = clock
         self.now = clock()
         self.date = b""

@@ -251,10 +251,11 @@ class Dispatcher:
     def _least_loaded(self) -> Backend | None:
         best, fewest = None, maxsize
         for backend in self._ready:
-            if backend.in_flight < fewest and backend.in_flight < backend.limit:
-                best, fewest = backend, backend.in_flight
-                if not fewest:
-                    break
+            in_flight = backend.in_flight
+            if in_flight < fewest and in_flight < backend.limit:
+                if not in_flight:
+                    return backend
+                best, fewest = backend, in_flight
         return best
 
     def _start(self, waiter: Waiter, backend: Backend) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.edge.context import EdgeContext
 
 INFINITE: Final = float("inf")
+HEAD_LIMIT_BYTES: Final = 1024 * 1024
 _RUNTIME_REFUSALS: Final = (429, 503)
 
 
@@ -113,6 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_fault",
         "_framing",
         "_head",
+        "_head_bytes",
         "_interim",
         "_keep",
         "_out",
@@ -148,6 +150,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._used = False
         self._code = 0
         self._fault = ""
+        self._head_bytes = 0
         self._interim = False
         self._paused = False
         self._refused = False
@@ -164,6 +167,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Send the head of `call` and what is held of its body."""
         self.call = call
         self._done = False
+        self._head_bytes = 0
         self.transport.write(data)
 
     def pause_writing(self) -> None:
@@ -192,9 +196,9 @@ class UpstreamConnection(asyncio.Protocol):
             if not self._done:
                 self._fault = self._fault or f"the replica's response is malformed: {error}"
             self._surplus = True
-        self._after_feed(call)
+        self._after_feed(call, len(data))
 
-    def _after_feed(self, call: Call) -> None:
+    def _after_feed(self, call: Call, size: int) -> None:
         """All callbacks for one read have run: write what they made, see where the exchange stands."""
         out = self._out
         if out:
@@ -206,6 +210,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._break(self._fault)
         elif self._tunnel:
             call.client.enter_tunnel(self)
+        elif call.phase != RESPONDING:
+            self._head_bytes += size
+            if self._head_bytes > HEAD_LIMIT_BYTES:
+                self._break(f"the head of the replica's response is longer than {HEAD_LIMIT_BYTES} bytes")
 
     def on_headers_complete(self) -> None:
         call, head, parser = self.call, self._head, self._parser
@@ -309,7 +317,8 @@ class UpstreamConnection(asyncio.Protocol):
             if call.head_only:
                 self._parser = httptools.HttpResponseParser(self)
             self._used = True
-            self.resume_reading()
+            if self._paused:
+                self.resume_reading()
             self._owner.put(self)
         else:
             self.drop()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.gateway.edge.lab import Lab, Origin, eventually
 
 SIZE = 96 * 1024 * 1024
@@ -119,3 +121,49 @@ async def test_a_long_body_for_a_function_at_zero_stays_with_the_client(lab: Lab
     await lab.replica(function, drinks)
     await pouring
     assert (await client.response())[2] == b"ok"
+
+
+@pytest.mark.parametrize("path", [b"/function/nope", b"/function/echo"])
+async def test_a_client_that_reads_no_answers_is_not_read_either(lab: Lab, path: bytes) -> None:
+    origin = await lab.replica(lab.deploy("echo"))
+    origin.response = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + bytes(1000)
+    client = await lab.client()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    request = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path
+    sent = 0
+
+    async def pour() -> None:
+        nonlocal sent
+        while True:
+            client.send(request * 20)
+            sent += 20
+            await client.writer.drain()
+            await asyncio.sleep(0)
+
+    pouring = asyncio.create_task(pour())
+    before = resident_bytes()
+    at_rest = -1
+    while at_rest != sent:
+        at_rest = sent
+        await asyncio.sleep(0.2)
+    pouring.cancel()
+    await asyncio.gather(pouring, return_exceptions=True)
+    assert resident_bytes() - before < 20 * 1024 * 1024
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    for _ in range(sent):
+        assert (await client.response())[0] in (200, 404)
+
+
+async def test_an_endless_response_head_is_cut(lab: Lab) -> None:
+    async def babbles(origin: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while True:
+            writer.write(PIECE.replace(b"\0", b"x"))
+            await writer.drain()
+
+    await lab.replica(lab.deploy("echo"), babbles)
+    client = await lab.client()
+    status, _, body = await client.get()
+    assert status == 502
+    assert b"longer than 1048576 bytes" in body

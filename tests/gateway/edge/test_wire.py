@@ -11,12 +11,13 @@ from tests.gateway.edge.lab import Client, Lab, Origin, eventually, field, field
 
 GET = b"GET /function/echo HTTP/1.1\r\nHost: h\r\n\r\n"
 
+CHUNKS = b"2\r\nhe\r\n3\r\nllo\r\n0\r\nX-T: 1\r\n\r\n"
+
 REQUESTS = {
     "get": (GET, b""),
     "length": (b"POST /function/echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello", b"hello"),
     "chunked": (
-        b"POST /function/echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"2\r\nhe\r\n3\r\nllo\r\n0\r\nX-T: 1\r\n\r\n",
+        b"POST /function/echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS,
         b"hello",
     ),
     "h2c": (
