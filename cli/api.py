@@ -10,7 +10,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -51,7 +51,7 @@ class StreamedReply:
     status: int
     headers: Mapping[str, str]
     _response: http.client.HTTPResponse
-    _fail: Any = field(repr=False)
+    _fail: Callable[[Exception], NoReturn] = field(repr=False)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the body as it arrives. Raises GatewayUnreachable when the connection breaks or falls silent."""

@@ -41,7 +41,8 @@ def request_of(function: StackFunction, image: str) -> dict[str, object]:
 def send(gateway: Gateway, function: StackFunction, image: str, *, update: bool = True, replace: bool = False) -> int | None:
     """Deploy: update the function, or create it when it is new. Return the deploy's generation where the gateway tells it.
 
-    `update=False` only creates, `replace` removes it first. Raises GatewayRefused, with the function's name in the message, and its kin.
+    `update=False` only creates, `replace` removes it first. Raises GatewayRefused, with the function's name in the
+    message, and its kin.
     """
     content = request_of(function, image)
     try:

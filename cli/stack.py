@@ -10,7 +10,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -333,8 +333,3 @@ def _kind(value: Any) -> str:
     if isinstance(value, dict):
         return "a mapping"
     return "empty" if value is None else repr(value)
-
-
-def with_namespace(function: StackFunction, namespace: str) -> StackFunction:
-    """Return the function in `namespace` when one is given, else as it is."""
-    return replace(function, namespace=namespace) if namespace else function
