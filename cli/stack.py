@@ -9,8 +9,8 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,9 @@ class StackFunction:
         return self.handler is not None and not self.skip_build
 
 
+_FUNCTION_FIELDS = {f.name for f in fields(StackFunction)} - {"name"} | {"environment_file"}
+
+
 @dataclass(frozen=True)
 class Stack:
     """A stack file. `copies` are extra paths that go into each function's folder, `notes` what is read but not followed."""
@@ -95,7 +98,11 @@ def read_stack(source: str | Path, *, envsubst: bool = True, environment: Mappin
     base = Path() if name.startswith(("http://", "https://")) else Path(name).parent
     copies, notes = _configuration(content, name)
     read = tuple(_function(key, value, name, base, envsubst, environment) for key, value in functions.items())
-    return Stack(name, gateway, read, copies, notes)
+    for key, value in functions.items():
+        notes += _unknown(value, _FUNCTION_FIELDS, f"{name}: functions.{key}.")
+        if value.get("build_options"):
+            notes.append(f"{name}: functions.{key}.build_options does nothing; templates are built in")
+    return Stack(name, gateway, read, copies, tuple(notes))
 
 
 def read_provider_gateway(path: Path, environment: Mapping[str, str] = os.environ) -> str:
@@ -203,33 +210,36 @@ def _provider_gateway(content: dict[str, Any], name: str) -> str:
     return _Reader(provider, name, "provider").text("gateway")
 
 
-def _configuration(content: dict[str, Any], name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _configuration(content: dict[str, Any], name: str) -> tuple[tuple[str, ...], list[str]]:
     configuration = _Reader(content, name, "").mapping("configuration")
     copies = _Reader(configuration, name, "configuration").texts("copy")
     notes: list[str] = []
     if templates := configuration.get("templates"):
         names = [str(t.get("name")) for t in templates if isinstance(t, dict)] if isinstance(templates, list) else []
         notes.append(f"{name}: configuration.templates ({', '.join(names)}) is not followed; templates are built in")
-    unknown = [key for key in content if key not in ("version", "provider", "functions", "configuration")]
-    notes += [f"{name}: {key!r} is not a known field and does nothing" for key in unknown]
-    return copies, tuple(notes)
+    return copies, [*notes, *_unknown(content, ("version", "provider", "functions", "configuration"), f"{name}: ")]
+
+
+def _unknown(fields: dict[str, Any], known: Collection[str], where: str) -> list[str]:
+    """What is not a field is most often a slip of the keyboard: it is said, not refused, as newer files may have more."""
+    return [f"{where}{key} is not a known field and does nothing" for key in fields if key not in known]
 
 
 def _function(key: str, value: Any, name: str, base: Path, envsubst: bool, environment: Mapping[str, str]) -> StackFunction:
     where = f"functions.{key}"
     if not isinstance(value, dict):
         raise Misuse(f"{name}: {where} must be a mapping with 'lang' and 'handler', or 'image', not {_kind(value)}")
-    fields = _Reader(value, name, where)
+    given = _Reader(value, name, where)
     try:
         check_function_name(key)
-        if namespace := fields.text("namespace"):
+        if namespace := given.text("namespace"):
             check_namespace(namespace)
     except InvalidName as error:
         raise Misuse(f"{name}: {where}: {error}") from None
-    inline = fields.text_map("environment")
-    for file in fields.texts("environment_file"):
+    inline = given.text_map("environment")
+    for file in given.texts("environment_file"):
         inline.update(_environment_file(_located(file, base), envsubst, environment))
-    handler, lang, image = fields.text("handler"), fields.text("lang"), fields.text("image")
+    handler, lang, image = given.text("handler"), given.text("lang"), given.text("image")
     if not handler and not image:
         raise Misuse(f"{name}: {where} needs 'handler' (a folder, with 'lang'), or 'image'")
     return StackFunction(
@@ -237,21 +247,21 @@ def _function(key: str, value: Any, name: str, base: Path, envsubst: bool, envir
         lang=DOCKERFILE if lang.lower() == DOCKERFILE else lang,
         handler=_located(handler, base) if handler else None,
         image=image,
-        fprocess=fields.text("fprocess"),
+        fprocess=given.text("fprocess"),
         environment=inline,
-        secrets=fields.texts("secrets"),
-        constraints=fields.texts("constraints"),
-        labels=fields.text_map("labels"),
-        annotations=fields.text_map("annotations"),
-        limits=fields.resources("limits"),
-        requests=fields.resources("requests"),
+        secrets=given.texts("secrets"),
+        constraints=given.texts("constraints"),
+        labels=given.text_map("labels"),
+        annotations=given.text_map("annotations"),
+        limits=given.resources("limits"),
+        requests=given.resources("requests"),
         namespace=namespace,
-        readonly_root_filesystem=fields.switch("readonly_root_filesystem"),
-        skip_build=fields.switch("skip_build"),
-        build_options=fields.texts("build_options"),
-        build_args=fields.text_map("build_args"),
-        build_secrets=fields.text_map("build_secrets"),
-        platforms=tuple(p for text in fields.texts("platforms") for p in text.split(",") if p),
+        readonly_root_filesystem=given.switch("readonly_root_filesystem"),
+        skip_build=given.switch("skip_build"),
+        build_options=given.texts("build_options"),
+        build_args=given.text_map("build_args"),
+        build_secrets=given.text_map("build_secrets"),
+        platforms=tuple(p for text in given.texts("platforms") for p in text.split(",") if p),
     )
 
 

@@ -59,11 +59,12 @@ def write(folder: Path, text: str, name: str = "stack.yaml") -> Path:
 def test_every_field_is_read_and_scalars_keep_their_text(project: Path) -> None:
     write(project, "environment: {WHO: first, A: 1}\n", "first.yml")
     write(project, "environment: {WHO: second}\n", "second.yml")
-    stack = read_stack(write(project, WHOLE), environment={})
+    stack = read_stack(write(project, WHOLE).relative_to(project), environment={})
     hello, plain = stack.functions
     assert stack.gateway == "http://example.com:31112"
     assert stack.copies == ("./shared",)
     assert "configuration.templates (python3-http)" in stack.notes[0]
+    assert stack.notes[1] == "stack.yaml: functions.hello.build_options does nothing; templates are built in"
     assert hello.environment == {
         "NUMBER": "010",
         "FLOAT": "1.10",
@@ -110,6 +111,15 @@ def test_anchors_and_merges_work(project: Path) -> None:
     text = HEAD + "functions:\n  a: &base\n    image: x\n    labels: {k: v}\n  b:\n    <<: *base\n    image: y\n"
     a, b = read_stack(write(project, text)).functions
     assert (a.image, b.image, b.labels) == ("x", "y", {"k": "v"})
+
+
+def test_fields_that_nobody_knows_are_told(project: Path) -> None:
+    path = write(project, HEAD + "owner: me\nfunctions:\n  f: {image: x, enviroment: {A: 1}}\n")
+    stack = read_stack(path.relative_to(project))
+    assert stack.notes == (
+        "stack.yaml: owner is not a known field and does nothing",
+        "stack.yaml: functions.f.enviroment is not a known field and does nothing",
+    )
 
 
 def test_a_handler_is_looked_for_here_and_then_beside_the_file(project: Path) -> None:
