@@ -31,6 +31,10 @@ class Refused(Exception):
     """The request contradicts the platform's state (a missing secret, an unknown image); the message says what to do."""
 
 
+class Unavailable(Exception):
+    """The change cannot be made durable now (a full disk); nothing was changed, and the message says what would help."""
+
+
 class Namespace(msgspec.Struct, frozen=True, omit_defaults=False):
     name: str
     labels: Mapping[str, str] = {}

@@ -52,7 +52,8 @@ class DataFolder:
         try:
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
-            self.replicas.mkdir(mode=0o711, exist_ok=True)
+            self.replicas.mkdir(exist_ok=True)
+            self.replicas.chmod(0o711)  # whatever the umask says
             self.logs.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             os.close(self._lock)

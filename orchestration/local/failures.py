@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from orchestration.orchestrator import Unavailable
 
-class StorageError(Exception):
+
+class StorageError(Unavailable):
     """The data folder cannot be used, or did not take a change; what was acknowledged before is still there."""
 
 

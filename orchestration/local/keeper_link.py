@@ -142,6 +142,7 @@ class KeeperLink:
         if self._process is not None:
             await asyncio.to_thread(self._wait, self._process)
             self._process = None
+            await asyncio.to_thread(self.sweep)  # a keeper that was killed just now ended nothing
         _all_lost(self._exits.values())
         linux.set_child_subreaper(self._was_subreaper)
 

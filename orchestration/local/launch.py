@@ -220,6 +220,7 @@ def _listen(path: Path) -> socket.socket:
     try:
         path.unlink(missing_ok=True)
         listener.bind(str(path))
+        path.chmod(0o600)
         listener.listen(BACKLOG)
     except OSError:
         listener.close()

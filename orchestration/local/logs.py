@@ -148,7 +148,7 @@ class Logs:
                 loop.call_soon_threadsafe(done.set)
 
         with self._lock:
-            if not self._open[instance]:
+            if instance not in self._open:
                 return
             self._drained.setdefault(instance, []).append(tell)
         with contextlib.suppress(TimeoutError):
@@ -159,8 +159,6 @@ class Logs:
         with self._lock:
             self._last.pop(instance, None)
             self._drained.pop(instance, None)
-            if not self._open[instance]:
-                del self._open[instance]
 
     async def read(self, query: LogQuery, *, exists: bool) -> AsyncIterator[LogLine]:
         """Yield lines, oldest first. `exists` says that the function is deployed. Raises NotFound."""
@@ -250,7 +248,10 @@ class Logs:
     def _closed(self, instance: str) -> None:
         with self._lock:
             self._open[instance] -= 1
-            waiting = self._drained.pop(instance, []) if not self._open[instance] else []
+            waiting = []
+            if not self._open[instance]:
+                del self._open[instance]
+                waiting = self._drained.pop(instance, [])
         for tell in waiting:
             tell()
 

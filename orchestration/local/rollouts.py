@@ -127,6 +127,10 @@ class Rollouts:
         if record is None or self._closed:
             return
         function, newest = record.function, record.function.newest
+        serving = record.wanted.get(function.serving.name, 0)
+        rolling = not _serves(function, newest) and newest.name not in record.failures
+        if rolling:  # the serving revision may be scaled up meanwhile; the newest one has to take over all of it
+            record.wanted[newest.name] = max(1, serving, record.wanted.get(newest.name, 0))
         for revision in function.revisions:
             self._supervisor.want(revision, record.wanted.get(revision.name, 0))
         for process in self._supervisor.processes(identity):
@@ -134,10 +138,7 @@ class Rollouts:
                 process.stop()  # of a revision that is no longer kept
         if self._supervisor.ready(newest):
             self._unexpect(newest)
-        if _serves(function, newest) or newest.name in record.failures:
-            return
-        wanted = record.wanted.get(function.serving.name, 0)
-        if rollout.may_promote(ready=self._supervisor.ready(newest), wanted=wanted):
+        if rolling and rollout.may_promote(ready=self._supervisor.ready(newest), wanted=serving):
             self._do(identity, newest, self._promote(identity, newest))
 
     async def _promote(self, identity: FunctionId, newest: Revision) -> None:

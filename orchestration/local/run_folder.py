@@ -17,7 +17,7 @@ LONGEST_NAME_BYTES = len("/ffffffffff.sock")
 
 @contextlib.contextmanager
 def run_folder(chosen: Path | None, instance: str) -> Iterator[Path]:
-    """Make the folder, 0700 and empty, and remove it at the end. Raises StorageError.
+    """Make the folder, empty and closed to others, and remove it at the end. Raises StorageError.
 
     Without a `chosen` one: `pinnace-INSTANCE` in XDG_RUNTIME_DIR, else in /run, else in the folder for temporary files.
     """
@@ -26,7 +26,9 @@ def run_folder(chosen: Path | None, instance: str) -> Iterator[Path]:
         raise StorageError(f"the folder for sockets, {path}, has too long a name: choose a shorter one")
     shutil.rmtree(path, ignore_errors=True)
     try:
-        path.mkdir(parents=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+        path.mkdir(parents=True, mode=0o700)
+        if os.geteuid() == 0:
+            path.chmod(0o711)  # functions may have to pass to their secrets; what is in it is closed to them
     except OSError as error:
         raise StorageError(f"the folder for sockets, {path}, cannot be made: {error.strerror}") from None
     try:

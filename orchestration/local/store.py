@@ -15,8 +15,9 @@ import msgspec
 
 from orchestration.function import Function
 from orchestration.local.database import Database
+from orchestration.local.failures import Conflict
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId
-from orchestration.orchestrator import Namespace
+from orchestration.orchestrator import Namespace, Refused
 from orchestration.revision import Revision
 
 USERS_PER_NAMESPACE = 10_000
@@ -73,7 +74,7 @@ class State(msgspec.Struct):
 
 
 class Store:
-    """`state.db`. Writers return when the change is durable; all raise StorageError and StorageFull."""
+    """`state.db`. Writers return when the change is durable; all raise StorageError, StorageFull and Conflict."""
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, MIGRATIONS)
@@ -83,7 +84,10 @@ class Store:
         return self._database.now(_load)
 
     async def put(self, record: Record) -> Record:
-        """Write a function with its revisions; return it with the user it has (a new function gets one)."""
+        """Write a function with its revisions; return it with the user it has (a new function gets one).
+
+        Raises Conflict when its namespace is gone, Refused when the namespace is full.
+        """
         return await self._database.run(lambda connection: _put(connection, record))
 
     async def want(self, function: FunctionId, number: int, wanted: int) -> None:
@@ -176,13 +180,16 @@ def _revision_rows(record: Record) -> list[tuple[str, str, int, bytes, int, str]
 def _next_user(connection: sqlite3.Connection, namespace: str) -> int:
     """Give the next user of the namespace, counting on: a removed function's last replicas may still run as theirs."""
     taken = {user for (user,) in connection.execute("SELECT user FROM functions WHERE namespace = ?", (namespace,))}
-    start: int = connection.execute("SELECT next_user FROM namespaces WHERE name = ?", (namespace,)).fetchone()[0]
+    row = connection.execute("SELECT next_user FROM namespaces WHERE name = ?", (namespace,)).fetchone()
+    if row is None:
+        raise Conflict(f"there is no namespace {namespace!r}")
+    start: int = row[0]
     for step in range(USERS_PER_NAMESPACE):
         user = (start + step) % USERS_PER_NAMESPACE
         if user not in taken:
             connection.execute("UPDATE namespaces SET next_user = ? WHERE name = ?", (user + 1, namespace))
             return user
-    raise OverflowError(f"namespace {namespace!r} holds {USERS_PER_NAMESPACE} functions, the most that fit")
+    raise Refused(f"namespace {namespace!r} holds {USERS_PER_NAMESPACE} functions, the most that fit")
 
 
 def _first_gap(numbers: Iterable[int]) -> int:

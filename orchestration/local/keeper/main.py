@@ -64,12 +64,13 @@ class Keeper:
 
     def _turn(self) -> bool:
         self._poll.modify(self._link.fileno(), select.POLLIN | (select.POLLOUT if self._outbox else 0))
+        woken = False
         for fd, events in self._poll.poll():
             if fd == self._platform:
                 return False
             if fd == self._woken:
                 os.read(self._woken, 4096)
-                self._reap()
+                woken = True
             elif fd == self._link.fileno():
                 if events & select.POLLIN:
                     if not self._receive():
@@ -78,6 +79,8 @@ class Keeper:
                     return False
             else:
                 self._started(fd)
+        if woken:  # last, because it closes pipes that other events of this turn may be about
+            self._reap()
         return self._flush()
 
     def _receive(self) -> bool:

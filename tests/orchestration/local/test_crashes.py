@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from orchestration.local.failures import DataFolderLocked
 from orchestration.local.orchestrator import LocalOrchestrator
 from orchestration.names import DEFAULT_NAMESPACE
 from orchestration.replica import ReplicaState
@@ -24,7 +25,7 @@ async def platform(place: Path, code: Path) -> AsyncIterator[tuple[asyncio.subpr
     """A platform in a process of its own, with a replica that has left a daemon behind; and their pids."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(Path(__file__).parent / "programs" / "serve_platform.py"), str(place / "data"), str(code)),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])},
         stdout=asyncio.subprocess.PIPE,
     )
     try:
@@ -113,8 +114,6 @@ async def test_leaving_ends_everything_soon_even_what_ignores_sigterm(place: Pat
 async def test_the_second_platform_on_a_data_folder_is_told_who_holds_it(
     orchestrator: LocalOrchestrator, place: Path, bundles: Bundles
 ) -> None:
-    from orchestration.local.failures import DataFolderLocked
-
     try:
         async with LocalOrchestrator.open(place / "data", bundles):
             raise AssertionError("two platforms on one folder")

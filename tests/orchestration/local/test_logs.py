@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -178,8 +179,6 @@ def test_a_line_cut_by_a_crash_is_skipped(place: Path) -> None:
 
 @given(st.integers(1, 40), st.lists(st.integers(0, 30), min_size=1, max_size=30))
 def test_the_tail_is_the_end_of_everything(tail: int, lengths: list[int]) -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         writer = LogWriter(Path(folder) / "f", segment_bytes=400)
         for n, length in enumerate(lengths):

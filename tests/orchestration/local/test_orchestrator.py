@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestration.events import FunctionChanged, FunctionRemoved, ReplicaChanged
+from orchestration.local.failures import StorageFull
 from orchestration.local.orchestrator import LocalOrchestrator
+from orchestration.local.store import Store
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId
 from orchestration.orchestrator import AlreadyExists, LogQuery, Namespace, NotFound, Refused
 from orchestration.replica import ReplicaState
@@ -109,6 +111,41 @@ async def test_a_new_revision_takes_over_when_its_replicas_are_ready(orchestrato
     assert kinds[:moved].count(("hello-00002", "Running")) == 2
     assert ("hello-00001", "Draining") not in kinds[:moved]
     assert orchestrator.status(HELLO).replicas == 2
+
+
+async def test_a_rollout_takes_over_what_was_scaled_up_meanwhile(orchestrator: LocalOrchestrator) -> None:
+    async with watching(orchestrator) as watch:
+        first = await orchestrator.apply(spec())
+        await watch.until(watch.running)
+        await orchestrator.apply(spec(image="good:2"))
+        await orchestrator.scale(first.newest.key, 3)
+        await watch.until(lambda: len(watch.running("00002")) == 3 and not watch.running("00001"))
+        assert orchestrator.status(HELLO).replicas == 3
+
+
+async def test_the_newest_of_several_deploys_wins(orchestrator: LocalOrchestrator, watch: Watch) -> None:
+    await orchestrator.apply(spec())
+    await watch.until(watch.running)
+    await asyncio.gather(*(orchestrator.apply(spec(image=f"good:{n}")) for n in range(2, 6)))
+    await watch.until(lambda: watch.running("00005") and len(watch.running()) == 1)
+    await until(lambda: len(orchestrator.status(HELLO).instances) == 1)
+    assert orchestrator.status(HELLO).function.serving.name == "hello-00005"
+
+
+async def test_a_full_disk_refuses_a_deploy_and_everything_else_goes_on(
+    orchestrator: LocalOrchestrator, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = await orchestrator.apply(spec())
+    await watch.until(watch.running)
+
+    async def full(*_: object) -> None:
+        raise StorageFull("the disk is full: nothing was changed")
+
+    monkeypatch.setattr(Store, "put", full)
+    with pytest.raises(StorageFull):
+        await orchestrator.apply(spec(image="good:2"))
+    assert orchestrator.status(HELLO).function == function
+    assert (await get(watch.running()[0], "/x"))[0] == 200
 
 
 async def test_a_broken_revision_never_gets_traffic_and_says_why(place: Path, bundles: Bundles) -> None:

@@ -1,0 +1,176 @@
+"""One replica's life and the line before it, with a starter that starts nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import pytest
+
+from orchestration.local import replica_process
+from orchestration.local.keeper_link import Exit, KeptProcess
+from orchestration.local.launch import Launched, LaunchFailed
+from orchestration.local.replica_process import ReplicaProcess, StartPlaces
+from orchestration.replica import Endpoint, Replica, ReplicaState
+from orchestration.revision import Revision, make_revision
+from tests.orchestration.local.world import spec, until
+
+
+def revision(name: str = "hello") -> Revision:
+    return make_revision(spec(name), "sha256:x", 1, 0.0)
+
+
+class Starter:
+    """Gives processes whose ends the test decides; `say` is written to the notify pipe at once."""
+
+    def __init__(self, say: bytes = b'{"ready": true}\n', failures: int = 0) -> None:
+        self.say = say
+        self.failures = failures
+        self.launched: list[Launched] = []
+        self.signals: list[int] = []
+        self.left: list[str] = []
+
+    async def start(self, revision: Revision, replica: str) -> Launched:
+        if self.failures:
+            self.failures -= 1
+            raise LaunchFailed("cannot run 'nope': No such file or directory")
+        reading, writing = os.pipe()
+        os.write(writing, self.say)
+        os.close(writing)
+        exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+
+        def signalled(identity: str, number: int) -> None:
+            self.signals.append(number)
+            if not exited.done():
+                exited.set_result(Exit(status=0))
+
+        process = KeptProcess(replica, 1, exited, signalled)
+        launched = Launched(process, Endpoint(unix="/nowhere.sock"), reading, None)
+        self.launched.append(launched)
+        return launched
+
+    def ended(self, launched: Launched) -> None:
+        os.close(launched.notify)
+
+    async def gone(self, replica: str) -> None:
+        self.left.append(replica)
+
+    async def output(self, replica: str, within_s: float) -> str:
+        return "last words"
+
+
+class Life:
+    def __init__(self, starter: Starter, clock: Callable[[], float] = lambda: 0.0) -> None:
+        self.told: list[Replica] = []
+        self.process = ReplicaProcess("r1", revision(), starter, StartPlaces(), lambda p: self.told.append(p.replica), clock)
+        self.process.begin()
+
+    @property
+    def states(self) -> list[str]:
+        return [replica.state.value for replica in self.told]
+
+    async def runs_again(self, times: int) -> None:
+        await until(lambda: self.states.count("Running") == times)
+
+    async def end(self) -> None:
+        self.process.stop(drain_s=0)
+        await asyncio.wait_for(self.process.stopped(), 5)
+
+
+async def test_pending_running_draining_stopped() -> None:
+    starter = Starter()
+    life = Life(starter)
+    await until(lambda: life.process.running)
+    life.process.stop()
+    await until(lambda: life.states[-1] == "Draining")
+    assert starter.signals == []
+    life.process.released()
+    await asyncio.wait_for(life.process.stopped(), 5)
+    assert life.states == ["Pending", "Running", "Draining", "Stopped"]
+    assert starter.signals[0] == 15
+    assert starter.left == ["r1"]
+
+
+async def test_the_second_end_waits_and_a_stop_does_not_wait_for_it() -> None:
+    starter = Starter()
+    life = Life(starter)
+    for number in range(2):
+        await life.runs_again(number + 1)
+        starter.launched[number].process.exited.set_result(Exit(status=1))
+    await until(lambda: life.states[-1] == "CrashLoopBackOff")
+    assert life.told[-1].reason == "exited with status 1: last words"
+    assert life.told[-1].restarts == 2
+    await life.end()
+    assert life.states == ["Pending", "Running", "Pending", "Running", "CrashLoopBackOff", "Stopped"]
+
+
+async def test_a_process_that_ran_long_is_started_again_at_once() -> None:
+    now = 0.0
+    starter = Starter()
+    life = Life(starter, lambda: now)
+    for number in range(4):
+        await life.runs_again(number + 1)
+        now += 601
+        starter.launched[number].process.exited.set_result(Exit(status=1))
+    await life.runs_again(5)
+    assert "CrashLoopBackOff" not in life.states
+    await life.end()
+
+
+async def test_what_cannot_be_started_says_why() -> None:
+    life = Life(Starter(failures=2))
+    await until(lambda: life.states[-1] == "CrashLoopBackOff")
+    assert life.told[-1].reason == "cannot run 'nope': No such file or directory"
+    await life.end()
+
+
+async def test_the_failure_it_names_is_the_reason() -> None:
+    starter = Starter(say=b'{"failed": "handler.py, line 1: boom", "detail": "Traceback"}\n')
+    life = Life(starter)
+    await until(lambda: life.process.replica.reason)
+    assert life.process.replica.reason == "handler.py, line 1: boom"
+    await life.end()
+    assert "Running" not in life.states
+
+
+async def test_the_end_of_the_keeper_is_no_restart_of_its_own() -> None:
+    starter = Starter()
+    life = Life(starter)
+    await until(lambda: life.process.running)
+    starter.launched[0].process.exited.set_result(Exit(lost=True))
+    await until(lambda: len(starter.launched) == 2 and life.process.running)
+    assert life.process.replica.restarts == 0
+    await life.end()
+
+
+async def test_starts_are_bounded_in_total_and_for_each_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = StartPlaces(total=3, per_function=2)
+    inside: list[str] = []
+    go_on = asyncio.Event()
+
+    async def start(name: str) -> None:
+        async with places.place(revision(name)):
+            inside.append(name)
+            await go_on.wait()
+
+    tasks = [asyncio.create_task(start(name)) for name in ("a", "a", "a", "b", "b", "c")]
+    await asyncio.sleep(0)
+    await until(lambda: len(inside) == 3)
+    assert inside == ["a", "a", "b"]
+    go_on.set()
+    await asyncio.gather(*tasks)
+    assert sorted(inside) == ["a", "a", "a", "b", "b", "c"]
+
+
+async def test_a_start_that_hangs_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_process, "PLACE_HELD_S", 0.01)
+    places = StartPlaces(total=1, per_function=1)
+    async with places.place(revision("hanging")), asyncio.timeout(5), places.place(revision("next")):
+        pass
+    async with asyncio.timeout(5), places.place(revision("again")):
+        pass
+
+
+def test_states_are_the_words_of_the_domain() -> None:
+    assert [state.value for state in ReplicaState] == ["Pending", "Running", "CrashLoopBackOff", "Draining", "Stopped"]
