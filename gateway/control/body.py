@@ -79,6 +79,8 @@ def _folded(value: dict[str, Any], kind: type, at: str) -> dict[str, Any]:
 
 
 def _clean(value: Any, at: str, name: str) -> Any:
+    if isinstance(value, float) and value.is_integer():  # 2.0 is a whole number to JSON
+        return int(value)
     if isinstance(value, str) and "\0" in value:
         raise HTTPException(400, f"the body does not fit: a NUL character in `{at}.{name}`")
     return value

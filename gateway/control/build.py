@@ -119,7 +119,7 @@ class Builds:
         return Path(name)
 
     async def _write(self, request: Request, context: Path, key: bytes | None) -> bytes:
-        """Write the body piece by piece, off the loop; return its HMAC where there is a `key`. Raises HTTPException 413."""
+        """Write the body piecewise, off the loop; return its HMAC where there is a `key`. Raises HTTPException 400, 413."""
         digest = hmac.new(key, digestmod=hashlib.sha256) if key is not None else None
         piece, size = bytearray(), 0
 
@@ -137,6 +137,8 @@ class Builds:
             if len(piece) >= _PIECE_BYTES:
                 await asyncio.to_thread(put, bytes(piece))
                 piece.clear()
+        if size == 0:
+            raise HTTPException(400, "the body is empty; it must be a tar of the build context")
         await asyncio.to_thread(put, bytes(piece))
         return digest.digest() if digest is not None else b""
 
@@ -151,7 +153,7 @@ class Builds:
                 description="The reply's last line has the status `success` or `failed`.",
                 body=Content("A tar of the context and `com.openfaas.docker.config`.", None, "application/octet-stream"),
                 success={200: Content("What happens, line by line.", BuildEvent, "application/x-ndjson")},
-                refusals=(429, 507),
+                refusals=(400, 429, 507),
                 access=Access.SIGNATURE,
             ),
             Operation(

@@ -82,11 +82,11 @@ class Functions:
         # The scaler keeps the count inside the labels' bounds; asking for more would only last until it looks.
         replicas = asked.replicas and min(max(asked.replicas, bounds.min_replicas), bounds.max_replicas)
         await self._orchestrator.scale(serving.serving.key, replicas)
-        if replicas == asked.replicas:
-            return Response(status_code=202)
-        bound = "min" if replicas > asked.replicas else "max"
-        told = f"scaled to {replicas}, not {asked.replicas}: com.openfaas.scale.{bound} is {replicas}\n"
-        return Response(told, 202, media_type="text/plain")
+        told = f"{function} is to have {replicas} replicas"
+        if replicas != asked.replicas:
+            bound = "min" if replicas > asked.replicas else "max"
+            told += f", not {asked.replicas}: com.openfaas.scale.{bound} is {replicas}"
+        return Response(told + "\n", 202, media_type="text/plain")
 
     def operations(self) -> tuple[Operation, ...]:
         deployment = Content("What to deploy. Unknown keys are ignored.", FunctionDeployment)
@@ -155,7 +155,7 @@ class Functions:
                 description="Zero is always taken; other counts are moved into the bounds that the labels set.",
                 parameters=(NAME, NAMESPACE),
                 body=Content("How many.", ScaleServiceRequest),
-                success={202: Content("Accepted; a text says when the count was moved.", None, "text/plain", required=False)},
+                success={202: Content("Accepted; the text says which count it came to.", None, "text/plain")},
                 refusals=(400, 404),
             ),
         )

@@ -17,7 +17,7 @@ from gateway.control.body import read_json
 from gateway.control.functions import json
 from gateway.control.operation import Content, Operation
 from gateway.control.query import NAMESPACE_NAME
-from gateway.control.wire import FunctionNamespace, from_namespace, to_namespace
+from gateway.control.wire import FunctionNamespace, NamespaceReference, from_namespace, to_namespace
 from orchestration.orchestrator import NotFound, Orchestrator
 
 
@@ -53,7 +53,7 @@ class Namespaces:
     async def delete(self, request: Request) -> Response:
         name = request.path_params["name"]
         if await request.body():
-            name = _same_name(request, await read_json(request, FunctionNamespace))
+            name = _same_name(request, await read_json(request, NamespaceReference))
         self._auth.authorize(request, "write", name)
         await self._orchestrator.delete_namespace(name)
         return Response(status_code=202)
@@ -98,7 +98,7 @@ class Namespaces:
                 endpoint=self.delete,
                 summary="Remove a namespace that holds no functions, with its secrets",
                 parameters=(NAMESPACE_NAME,),
-                body=Content("When it is sent, its name is the one in the path.", FunctionNamespace, required=False),
+                body=Content("When it is sent, its name is the one in the path.", NamespaceReference, required=False),
                 success={202: "Accepted and durable."},
                 refusals=(400, 404, 409),
             ),
@@ -116,7 +116,7 @@ class Namespaces:
         return (listing, create, *one, create_plural, *plural)
 
 
-def _same_name(request: Request, given: FunctionNamespace) -> str:
+def _same_name(request: Request, given: FunctionNamespace | NamespaceReference) -> str:
     name: str = request.path_params["name"]
     if given.name != name:
         raise HTTPException(400, f"the body names namespace {given.name[:64]!r}, the path {name[:64]!r}")

@@ -137,4 +137,4 @@ def _content(content: Content, schema_of: Mapping[int, Any]) -> dict[str, Any]:
         return {content.media_type: {"schema": schema_of[id(content.type)]}}
     if content.media_type.startswith("text/"):
         return {content.media_type: {"schema": {"type": "string"}}}
-    return {content.media_type: {"schema": {}}}
+    return {content.media_type: {"schema": {"type": "string", "minLength": 1}}}

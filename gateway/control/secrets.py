@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +19,17 @@ from orchestration.names import check_secret_name
 from orchestration.orchestrator import Orchestrator
 
 PATH = "/system/secrets"
+WithValue = Annotated[
+    Secret,
+    msgspec.Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"properties": {"value": {"type": "string"}}, "required": ["value"]},
+                {"properties": {"rawValue": {"type": "string"}}, "required": ["rawValue"]},
+            ]
+        }
+    ),
+]
 
 
 class Secrets:
@@ -51,7 +65,7 @@ class Secrets:
         return namespace
 
     def operations(self) -> tuple[Operation, ...]:
-        secret = Content("Name and value.", Secret)
+        secret = Content("Name and value.", WithValue)
         accepted = {202: "Accepted and durable."}
         return (
             Operation(

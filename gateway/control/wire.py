@@ -34,6 +34,8 @@ LONGEST_IMAGE = 1024
 NAME_PATTERN = "^[a-z0-9]+(-[a-z0-9]+)*$"
 NAMESPACE_PATTERN = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
 SECRET_PATTERN = "^([a-z0-9]|[a-z0-9](\\.?[-a-z0-9])*\\.?[a-z0-9])$"  # noqa: S105 - a pattern of names
+QUANTITY_PATTERN = "^([0-9]+(\\.[0-9]*)?(m|[kMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?)?$"
+BASE64_PATTERN = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _NO_NUL = "^[^\\u0000]*$"
 
 Text = Annotated[str, Meta(extra_json_schema={"pattern": _NO_NUL})]
@@ -42,6 +44,8 @@ FunctionName = Annotated[str, Meta(extra_json_schema={"pattern": NAME_PATTERN, "
 NamespaceName = Annotated[str, Meta(extra_json_schema={"pattern": NAMESPACE_PATTERN, "maxLength": 63})]
 SecretName = Annotated[str, Meta(extra_json_schema={"pattern": SECRET_PATTERN, "maxLength": 253})]
 Image = Annotated[str, Meta(extra_json_schema={"pattern": "^[!-~]+$", "maxLength": LONGEST_IMAGE})]
+Quantity = Annotated[str, Meta(extra_json_schema={"pattern": QUANTITY_PATTERN})]
+Base64 = Annotated[bytes, Meta(extra_json_schema={"pattern": BASE64_PATTERN})]
 Texts = dict[Annotated[str, Meta(extra_json_schema={"pattern": "^[^\\u0000]+$"})], Value]
 Variables = dict[Annotated[str, Meta(extra_json_schema={"pattern": "^[^=\\u0000]+$"})], Value]
 
@@ -49,8 +53,8 @@ Variables = dict[Annotated[str, Meta(extra_json_schema={"pattern": "^[^=\\u0000]
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Kubernetes quantities, such as `128Mi` and `500m`."""
 
-    memory: Text | None = None
-    cpu: Text | None = None
+    memory: Quantity | None = None
+    cpu: Quantity | None = None
 
 
 class FunctionDeployment(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -127,7 +131,7 @@ class Secret(msgspec.Struct, frozen=True, rename="camel"):
     name: SecretName
     namespace: NamespaceName | None = None
     value: Text | None = None
-    raw_value: bytes | None = None
+    raw_value: Base64 | None = None
 
 
 class SecretReference(msgspec.Struct, frozen=True):
@@ -141,6 +145,10 @@ class FunctionNamespace(msgspec.Struct, frozen=True):
     name: Annotated[str, Meta(extra_json_schema={"pattern": NAMESPACE_PATTERN, "minLength": 1, "maxLength": 63})]
     labels: Texts | None = None
     annotations: Texts | None = None
+
+
+class NamespaceReference(msgspec.Struct, frozen=True):
+    name: Text
 
 
 class RevisionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -187,8 +195,9 @@ class FunctionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 
 
 def namespace_of(*given: str | None) -> str:
-    """Return the first namespace that is given, or the default one. Raises InvalidName."""
-    return check_namespace(next(filter(None, given), DEFAULT_NAMESPACE))
+    """Return the first namespace that is given, or the default one. Raises InvalidName, also for one that does not count."""
+    named = [check_namespace(name) for name in given if name]
+    return named[0] if named else DEFAULT_NAMESPACE
 
 
 def to_spec(deployment: FunctionDeployment, namespace: str) -> FunctionSpec:
@@ -200,9 +209,7 @@ def to_spec(deployment: FunctionDeployment, namespace: str) -> FunctionSpec:
     for name in deployment.env_vars or ():
         if not name or "=" in name or "\0" in name:
             raise HTTPException(400, f"variable {name[:64]!r} in envVars: a name is not empty and holds no '='")
-    for kind in ("labels", "annotations"):
-        if "" in (getattr(deployment, kind) or {}):
-            raise HTTPException(400, f"{kind} hold an empty key")
+    _check_keys(deployment)
     for secret in deployment.secrets or ():
         check_secret_name(secret)
     spec = FunctionSpec(
@@ -288,7 +295,8 @@ def function_details(status: Status, invocations: Callable[[FunctionId], int]) -
 
 
 def to_namespace(given: FunctionNamespace) -> Namespace:
-    """Return the domain form. Raises InvalidName."""
+    """Return the domain form. Raises InvalidName, HTTPException 400."""
+    _check_keys(given)
     return Namespace(check_namespace(given.name), _strings(given.labels) or {}, _strings(given.annotations) or {})
 
 
@@ -343,6 +351,12 @@ def _to_resources(given: Resources | None) -> SpecResources | None:
 
 def _resources(kept: SpecResources | None) -> Resources | None:
     return None if kept is None else Resources(kept.memory, kept.cpu)
+
+
+def _check_keys(given: FunctionDeployment | FunctionNamespace) -> None:
+    for kind, entries in (("labels", given.labels), ("annotations", given.annotations)):
+        if "" in (entries or {}):
+            raise HTTPException(400, f"{kind} hold an empty key")
 
 
 def _strings(given: Mapping[str, str | None] | None) -> dict[str, str] | None:
