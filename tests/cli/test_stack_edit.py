@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cli.errors import Misuse
 from cli.stack_edit import added_function, new_stack
@@ -75,3 +77,17 @@ def test_what_cannot_be_added_to_is_refused(text: str, message: str) -> None:
     with pytest.raises(Misuse) as caught:
         add(text)
     assert message in str(caught.value)
+
+
+@given(
+    st.lists(st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True).filter(lambda name: name != "two"), unique=True, max_size=4),
+    st.sampled_from([2, 4, 8]),
+    st.text(alphabet="#ab \n", max_size=12).map(lambda text: "".join(f"# {line}\n" for line in text.splitlines())),
+)
+def test_what_is_there_stays_whatever_it_looks_like(names: list[str], indent: int, comment: str) -> None:
+    stack = {"provider": {"name": "openfaas"}, "functions": {n: {"image": n, "labels": {"a": "1"}} for n in names}, "z": [1]}
+    text = comment + yaml.safe_dump(stack, indent=indent, sort_keys=False) + comment
+    after = yaml.safe_load(add(text))
+    added = after["functions"].pop("two")
+    assert added == {"lang": "python3-http", "handler": "./two"}
+    assert after == stack
