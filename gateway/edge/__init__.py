@@ -12,6 +12,7 @@ In the order in which bytes travel:
     response    a response's head on its way to the client
     refusal     the answers that the edge makes itself
 
-Beside the path: `headers` (what crosses and what does not), `timeouts` (one sweep for every deadline), `load` and
-`tally` (exact figures for the autoscaler and for people), `context` (what all connections share), `edge` (the whole).
+Beside the path: `flow` (back-pressure), `headers` (what crosses and what does not), `timeouts` (one sweep for every
+deadline), `load` and `tally` (exact figures for the autoscaler and for people), `context` (what all connections share),
+`edge` (the whole).
 """

@@ -9,8 +9,6 @@ then the connection is a tunnel, or goes on as HTTP.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections import deque
 from time import time_ns
 from typing import TYPE_CHECKING, Final
@@ -19,20 +17,20 @@ import httptools
 
 from gateway.edge.call import ENDED, READ, Call
 from gateway.edge.context import EdgeContext
+from gateway.edge.flow import PacedConnection
 from gateway.edge.headers import tokens
 from gateway.edge.refusal import Refusal, not_found
 from gateway.edge.request import RequestHead, believed_forwarded_lines, forwarded_lines
-from gateway.edge.routes import ASYNC_PREFIX, PREFIX
+from gateway.edge.routes import ASYNC_PREFIX, PREFIX, split_target
 from orchestration.names import parse_function_id
 
 if TYPE_CHECKING:
     from gateway.edge.upstream import UpstreamConnection
 
 INFINITE: Final = float("inf")
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(PacedConnection):
     """A client. `deadline` is when the connection itself has been silent or slow for too long."""
 
     __slots__ = (
@@ -61,14 +59,11 @@ class ClientConnection(asyncio.Protocol):
         "deadline",
         "on_header",
         "on_url",
-        "reading_paused",
-        "transport",
         "writing_paused",
     )
 
-    transport: asyncio.Transport
-
     def __init__(self, context: EdgeContext) -> None:
+        super().__init__()
         self.context = context
         self._head = RequestHead()
         self.on_url = self._head.on_url
@@ -76,7 +71,6 @@ class ClientConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self.call: Call | None = None
         self.deadline = context.now + context.settings.header_timeout_s
-        self.reading_paused = False
         self.writing_paused = False
         self._receiving: Call | None = None
         self._behind: deque[Call] = deque()
@@ -100,7 +94,7 @@ class ClientConnection(asyncio.Protocol):
     # connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
+        super().connection_made(transport)
         address = transport.get_extra_info("peername")
         peer = address[0] if isinstance(address, tuple) else ""
         self._peer = peer.encode()
@@ -166,7 +160,7 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = self.context.now + settings.header_timeout_s
         self._head_bytes += self._feed_size
         if self._head_bytes > settings.max_header_bytes:
-            self._malformed(_head_too_long(settings.max_header_bytes, self._head.size() == len(self._head.target)))
+            self._malformed(self._head.too_long(settings))
 
     # parser callbacks (`on_url` and `on_header` are the head's own)
 
@@ -180,7 +174,7 @@ class ClientConnection(asyncio.Protocol):
         self._in_body = True
         refusal = head.problem(self._parser)
         if refusal is None and (head.length or self._head_bytes or self._feed_size > context.small_bytes):
-            refusal = self._too_large(head)
+            refusal = head.too_large(context.settings)
         if head.upgrade and refusal is None:
             self._consider_upgrade(head)
         call_id = (head.call_id and head.accepted_call_id()) or context.call_ids.make()
@@ -247,17 +241,6 @@ class ClientConnection(asyncio.Protocol):
             call.phase = ENDED
             self.context.unrouted_tally.count(call.refusal.status, 0.0)
             self.refuse(call, call.refusal)
-
-    def _too_large(self, head: RequestHead) -> Refusal | None:
-        settings = self.context.settings
-        limit = settings.max_header_bytes
-        if head.size() > limit:
-            return _head_too_long(limit, len(head.target) > limit)
-        if len(head.fields) > 4 * settings.max_header_fields:
-            return Refusal(431, f"the request has more than {settings.max_header_fields} header fields")
-        if settings.max_body_bytes and head.length > settings.max_body_bytes:
-            return Refusal(413, f"the request's body is longer than {settings.max_body_bytes} bytes")
-        return None
 
     # upgrades
 
@@ -406,18 +389,6 @@ class ClientConnection(asyncio.Protocol):
         elif self.call.upstream is not None:
             self.call.upstream.resume_reading()
 
-    def pause_reading(self) -> None:
-        """What was read is not wanted yet."""
-        if not self.reading_paused:
-            self.reading_paused = True
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """More can be taken."""
-        if self.reading_paused and not self._closing:
-            self.reading_paused = False
-            self.transport.resume_reading()
-
     def expire(self, now: float) -> None:
         """A deadline has passed: the call's or the connection's own."""
         call = self.call
@@ -453,12 +424,9 @@ class ClientConnection(asyncio.Protocol):
             self._finish(linger=False)
 
     def abort(self) -> None:
-        """Break the connection so that the client cannot take what it has for the whole."""
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        """Break the connection: nothing more is answered."""
         self._closing = True
-        self.transport.abort()
+        super().abort()
 
     def _finish(self, *, linger: bool) -> None:
         """Close after what is written has gone out. Lingering discards what still comes: closing on unread bytes
@@ -472,20 +440,3 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
             self.deadline = self.context.now + settings.body_idle_s
         self._closing = True
-
-
-def split_target(target: bytes) -> tuple[bytes, bytes]:
-    """Split `/function/NAME[/rest][?query]` into the name and what the function sees: the rest, byte for byte."""
-    start = len(PREFIX)
-    query = target.find(b"?", start)
-    stop = query if query >= 0 else len(target)
-    slash = target.find(b"/", start, stop)
-    if slash >= 0:
-        return target[start:slash], target[slash:]
-    return target[start:stop], b"/" + target[stop:]
-
-
-def _head_too_long(limit: int, target: bool) -> Refusal:
-    if target:
-        return Refusal(414, f"the request's target is longer than {limit} bytes")
-    return Refusal(431, f"the request's head is longer than {limit} bytes")

@@ -123,6 +123,15 @@ class Dispatcher:
         self._serving = False
         self._told_at = float("-inf")
 
+    def configure(self, *, timeout_s: float, concurrency: int) -> None:
+        """Take a revision's settings, when its replicas were heard of before it."""
+        self.timeout_s = timeout_s
+        if concurrency != self.concurrency:
+            self.concurrency = concurrency
+            for backend in self._backends.values():
+                backend.limit = concurrency or maxsize
+            self._serve()
+
     # a call comes, and goes
 
     def admit(self, waiter: Waiter, now: float) -> None:

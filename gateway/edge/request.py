@@ -33,6 +33,7 @@ from gateway.edge.headers import (
     without,
 )
 from gateway.edge.refusal import METHODS, Refusal
+from gateway.edge.settings import EdgeSettings
 
 _SLASH: Final = 0x2F
 _CALL_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
@@ -130,9 +131,25 @@ class RequestHead:
         elif kind in (FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_OTHER):
             self.forwarded.append((kind, name, value))
 
-    def size(self) -> int:
-        """Return about how many bytes the head took."""
+    def _size(self) -> int:
         return len(self.target) + len(self.host) + len(self.upgrade) + sum(map(len, self.fields))
+
+    def too_long(self, settings: EdgeSettings) -> Refusal:
+        """Return the refusal of a head that is too long: 414 when it did not get beyond the target."""
+        limit = settings.max_header_bytes
+        if len(self.target) > limit or not (self.fields or self.host):
+            return Refusal(414, f"the request's target is longer than {limit} bytes")
+        return Refusal(431, f"the request's head is longer than {limit} bytes")
+
+    def too_large(self, settings: EdgeSettings) -> Refusal | None:
+        """Judge the size of the complete head, and of the body as far as it is told."""
+        if self._size() > settings.max_header_bytes:
+            return self.too_long(settings)
+        if len(self.fields) > 4 * settings.max_header_fields:
+            return Refusal(431, f"the request has more than {settings.max_header_fields} header fields")
+        if settings.max_body_bytes and self.length > settings.max_body_bytes:
+            return Refusal(413, f"the request's body is longer than {settings.max_body_bytes} bytes")
+        return None
 
     def problem(self, parser: HttpRequestParser) -> Refusal | None:
         """Judge the complete head. Returns why it is refused, or None."""

@@ -12,6 +12,7 @@ from gateway.edge.tally import Tally
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.function import Function
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId
+from orchestration.settings import ReplicaSettings
 
 RevisionKey = tuple[str, str]
 """(namespace, revision name)"""
@@ -21,6 +22,17 @@ MakeDispatcher = Callable[[str, str, str, float, int], Dispatcher]
 
 PREFIX: Final = b"/function/"
 ASYNC_PREFIX: Final = b"/async-function/"
+
+
+def split_target(target: bytes) -> tuple[bytes, bytes]:
+    """Split `/function/NAME[/rest][?query]` into the name and what the function sees: the rest, byte for byte."""
+    start = len(PREFIX)
+    query = target.find(b"?", start)
+    stop = query if query >= 0 else len(target)
+    slash = target.find(b"/", start, stop)
+    if slash >= 0:
+        return target[start:slash], target[slash:]
+    return target[start:stop], b"/" + target[stop:]
 
 
 class Route:
@@ -100,17 +112,20 @@ class Routes:
         for dispatcher in self.dispatchers.values():
             dispatcher.close()
 
-    def _dispatcher(self, key: RevisionKey, function: str, timeout_s: float = 60.0, concurrency: int = 0) -> Dispatcher:
+    def _dispatcher(self, key: RevisionKey, function: str, settings: ReplicaSettings | None = None) -> Dispatcher:
+        """Return the revision's dispatcher, made when it is new. A replica may be heard of before its function."""
+        told = settings or ReplicaSettings()
         dispatcher = self.dispatchers.get(key)
         if dispatcher is None:
-            dispatcher = self.dispatchers[key] = self._make(key[0], function, key[1], timeout_s, concurrency)
+            dispatcher = self.dispatchers[key] = self._make(key[0], function, key[1], told.timeout_s, told.concurrency)
+        elif settings is not None:
+            dispatcher.configure(timeout_s=settings.timeout_s, concurrency=settings.concurrency)
         return dispatcher
 
     def _function_changed(self, function: Function) -> None:
         self._functions[function.id] = function
         for revision in function.revisions:
-            settings = revision.settings
-            self._dispatcher(revision.key, revision.function, settings.timeout_s, settings.concurrency)
+            self._dispatcher(revision.key, revision.function, revision.settings)
         tally = self.tallies.setdefault(function.id, Tally())
         shares = [(self.dispatchers[(function.id.namespace, t.revision)], t.percent) for t in function.traffic]
         route = Route(function.id, tally, shares)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import httptools
 
 from gateway.edge.call import CONNECTING, RESPONDING, Call
+from gateway.edge.flow import PacedConnection
 from gateway.edge.response import CHUNKED, CLOSE, NO_BODY, ResponseHead
 from orchestration.replica import Endpoint
 
@@ -37,11 +38,15 @@ class UpstreamConnections:
 
     def take(self) -> UpstreamConnection | None:
         """Return an open connection that nobody uses, or None."""
-        return self.idle.pop() if self.idle else None
+        while self.idle:
+            connection = self.idle.pop()
+            if not connection.transport.is_closing():
+                return connection
+        return None
 
     def put(self, connection: UpstreamConnection) -> None:
         """Take back a connection whose exchange is complete."""
-        if self.retired:
+        if self.retired or connection.transport.is_closing():
             connection.drop()
         else:
             connection.idle_since = self.context.now
@@ -90,6 +95,9 @@ class UpstreamConnections:
                 raise
         finally:
             self._connecting.pop(call, None)
+        if connection is not None and connection.transport.is_closing():
+            # It ended before this task ran again, and nobody would tell the call: `connection_lost` has been.
+            connection, why = None, "the replica closed the connection at once"
         wanted = call.phase == CONNECTING and call.backend.connections is self
         if connection is None:
             if wanted:
@@ -105,7 +113,7 @@ class UpstreamConnections:
         return UpstreamConnection(self)
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(PacedConnection):
     """One connection to a replica."""
 
     __slots__ = (
@@ -120,7 +128,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_out",
         "_owner",
         "_parser",
-        "_paused",
         "_refused",
         "_surplus",
         "_tunnel",
@@ -130,12 +137,10 @@ class UpstreamConnection(asyncio.Protocol):
         "idle_since",
         "on_header",
         "on_status",
-        "transport",
     )
 
-    transport: asyncio.Transport
-
     def __init__(self, owner: UpstreamConnections) -> None:
+        super().__init__()
         self._owner = owner
         self._head = ResponseHead()
         self.on_status = self._head.on_status
@@ -152,14 +157,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._fault = ""
         self._head_bytes = 0
         self._interim = False
-        self._paused = False
         self._refused = False
         self._until_eof = False
         self.call: Call | None = None
         self.idle_since = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
 
     # the request goes out
 
@@ -317,7 +318,7 @@ class UpstreamConnection(asyncio.Protocol):
             if call.head_only:
                 self._parser = httptools.HttpResponseParser(self)
             self._used = True
-            if self._paused:
+            if self.reading_paused:
                 self.resume_reading()
             self._owner.put(self)
         else:
@@ -335,17 +336,3 @@ class UpstreamConnection(asyncio.Protocol):
             call.break_off(self._code)
         else:
             call.not_answered(why, stale=self._used)
-
-    # the client reads slowly
-
-    def pause_reading(self) -> None:
-        """The client's buffer is full."""
-        if not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """The client's buffer has room again."""
-        if self._paused:
-            self._paused = False
-            self.transport.resume_reading()

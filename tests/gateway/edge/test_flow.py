@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from tests.gateway.edge.lab import Lab, Origin, eventually
 
 SIZE = 96 * 1024 * 1024
@@ -123,20 +121,19 @@ async def test_a_long_body_for_a_function_at_zero_stays_with_the_client(lab: Lab
     assert (await client.response())[2] == b"ok"
 
 
-@pytest.mark.parametrize("path", [b"/function/nope", b"/function/echo"])
-async def test_a_client_that_reads_no_answers_is_not_read_either(lab: Lab, path: bytes) -> None:
+async def test_a_client_that_reads_no_answers_is_not_read_either(lab: Lab) -> None:
     origin = await lab.replica(lab.deploy("echo"))
-    origin.response = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + bytes(1000)
+    origin.response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(PIECE) + PIECE
     client = await lab.client()
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    request = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path
+    request = b"GET /function/echo HTTP/1.1\r\nHost: h\r\nX-Padding: %b\r\n\r\n" % (b"x" * 50_000)
     sent = 0
 
     async def pour() -> None:
         nonlocal sent
         while True:
-            client.send(request * 20)
-            sent += 20
+            client.send(request)
+            sent += 1
             await client.writer.drain()
             await asyncio.sleep(0)
 
@@ -151,7 +148,7 @@ async def test_a_client_that_reads_no_answers_is_not_read_either(lab: Lab, path:
     assert resident_bytes() - before < 20 * 1024 * 1024
     client.writer.transport.resume_reading()  # type: ignore[attr-defined]
     for _ in range(sent):
-        assert (await client.response())[0] in (200, 404)
+        assert (await client.response())[2] == PIECE
 
 
 async def test_an_endless_response_head_is_cut(lab: Lab) -> None:

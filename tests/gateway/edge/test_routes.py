@@ -1,0 +1,105 @@
+"""From names to revisions."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from gateway.edge.call import CLIENT_LEFT
+from gateway.edge.dispatcher import Dispatcher
+from gateway.edge.routes import Route, Routes, split_target
+from gateway.edge.tally import Tally
+from orchestration.events import FunctionChanged, FunctionRemoved, ReplicaChanged
+from orchestration.function import Function
+from orchestration.names import FunctionId
+from orchestration.replica import Replica, ReplicaState
+from orchestration.rollout import deploy
+from orchestration.spec import FunctionSpec
+from orchestration.traffic import TrafficTarget
+from tests.gateway.edge.test_dispatcher import Bench
+
+
+@pytest.fixture
+def routes() -> Routes:
+    bench = Bench()
+
+    def make(namespace: str, function: str, revision: str, timeout_s: float, concurrency: int) -> Dispatcher:
+        return Dispatcher(namespace, function, revision, bench, concurrency=concurrency, timeout_s=timeout_s)
+
+    return Routes(make, bench.now)
+
+
+def function(name: str = "echo", namespace: str = "openfaas-fn", revisions: int = 1) -> Function:
+    made: Function | None = None
+    for number in range(revisions):
+        spec = FunctionSpec(service=name, image="x", namespace=namespace, env_vars={"N": str(number)})
+        made = deploy(made, spec, "sha256:0", 0.0)
+    assert made is not None
+    return made
+
+
+TARGETS = {
+    b"/function/echo": (b"echo", b"/"),
+    b"/function/echo/": (b"echo", b"/"),
+    b"/function/echo/a/b": (b"echo", b"/a/b"),
+    b"/function/echo?": (b"echo", b"/?"),
+    b"/function/echo?a=/b": (b"echo", b"/?a=/b"),
+    b"/function/echo/?a": (b"echo", b"/?a"),
+    b"/function/echo.ns//x?y#z": (b"echo.ns", b"//x?y#z"),
+    b"/function/": (b"", b"/"),
+    b"/function//x": (b"", b"/x"),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_prefix_is_stripped_and_the_rest_kept(target: bytes) -> None:
+    assert split_target(target) == TARGETS[target]
+
+
+def test_the_default_namespace_may_be_left_out_and_others_not(routes: Routes) -> None:
+    routes.apply(FunctionChanged(function()))
+    routes.apply(FunctionChanged(function(namespace="other")))
+    assert set(routes.names) == {b"echo", b"echo.openfaas-fn", b"echo.other"}
+    assert routes.names[b"echo"] is routes.names[b"echo.openfaas-fn"]
+
+
+def test_traffic_is_dealt_out_by_percent_and_evenly(routes: Routes) -> None:
+    both = function(revisions=2)
+    old, new = (revision.name for revision in both.revisions)
+    routes.apply(FunctionChanged(msgspec.structs.replace(both, traffic=(TrafficTarget(old, 90), TrafficTarget(new, 10)))))
+    picked = [routes.names[b"echo"].pick() for _ in range(200)]
+    names = [dispatcher.revision for dispatcher in picked if dispatcher]
+    assert [names[i : i + 10].count(new) for i in range(0, 200, 10)] == [1] * 20
+
+
+def test_no_traffic_means_no_dispatcher() -> None:
+    assert Route(FunctionId("ns", "echo"), Tally(), []).pick() is None
+
+
+def test_a_removed_function_is_forgotten_when_its_last_replica_has_stopped(routes: Routes) -> None:
+    echo = function()
+    replica = Replica(id="r", namespace="openfaas-fn", function="echo", revision=echo.newest.name, state=ReplicaState.PENDING)
+    routes.apply(FunctionChanged(echo))
+    routes.apply(ReplicaChanged(replica))
+    routes.apply(FunctionRemoved("openfaas-fn", "echo"))
+    assert routes.names == {}
+    assert list(routes.dispatchers) == [echo.newest.key]
+    routes.apply(ReplicaChanged(msgspec.structs.replace(replica, state=ReplicaState.STOPPED)))
+    assert routes.dispatchers == {}
+
+
+def test_settings_reach_a_dispatcher_whose_replica_was_heard_of_first(routes: Routes) -> None:
+    echo = function()
+    routes.apply(
+        ReplicaChanged(
+            Replica(id="r", namespace="openfaas-fn", function="echo", revision=echo.newest.name, state=ReplicaState.PENDING)
+        )
+    )
+    routes.apply(FunctionChanged(echo))
+    assert routes.dispatchers[echo.newest.key].concurrency == 100
+
+
+def test_counts_are_of_ended_calls(routes: Routes) -> None:
+    routes.apply(FunctionChanged(function()))
+    routes.names[b"echo"].tally.count(CLIENT_LEFT, 0.1)
+    assert routes.counts() == {FunctionId("openfaas-fn", "echo"): 1}
