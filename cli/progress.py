@@ -1,6 +1,7 @@
 """What is going on while something takes long, on standard error: silence for the first half second.
 
-On a terminal it is one line that is rewritten and at last wiped away; elsewhere each new stage is one line.
+On a terminal it is one line that is rewritten and at last wiped away; elsewhere each stage that itself takes long is one
+line.
 """
 
 from __future__ import annotations
@@ -10,12 +11,20 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TextIO
+from typing import NamedTuple, Self, TextIO
 
 from cli.tables import color, seconds_text, terminal_width
 
 QUIET_S = 0.5
 _TICK_S = 0.1
+
+
+class _Stage(NamedTuple):
+    """What a thing does, since when, and since when it has been doing anything."""
+
+    text: str
+    since: float
+    begun: float
 
 
 class Progress:
@@ -32,7 +41,7 @@ class Progress:
         self._quiet_s = quiet_s
         self._live = self._stream.isatty()
         self._lock = threading.Lock()
-        self._stages: dict[str, tuple[str, float]] = {}
+        self._stages: dict[str, _Stage] = {}
         self._told: dict[str, str] = {}
         self._drawn = 0
         self._ended = threading.Event()
@@ -49,10 +58,10 @@ class Progress:
             self._wipe()
 
     def stage(self, name: str, text: str) -> None:
-        """`name` is now doing `text`; its time counts from its first stage."""
+        """`name` is now doing `text`; on a terminal its time counts from its first stage."""
         with self._lock:
-            since = self._stages[name][1] if name in self._stages else self._clock()
-            self._stages[name] = (text, since)
+            now = self._clock()
+            self._stages[name] = _Stage(text, now, self._stages[name].begun if name in self._stages else now)
 
     def done(self, name: str) -> None:
         """`name` has nothing more to show."""
@@ -70,21 +79,21 @@ class Progress:
         """Show what has lasted long enough; the ticker calls it ten times a second."""
         with self._lock:
             now = self._clock()
-            slow = {name: stage for name, stage in self._stages.items() if now - stage[1] >= self._quiet_s}
             if self._live:
-                self._draw_line(slow, now)
+                self._draw_line(now)
                 return
-            for name, (text, _) in slow.items():
-                if self._told.get(name) != text:
-                    self._told[name] = text
-                    print(f"{name}: {text} ...", file=self._stream, flush=True)
+            for name, stage in self._stages.items():
+                if now - stage.since >= self._quiet_s and self._told.get(name) != stage.text:
+                    self._told[name] = stage.text
+                    print(f"{name}: {stage.text} ...", file=self._stream, flush=True)
 
-    def _draw_line(self, slow: dict[str, tuple[str, float]], now: float) -> None:
+    def _draw_line(self, now: float) -> None:
+        slow = {name: stage for name, stage in self._stages.items() if now - stage.begun >= self._quiet_s}
         if not slow:
             return
-        name, (text, since) = next(iter(slow.items()))
+        name, stage = next(iter(slow.items()))
         more = f" (and {len(slow) - 1} more)" if len(slow) > 1 else ""
-        line = f"{name}: {text} {seconds_text(now - since)}{more}"[: max(10, terminal_width(self._stream) - 1)]
+        line = f"{name}: {stage.text} {seconds_text(now - stage.begun)}{more}"[: max(10, terminal_width(self._stream) - 1)]
         self._wipe()
         self._stream.write(color(line, "dim", self._stream))
         self._stream.flush()

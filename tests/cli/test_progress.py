@@ -29,13 +29,16 @@ def test_what_is_quick_shows_nothing() -> None:
     assert stream.getvalue() == ""
 
 
-def test_elsewhere_than_on_a_terminal_each_stage_is_one_line() -> None:
+def test_elsewhere_than_on_a_terminal_each_slow_stage_is_one_line() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = Progress(stream, clock)
     progress.stage("hello", "building")
     for clock.now in (0.6, 0.7, 0.8):
         progress.draw()
+    progress.stage("hello", "deploying")
+    progress.draw()
     progress.stage("hello", "starting")
+    clock.now = 1.5
     progress.draw()
     assert stream.getvalue() == "hello: building ...\nhello: starting ...\n"
 
