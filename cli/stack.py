@@ -160,12 +160,12 @@ def _text(source: str) -> str:
 
 
 def _download(url: str) -> str:
-    from urllib.parse import urlsplit
+    from urllib.parse import parse_qsl, urlsplit
 
     from cli.api import Gateway
 
     parts = urlsplit(url)
-    query = dict(pair.partition("=")[::2] for pair in parts.query.split("&") if pair)
+    query = dict(parse_qsl(parts.query))
     with Gateway(f"{parts.scheme}://{parts.netloc}").stream("GET", parts.path or "/", query=query) as reply:
         if reply.status != 200:
             raise Misuse(f"{url}: HTTP {reply.status}")

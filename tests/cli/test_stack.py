@@ -6,6 +6,7 @@ import pytest
 
 from cli.errors import Misuse
 from cli.stack import read_provider_gateway, read_stack
+from tests.cli.stub_gateway import Gateway
 
 HEAD = "version: 1.0\nprovider:\n  name: openfaas\n"
 WHOLE = """
@@ -203,3 +204,13 @@ def test_a_filter_that_cannot_be_or_fits_nothing_is_refused(project: Path, glob:
 def test_only_the_gateway_is_read_for_other_commands(project: Path) -> None:
     path = write(project, "provider: {name: openfaas, gateway: '${GW:-http://gw}'}\nfunctions: [broken]\n")
     assert read_provider_gateway(path, {}) == "http://gw"
+
+
+def test_a_stack_file_may_be_at_a_url(gateway: Gateway) -> None:
+    text = HEAD + "functions:\n  f: {image: x}\n"
+    gateway.canned["GET /Stacks/stack.yml"] = (200, {}, text.encode())
+    stack = read_stack(f"{gateway.url}/Stacks/stack.yml?ref=a%20b")
+    assert [f.name for f in stack.functions] == ["f"]
+    assert gateway.asked[-1].query == {"ref": "a b"}
+    with pytest.raises(Misuse, match="HTTP 404"):
+        read_stack(f"{gateway.url}/none.yml")
