@@ -18,7 +18,7 @@ from pinnace_runtime.settings import Settings
 from pinnace_runtime.thread_connection import Connection
 from pinnace_runtime.thread_server import ThreadServer
 
-from tests.runtime_templates.replica import read_all, wait_until
+from tests.runtime_templates.replica import StartReplica, read_all, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +67,17 @@ async def test_half_a_head_is_waited_for_only_so_long_by_the_loop(pair: tuple[so
         client.sendall(HALF_A_HEAD)
         assert (await asyncio.to_thread(read_all, client)).startswith(b"HTTP/1.1 408 ")
         await asyncio.to_thread(wait_until, lambda: not server.connections, "its end")
+
+
+def test_where_memory_leaves_room_for_few_idle_connections_give_way(start_replica: StartReplica) -> None:
+    handler = """
+import resource
+resource.setrlimit(resource.RLIMIT_DATA, (64 << 20, 64 << 20))
+def handle(event, context):
+    return "x"
+"""
+    replica = start_replica(handler)
+    for _ in range(50):
+        client = replica.connect()
+        client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert client.recv(1000).endswith(b"x")

@@ -43,13 +43,14 @@ class Connection:
         self._holds_slot = False
         self._deadline = 0.0
         self.served = False
+        self.idle_since = 0.0
 
     def run(self) -> None:
         """Serve calls until either side ends the connection. The body of the thread."""
         try:
             self._serve()
-        except OSError:
-            pass  # the client went away, or stood still for too long
+        except (OSError, MemoryError):
+            pass  # the client went away or stood still for too long, or there is no room to read what it sends
         finally:
             self._server.deadlines.settle()
             self._sock.close()
@@ -136,6 +137,7 @@ class Connection:
 
     def _wait_for_call(self) -> bytes:
         idle = self._server.idle
+        self.idle_since = time.monotonic()
         idle.add(self)
         if self._server.draining and self.served:
             self.shut_reading()

@@ -31,7 +31,11 @@ KEEP_ALIVE_S = 600
 STALLED_CLIENT_S = 60
 FIRST_CALL_WITHIN_S = 1.0
 FEWEST_CONNECTIONS = 1024
-THREAD_STACK_BYTES = 1024 * 1024
+GIVES_WAY_AFTER_S = 1.0
+ROOM_WITHIN_S = 0.01
+THREAD_STACK_BYTES = 512 * 1024
+THREAD_BYTES = 768 * 1024
+FEWEST_THREADS = 8
 
 
 class ThreadServer:
@@ -59,24 +63,21 @@ class ThreadServer:
         _signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         for number in (_signal.SIGTERM, _signal.SIGINT):
             _signal.signal(number, self._signalled)
-        _limit_thread_stacks()
+        self._most_connections = min(self._most_connections, _most_threads())
         self._listener.settimeout(0)
         self.deadlines.start()
         ready()
         poll = select.poll()
         poll.register(self._wake_r, select.POLLIN)
         poll.register(self._listener.fileno(), select.POLLIN)
-        accepting = True
         while not self._signals:
-            room = len(self._connections) < self._most_connections
-            if room != accepting:
-                poll.modify(self._listener.fileno(), select.POLLIN if room else 0)
-                accepting = room
-            for fd, _ in poll.poll(None if room else 100):
+            for fd, _ in poll.poll():
                 if fd == self._wake_r:
                     self._take_wakes()
-                else:
+                elif len(self._connections) < self._most_connections:
                     self._accept()
+                else:
+                    self._make_room()
         return self._drain()
 
     def probe(self, path: bytes) -> tuple[int, str] | None:
@@ -122,10 +123,20 @@ class ThreadServer:
         self._connections.add(connection)
         try:
             _thread.start_new_thread(connection.run, ())
-        except RuntimeError:  # no more threads: this client is refused, the others are served
+        except (RuntimeError, MemoryError):  # no more threads: this client is refused, the others are served
             self._connections.discard(connection)
             sock.close()
         return True
+
+    def _make_room(self) -> None:
+        """A client waits and there are as many as can be: one that is idle gives way. While none is, it goes on waiting."""
+        idle_before = time.monotonic() - GIVES_WAY_AFTER_S
+        for connection in self.idle.copy():
+            if connection.idle_since < idle_before:
+                self.idle.discard(connection)
+                connection.shut_reading()
+                break
+        time.sleep(ROOM_WITHIN_S)
 
     def _drain(self) -> bool:
         self.draining = True
@@ -181,12 +192,15 @@ def probe_answer(path: bytes, *, draining: bool) -> tuple[int, str] | None:
     return None
 
 
-def _limit_thread_stacks() -> None:
-    """Where data is limited (RLIMIT_DATA counts stacks whole, 8 MiB each), give threads small ones."""
+def _most_threads() -> int:
+    """How many connections there is room for. RLIMIT_DATA counts stacks whole, 8 MiB each: under it threads get small ones."""
     import resource
 
-    if resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY:
-        _thread.stack_size(THREAD_STACK_BYTES)
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    _thread.stack_size(THREAD_STACK_BYTES)
+    return max(FEWEST_THREADS, limit // 2 // THREAD_BYTES)
 
 
 def _timeval(seconds: int) -> bytes:
