@@ -41,7 +41,7 @@ class Details:
     async def get(self, request: Request) -> Response:
         function = named(request)
         self._auth.authorize(request, "read", function.namespace)
-        wait_s, generation = duration_s(request, "wait"), integer(request, "generation") or 0
+        wait_s, generation = duration_s(request, "wait"), integer(request, "generation", least=0) or 0
         if wait_s:
             await wait_settled(self._orchestrator, function, generation, min(wait_s, LONGEST_WAIT_S))
         return json(function_details(self._orchestrator.status(function), self._invocations))

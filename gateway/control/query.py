@@ -58,13 +58,13 @@ def flag(request: Request, name: str) -> bool:
     return text in _TRUE
 
 
-def integer(request: Request, name: str) -> int | None:
-    """Return a whole number, None when it is not given. Raises HTTPException 400."""
+def integer(request: Request, name: str, least: int = -_LARGEST) -> int | None:
+    """Return a whole number of at least `least`, None when it is not given. Raises HTTPException 400."""
     text = request.query_params.get(name)
     if text is None:
         return None
-    if not _INTEGER.fullmatch(text):
-        raise HTTPException(400, f"{name}={text[:40]!r}: a whole number of at most {len(str(_LARGEST))} digits")
+    if not _INTEGER.fullmatch(text) or int(text) < least:
+        raise HTTPException(400, f"{name}={text[:40]!r}: a whole number from {least} to {_LARGEST}")
     return int(text)
 
 
