@@ -44,7 +44,7 @@ class Keeper:
         self._platform = os.pidfd_open(platform)
         self._replicas: dict[str, int] = {}
         self._ids: dict[int, str] = {}
-        self._cgroups: dict[str, list[str]] = {}
+        self._cgroup_bases: set[str] = set()
         self._starting: dict[int, tuple[str, int]] = {}
         self._outbox: collections.deque[bytes] = collections.deque()
         self._woken, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -120,7 +120,7 @@ class Keeper:
             child.become(plan, fds[1:], writing)
         os.close(writing)
         self._replicas[identity], self._ids[pid] = pid, identity
-        self._cgroups[identity] = plan["cgroups"]
+        self._cgroup_bases.update(os.path.dirname(folder) for folder in plan["cgroups"])
         self._starting[reading] = (identity, pid)
         self._poll.register(reading, select.POLLIN)
 
@@ -135,7 +135,6 @@ class Keeper:
         step, number, text = report.split("\n", 2)
         self._ids[pid] = ""  # its end is no news
         del self._replicas[identity]
-        self._cgroups.pop(identity, None)
         self._tell(event="failed", id=identity, step=step, errno=int(number), text=text)
 
     def _reap(self) -> None:
@@ -154,7 +153,6 @@ class Keeper:
             if not identity:
                 continue
             del self._replicas[identity]
-            self._cgroups.pop(identity, None)
             killed = os.WIFSIGNALED(status)
             self._tell(
                 event="exited",
@@ -191,12 +189,13 @@ class Keeper:
             except ChildProcessError:
                 break
             time.sleep(0.005)
-        for path in {path for paths in self._cgroups.values() for path in paths}:
-            for folder in (path, os.path.dirname(path)):
-                try:
+        for base in self._cgroup_bases:
+            try:
+                for folder in [entry.path for entry in os.scandir(base) if entry.is_dir()]:
                     os.rmdir(folder)
-                except OSError:
-                    break  # not empty: the next start of the platform sweeps it
+                os.rmdir(base)
+            except OSError:
+                continue  # gone, or not empty: the next start of the platform sweeps it
 
 
 def main() -> None:

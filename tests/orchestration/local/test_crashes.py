@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +19,13 @@ from orchestration.replica import ReplicaState
 from tests.orchestration.local.world import Bundles, Watch, alive, get, spec, until, watching
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+def instance(place: Path) -> str:
+    """Return the data folder's own name."""
+    with contextlib.closing(sqlite3.connect(place / "data" / "state.db")) as connection:
+        name: str = connection.execute("SELECT value FROM facts WHERE name = 'instance'").fetchone()[0]
+        return name
 
 
 @contextlib.asynccontextmanager
@@ -43,6 +51,7 @@ async def test_a_killed_platform_leaves_no_process_and_loses_nothing(place: Path
         process.kill()
         await process.wait()
         await until(lambda: not any(alive(pid) for pid in pids.values()), within_s=5)
+        assert not list(Path("/sys/fs/cgroup").glob(f"**/pinnace-{instance(place)}"))
     async with LocalOrchestrator.open(place / "data", bundles) as orchestrator, watching(orchestrator) as watch:
         await watch.until(watch.running)
         assert (await get(watch.running()[0], "/x"))[0] == 200
