@@ -56,7 +56,7 @@ def control_app(
         builds,
         Info(about, auth),
     )
-    operations = Document([o for resource in resources for o in resource.operations()], about.release).operations
+    operations = Document([o for resource in resources for o in resource.operations()], about.release, auth).operations
     paths = {access: [o.path for o in operations if o.access is access] for access in Access}
 
     @asynccontextmanager

@@ -20,16 +20,15 @@ from typing import Literal, Self
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.control import errors
 
 USER_FILE = "basic-auth-user"
 PASSWORD_FILE = "basic-auth-password"  # noqa: S105 - a file's name
 PAYLOAD_SECRET_FILE = "payload-secret"  # noqa: S105 - a file's name
 DEFAULT_USER = "admin"
 
-CHALLENGE = {"WWW-Authenticate": 'Basic realm="Restricted"'}
-REFUSAL = "invalid credentials"
 _USER = "pinnace.user"
 
 Action = Literal["read", "write", "build"]
@@ -94,7 +93,7 @@ class Auth:
         today whoever has the login may do everything.
         """
         if request.scope.get(_USER) is None:
-            raise HTTPException(401, REFUSAL, CHALLENGE)
+            raise HTTPException(401)
 
 
 class Authentication:
@@ -109,7 +108,7 @@ class Authentication:
         if scope["type"] == "http":
             scope[_USER] = self._auth.user(Headers(scope=scope))
             if scope[_USER] is None and scope["path"] not in self._passing:
-                await PlainTextResponse(REFUSAL, 401, CHALLENGE)(scope, receive, send)
+                await errors.unknown()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -27,7 +27,7 @@ from starlette.responses import Response
 from builder.events import BuildEvent, one_line
 from builder.keys import PublicKey
 from builder.service import BuilderBusy
-from gateway.control.auth import CHALLENGE, REFUSAL, Auth
+from gateway.control.auth import Auth
 from gateway.control.body import refuse_larger, too_large
 from gateway.control.functions import json
 from gateway.control.operation import Access, Content, Operation
@@ -108,7 +108,7 @@ class Builds:
             finally:
                 self._uploads -= 1
             if signature is not None and not hmac.compare_digest(digest, signature):
-                raise HTTPException(401, REFUSAL, CHALLENGE)
+                raise HTTPException(401)
             yield context
         finally:
             await asyncio.to_thread(context.unlink, missing_ok=True)

@@ -42,6 +42,11 @@ def text(status: int, reason: str, headers: Mapping[str, str] | None = None) -> 
     return PlainTextResponse(line.encode("utf-8", "replace") + b"\n", status, headers)
 
 
+def unknown() -> Response:
+    """Return the answer to who is not known, to the letter as OpenFaaS gives it."""
+    return PlainTextResponse("invalid credentials", 401, {"WWW-Authenticate": 'Basic realm="Restricted"'})
+
+
 def handlers() -> dict[int | type[Exception], Handler]:
     """Return what answers each exception that an endpoint may raise."""
 
@@ -63,6 +68,8 @@ def handlers() -> dict[int | type[Exception], Handler]:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 401:
+        return unknown()
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         return text(405, f"{request.method} is not allowed on {request.url.path}; allowed: {allowed}", error.headers)
@@ -83,7 +90,7 @@ async def _busy(request: Request, error: Exception) -> Response:
 async def _disk(request: Request, error: Exception) -> Response:
     if isinstance(error, OSError) and error.errno in _OUT_OF_SPACE:
         return text(507, "the gateway's disk is full")
-    return await _internal(request, error)
+    raise error
 
 
 async def _internal(request: Request, error: Exception) -> Response:

@@ -6,7 +6,6 @@ that was quiet for six. Here it is the last DEFAULT_TAIL lines, however old; the
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -23,8 +22,6 @@ from orchestration.names import parse_function_id
 from orchestration.orchestrator import LogLine, LogQuery, NotFound, Orchestrator
 
 DEFAULT_TAIL = 1000
-FIRST_LINE_S = 10.0
-"""How long a function that does not exist may take to turn out to have left lines behind."""
 
 FUNCTION = Parameter(
     "name", "The function, as NAME or NAME.NAMESPACE.", {"type": "string", "minLength": 1, "example": "hello"}, required=True
@@ -40,16 +37,14 @@ class Logs:
     async def read(self, request: Request) -> Response:
         query = query_of(request)
         self._auth.authorize(request, "read", query.function.namespace)
-        lines = self._orchestrator.logs(query)
         try:
             self._orchestrator.status(query.function)
         except NotFound:
-            # Its lines may outlive it: only the first look at them tells.
-            async with closing(lines):
-                async with asyncio.timeout(FIRST_LINE_S):
-                    await anext(lines, None)
-            lines = self._orchestrator.logs(query)
-        return LineStream(_encoded(lines))
+            # Its lines may outlive it, but none will follow; whether it left any, only a first look at them tells.
+            query = msgspec.structs.replace(query, follow=False)
+            async with closing(self._orchestrator.logs(query)) as lines:
+                await anext(lines, None)
+        return LineStream(_encoded(self._orchestrator.logs(query)))
 
     def operations(self) -> tuple[Operation, ...]:
         return (

@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.control.auth import Auth
 from gateway.control.operation import Access, Content, Operation
 
 PATH = "/api/v1/openapi.json"
@@ -35,7 +36,7 @@ _SECURITY: Mapping[Access, list[dict[str, list[str]]]] = {
 class Document:
     """Serves the document as an operation that is itself part of it."""
 
-    def __init__(self, operations: Iterable[Operation], release: str) -> None:
+    def __init__(self, operations: Iterable[Operation], release: str, auth: Auth) -> None:
         own = Operation(
             id="getOpenApi",
             method="GET",
@@ -45,9 +46,11 @@ class Document:
             success={200: Content("The document.", dict[str, Any])},
         )
         self.operations = (*operations, own)
+        self._auth = auth
         self._encoded = msgspec.json.encode(document(self.operations, release))
 
     async def read(self, request: Request) -> Response:
+        self._auth.authorize(request, "read", "")
         return Response(self._encoded, media_type=MEDIA_TYPE)
 
 

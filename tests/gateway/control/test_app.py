@@ -71,11 +71,16 @@ async def test_answers_are_neither_guessed_at_nor_kept(client: Client) -> None:
         assert headers["cache-control"] == "no-store"
 
 
-async def test_an_inner_error_is_500_and_tells_nothing(
-    client: Client, orchestrator: FakeOrchestrator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("error", [RuntimeError("inner state"), OSError("inner state"), TimeoutError("inner state")])
+async def test_an_inner_error_is_500_logged_and_tells_nothing(
+    client: Client,
+    orchestrator: FakeOrchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
     def broken(namespace: str) -> None:
-        raise RuntimeError("inner state")
+        raise error
 
     monkeypatch.setattr(orchestrator, "statuses", broken)
     answer = await client("GET", "/system/functions")

@@ -96,7 +96,8 @@ async def test_following_a_function_that_has_written_nothing_answers_at_once(
 
 async def test_lines_outlive_the_function_but_an_unknown_one_is_404(client: Client, hello: FakeOrchestrator) -> None:
     await hello.remove(HELLO)
-    assert await texts(client, "name=hello&tail=1") == ["line 4"]
+    for follow in ("true", "false"):
+        assert await texts(client, f"name=hello&tail=1&follow={follow}") == ["line 4"]
     for follow in ("true", "false"):
         assert (await client("GET", f"/system/logs?name=unknown&follow={follow}")).status == 404
     assert hello.open_streams == 0
