@@ -28,7 +28,8 @@ def page() -> str:
 
 
 def _sections(command: click.Command, name: str, parent: click.Context | None) -> Iterator[str]:
-    context = click.Context(command, info_name=name.rpartition(" ")[2], parent=parent, terminal_width=WIDTH)
+    place = {"info_name": name.rpartition(" ")[2], "parent": parent, "terminal_width": WIDTH}
+    context = click.Context(command, **{**command.context_settings, **place})
     yield f"## {name}\n\n```text\n{command.get_help(context).strip()}\n```\n"
     if isinstance(command, click.Group):
         for child in (c for c in command.list_commands(context) if c not in ELSEWHERE):
