@@ -50,6 +50,10 @@ class Connections(Protocol):
     def connect(self, call: Any) -> None:
         """Open a connection for `call`, then send it."""
 
+    @property
+    def unused(self) -> int:
+        """How many connections are open that nobody uses."""
+
     def retire(self) -> None:
         """Close those that are unused, now and later; calls still connecting come back to their dispatcher."""
 
@@ -74,10 +78,12 @@ class Backend:
 
 
 class Observer(Protocol):
-    """Whom a dispatcher tells. `soon` runs a function in the next turn of the loop."""
+    """Whom a dispatcher tells. `soon` runs a function in the next turn of the loop; who is `stirred` wants to be ticked
+    until it is `quiet` again, so that idle functions cost nothing."""
 
     def on_load(self, sample: LoadSample) -> None: ...
     def on_released(self, replica_id: str) -> None: ...
+    def stirred(self, dispatcher: Dispatcher) -> None: ...
     def soon(self, function: Callable[[], object]) -> object: ...
     def now(self) -> float: ...
     def connections(self, endpoint: Endpoint) -> Connections: ...
@@ -139,6 +145,7 @@ class Dispatcher:
         self.meter.arrived(now)
         if not self._active:
             self._active = True
+            self._observer.stirred(self)
             self._tell_soon()
         if not self.waiting and (backend := self._least_loaded()) is not None:
             self._start(waiter, backend)
@@ -246,6 +253,11 @@ class Dispatcher:
         return len(self._ready)
 
     @property
+    def quiet(self) -> bool:
+        """Nothing would happen at the next tick."""
+        return not self._active and not self._resting and not any(b.connections.unused for b in self._backends.values())
+
+    @property
     def forgettable(self) -> bool:
         """No replica, no call: nothing would be lost with this dispatcher."""
         return not self._replicas and not self.waiting and not self.in_flight
@@ -333,8 +345,8 @@ class Dispatcher:
         if backend is None:
             self._observer.on_released(replica_id)
             return
-        self._shut(backend)
-        if not backend.in_flight:
+        self._shut(backend)  # may end its last calls, and release it by that
+        if not backend.in_flight and replica_id in self._backends:
             self._released(replica_id)
 
     def _close(self, replica_id: str) -> None:

@@ -118,6 +118,10 @@ class Edge:
         """A draining replica has no call in flight any more."""
         self._on_released(replica_id)
 
+    def stirred(self, dispatcher: Dispatcher) -> None:
+        """A dispatcher wants to be ticked."""
+        self._routes.stirring.add(dispatcher)
+
     def soon(self, function: Callable[[], object]) -> object:
         """Run `function` in the next turn of the loop."""
         return asyncio.get_running_loop().call_soon(function)

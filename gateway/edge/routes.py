@@ -76,6 +76,7 @@ class Routes:
         self.names: dict[bytes, Route] = {}
         self.dispatchers: dict[RevisionKey, Dispatcher] = {}
         self.tallies: dict[FunctionId, Tally] = {}
+        self.stirring: set[Dispatcher] = set()
         self._functions: dict[FunctionId, Function] = {}
         self._make = make_dispatcher
         self._clock = clock
@@ -90,7 +91,7 @@ class Routes:
             case ReplicaChanged(replica):
                 key = (replica.namespace, replica.revision)
                 self._dispatcher(key, replica.function).replica_changed(replica)
-                self._forget_unused()
+                self._forget_unused(key)
 
     def counts(self) -> Mapping[FunctionId, int]:
         """Return how many calls of each function have ended."""
@@ -98,14 +99,17 @@ class Routes:
 
     def wake_rested(self, now: float) -> None:
         """Give unreachable replicas whose rest is over another chance."""
-        for dispatcher in self.dispatchers.values():
+        for dispatcher in self.stirring:
             dispatcher.wake_rested(now)
 
     def tick(self, now: float, unused_since: float) -> None:
         """Each second: tell loads, close connections that were not used since that time."""
-        for dispatcher in list(self.dispatchers.values()):
+        for dispatcher in list(self.stirring):
             dispatcher.tick(now)
             dispatcher.prune(unused_since)
+            if dispatcher.quiet:
+                self.stirring.discard(dispatcher)
+                self._forget_unused((dispatcher.namespace, dispatcher.revision))
 
     def close(self) -> None:
         """Let go of every replica."""
@@ -123,6 +127,7 @@ class Routes:
         return dispatcher
 
     def _function_changed(self, function: Function) -> None:
+        before = self._functions.get(function.id)
         self._functions[function.id] = function
         for revision in function.revisions:
             self._dispatcher(revision.key, revision.function, revision.settings)
@@ -137,7 +142,8 @@ class Routes:
             dispatcher = self.dispatchers[revision.key]
             if dispatcher.waiting and id(dispatcher) not in routed:
                 self._reroute(dispatcher, route)
-        self._forget_unused()
+        for revision in before.revisions if before is not None else ():
+            self._forget_unused(revision.key)
 
     def _reroute(self, dispatcher: Dispatcher, route: Route) -> None:
         now = self._clock()
@@ -159,9 +165,13 @@ class Routes:
             dispatcher = self.dispatchers[revision.key]
             for waiter in dispatcher.evict(self._clock()):
                 waiter.refuse(not_found(str(function)))
-        self._forget_unused()
+            self._forget_unused(revision.key)
 
-    def _forget_unused(self) -> None:
-        listed = {revision.key for function in self._functions.values() for revision in function.revisions}
-        for key in [k for k, d in self.dispatchers.items() if k not in listed and d.forgettable]:
+    def _forget_unused(self, key: RevisionKey) -> None:
+        """Let go of a revision that its function no longer lists, once it has neither replicas nor calls."""
+        dispatcher = self.dispatchers.get(key)
+        if dispatcher is None or not dispatcher.forgettable:
+            return
+        function = self._functions.get(FunctionId(dispatcher.namespace, dispatcher.name))
+        if function is None or all(revision.key != key for revision in function.revisions):
             self.dispatchers.pop(key).close()

@@ -41,12 +41,9 @@ class Sweep:
         for connection in late:
             connection.expire(now)
         context.routes.wake_rested(now)
-        context.control.wake_rested(now)
         if now - self._ticked_at >= 1.0:
             self._ticked_at = now
-            unused_since = now - context.settings.upstream_idle_s
-            context.routes.tick(now, unused_since)
-            context.control.prune(unused_since)
+            context.routes.tick(now, now - context.settings.upstream_idle_s)
 
     def _again(self) -> None:
         self.start()

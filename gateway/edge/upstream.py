@@ -27,19 +27,19 @@ _RUNTIME_REFUSALS: Final = (429, 503)
 
 
 class UpstreamConnections:
-    """The connections to `endpoint`. `idle` is a stack: the connection used last is used next."""
+    """The connections to `endpoint`. `idle` is a stack in a dict: the one used last is used next, any can be taken out."""
 
     def __init__(self, endpoint: Endpoint, context: EdgeContext) -> None:
         self.endpoint = endpoint
         self.context = context
-        self.idle: list[UpstreamConnection] = []
+        self.idle: dict[UpstreamConnection, None] = {}
         self.retired = False
         self._connecting: dict[Call, asyncio.Task[None]] = {}
 
     def take(self) -> UpstreamConnection | None:
         """Return an open connection that nobody uses, or None."""
         while self.idle:
-            connection = self.idle.pop()
+            connection, _ = self.idle.popitem()
             if not connection.transport.is_closing():
                 return connection
         return None
@@ -50,7 +50,12 @@ class UpstreamConnections:
             connection.drop()
         else:
             connection.idle_since = self.context.now
-            self.idle.append(connection)
+            self.idle[connection] = None
+
+    @property
+    def unused(self) -> int:
+        """How many connections are open that nobody uses."""
+        return len(self.idle)
 
     def connect(self, call: Call) -> None:
         """Open a connection for `call`, then send it."""
@@ -58,25 +63,27 @@ class UpstreamConnections:
 
     def prune(self, unused_since: float) -> None:
         """Close connections that were put back before `unused_since`."""
-        while self.idle and self.idle[0].idle_since < unused_since:
-            self.idle.pop(0).drop()
+        for connection in [c for c in self.idle if c.idle_since < unused_since]:
+            connection.drop()
 
     def retire(self) -> None:
         """Close unused connections, now and later; calls that wait for one go back to their dispatcher."""
         self.retired = True
-        while self.idle:
-            self.idle.pop().drop()
-        for task in list(self._connecting.values()):
-            task.cancel()
+        for connection in list(self.idle):
+            connection.drop()
+        connecting, self._connecting = self._connecting, {}
+        for call, task in connecting.items():
+            task.cancel()  # it may not have begun to run, and then none of its code ever does
+            if call.phase == CONNECTING and call.backend.connections is self:
+                call.not_connected("the replica is going away")
 
     def lost(self, connection: UpstreamConnection) -> None:
         """The connection is closed."""
-        if connection in self.idle:
-            self.idle.remove(connection)
+        self.idle.pop(connection, None)
 
     async def _connect(self, call: Call) -> None:
         loop = asyncio.get_running_loop()
-        why = "the replica is going away"
+        why = ""
         connection = None
         try:
             async with asyncio.timeout(self.context.settings.upstream_connect_s):
@@ -90,9 +97,6 @@ class UpstreamConnections:
             why = f"no connection within {self.context.settings.upstream_connect_s:g} s"
         except OSError as error:
             why = error.strerror or str(error)
-        except asyncio.CancelledError:
-            if not self.retired:
-                raise
         finally:
             self._connecting.pop(call, None)
         if connection is not None and connection.transport.is_closing():

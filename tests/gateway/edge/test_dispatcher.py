@@ -28,6 +28,10 @@ class NoConnections:
     def connect(self, call: Any) -> None:
         raise AssertionError("the dispatcher leaves connecting to calls")
 
+    @property
+    def unused(self) -> int:
+        return 0
+
     def retire(self) -> None:
         self.retired = True
 
@@ -41,6 +45,7 @@ class Bench:
         self.time = 0.0
         self.samples: list[LoadSample] = []
         self.released: list[str] = []
+        self.stirring: set[Dispatcher] = set()
         self._soon: list[Callable[[], object]] = []
 
     def on_load(self, sample: LoadSample) -> None:
@@ -48,6 +53,9 @@ class Bench:
 
     def on_released(self, replica_id: str) -> None:
         self.released.append(replica_id)
+
+    def stirred(self, dispatcher: Dispatcher) -> None:
+        self.stirring.add(dispatcher)
 
     def soon(self, function: Callable[[], object]) -> object:
         self._soon.append(function)
