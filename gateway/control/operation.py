@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from starlette.requests import Request
@@ -61,7 +61,6 @@ class Operation:
     body: Content | None = None
     refusals: tuple[int, ...] = ()
     access: Access = Access.LOGIN
-    links: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def statuses(self) -> list[int]:

@@ -35,6 +35,8 @@ CHECKS = (
     "use_after_free",
     "ensure_resource_availability",
 )
+"""All that schemathesis has but `object_level_authorization`, which needs two logins, and there is one."""
+
 LONGEST_S = 90
 
 
