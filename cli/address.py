@@ -1,8 +1,8 @@
 """Which gateway a command talks to.
 
-The rule is faas-cli's: `--gateway`, else the stack file's `provider.gateway`, else `OPENFAAS_URL`, else the default.
-A flag or stack file that says the default counts as not given, so that a checked-in stack.yaml with the default
-address can be sent elsewhere by the environment.
+`--gateway`, else the stack file's `provider.gateway`, else `OPENFAAS_URL`, else the default. A stack file that says the
+default counts as silent, as in faas-cli, so that a checked-in stack.yaml can be sent elsewhere by the environment; a flag
+is always what was meant.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 def choose_gateway(flag: str | None = None, stack: str | None = None, environment: Mapping[str, str] = os.environ) -> str:
     """Return the gateway's normalised URL. Raises Misuse for one that cannot be."""
-    for given in (flag, stack):
-        if given and given.strip() and normalise(given) != DEFAULT_GATEWAY:
-            return normalise(given)
+    if flag and flag.strip():
+        return normalise(flag)
+    if stack and stack.strip() and normalise(stack) != DEFAULT_GATEWAY:
+        return normalise(stack)
     return normalise(environment.get("OPENFAAS_URL") or DEFAULT_GATEWAY)
 
 

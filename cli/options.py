@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cli.address import DEFAULT_GATEWAY, choose_gateway, normalise
+from cli.address import DEFAULT_GATEWAY, choose_gateway
 from cli.errors import CliError, Misuse
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def gateway_options(command: Command) -> Command:
             "--gateway",
             "-g",
             metavar="URL",
-            help=f"The gateway; else the stack file's, else $OPENFAAS_URL, else {DEFAULT_GATEWAY} (which counts as not given).",
+            help=f"The gateway; else the stack file's, else $OPENFAAS_URL, else {DEFAULT_GATEWAY}.",
         ),
     ):
         command = option(command)
@@ -73,8 +73,6 @@ def open_gateway(flag: str | None, tls_no_verify: bool = False, *, stack_gateway
 
         stack_gateway = read_provider_gateway(path)
     url = choose_gateway(flag, stack_gateway)
-    if flag and normalise(flag) != url:
-        click.echo(f"Note: --gateway {flag} is the default and counts as not given; using {url}", err=True)
     return Gateway(url, credentials.find_login(url), verify_tls=not tls_no_verify)
 
 

@@ -30,6 +30,7 @@ from autoscaler.scaler import Scaler
 from builder.service import Builder
 from builder.store import BundleStore
 from cli import credentials
+from cli.errors import CliError
 from cli.settings import ServeSettings
 from gateway.control.app import control_app
 from gateway.control.auth import Auth, NoLogin
@@ -49,8 +50,8 @@ DRAIN_S = 4.0
 COLLECT_EVERY_S = 3600.0
 
 
-class CannotServe(Exception):
-    """The platform cannot start; the message is one sentence that says why and what to do."""
+class CannotServe(CliError):
+    """The platform, or what works on its data folder, cannot do it; the message is one sentence that says why."""
 
 
 def serve(settings: ServeSettings) -> int:
@@ -60,6 +61,27 @@ def serve(settings: ServeSettings) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_platform(settings))
+
+
+def backup(data_dir: Path, file: Path) -> int:
+    """Write the data folder to a tar file; return its size in bytes. Raises CannotServe."""
+    from orchestration.local import backup as local
+
+    try:
+        return local.backup(data_dir, file)
+    except StorageError as error:
+        raise CannotServe(str(error)) from None
+
+
+def restore(file: Path, data_dir: Path) -> tuple[int, tuple[str, ...]]:
+    """Make a data folder from a backup; return how many files it has and what needs attention. Raises CannotServe."""
+    from orchestration.local import backup as local
+
+    try:
+        restored = local.restore(file, data_dir)
+    except StorageError as error:
+        raise CannotServe(str(error)) from None
+    return restored.files, restored.warnings
 
 
 async def _platform(settings: ServeSettings) -> int:

@@ -40,7 +40,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 class Replica(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`id` is unique for ever and is what logs call the instance. `reason` is one line for people; empty when all is well.
 
-    `restarts` counts processes that ended by themselves. `started_at` is Unix seconds of the present process, or None.
+    `restarts` counts processes that ended by themselves, `last_end` says how the last of them did (empty: none has).
+    `started_at` is Unix seconds of the present process, or None.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     endpoint: Endpoint | None = None
     reason: str = ""
     restarts: int = 0
+    last_end: str = ""
     started_at: float | None = None
     ready_at: float | None = None
     pid: int | None = None

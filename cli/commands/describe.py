@@ -65,7 +65,7 @@ def _show(connection: Gateway, name: str, namespace: str, status: dict[str, Any]
     if isinstance(replicas, list) and replicas:
         click.echo()
         print_table(
-            ("REPLICA", "REVISION", "STATE", "RESTARTS", "AGE", "REASON"),
+            ("REPLICA", "REVISION", "STATE", "RESTARTS", "AGE", "REASON, OR HOW IT LAST ENDED"),
             [
                 (
                     r.get("id"),
@@ -73,7 +73,7 @@ def _show(connection: Gateway, name: str, namespace: str, status: dict[str, Any]
                     r.get("state"),
                     r.get("restarts") or 0,
                     age(r.get("startedAt")),
-                    r.get("reason"),
+                    r.get("reason") or r.get("lastEnd"),
                 )
                 for r in replicas
             ],

@@ -7,7 +7,6 @@ import os
 import click
 
 from cli import settings as serve_settings
-from cli.errors import CliError
 
 
 def _text(name: str) -> str:
@@ -15,7 +14,7 @@ def _text(name: str) -> str:
     return str(field.metadata["help"])
 
 
-@click.command()
+@click.command(short_help="Run the platform on this machine.")
 @click.option("--port", "-p", type=int, help=_text("port") + "  [default: 8080]")
 @click.option("--host", help=_text("host") + "  [default: 127.0.0.1]")
 @click.option("--data-dir", type=click.Path(), help=_text("data_dir"))
@@ -45,7 +44,4 @@ def serve(config: str | None, **flags: object) -> int:
         raise click.UsageError(str(error)) from None
     from cli import roles
 
-    try:
-        return roles.serve(settings)
-    except roles.CannotServe as error:
-        raise CliError(str(error)) from None
+    return roles.serve(settings)

@@ -163,13 +163,15 @@ class RevisionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 
 
 class ReplicaDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """`reason` is one line, empty when all is well; `restarts` counts processes that ended by themselves."""
+    """`reason` is one line, empty when all is well; `restarts` counts processes that ended by themselves, `last_end` says how
+    the last of them did."""
 
     id: str
     revision: str
     state: str
     reason: str
     restarts: int
+    last_end: str
     started_at: str | None
     ready_at: str | None
     pid: int | None
@@ -333,6 +335,7 @@ def _replica(replica: Replica) -> ReplicaDetails:
         state=replica.state.value,
         reason=replica.reason,
         restarts=replica.restarts,
+        last_end=replica.last_end,
         started_at=None if replica.started_at is None else rfc3339(replica.started_at),
         ready_at=None if replica.ready_at is None else rfc3339(replica.ready_at),
         pid=replica.pid,

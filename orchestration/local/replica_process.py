@@ -166,6 +166,7 @@ class ReplicaProcess:
                     ReplicaState.CRASH_LOOP if wait_s else ReplicaState.PENDING,
                     reason=end.reason,
                     restarts=self.replica.restarts + 1,
+                    last_end=end.reason,
                     endpoint=None,
                     pid=None,
                     ready_at=None,

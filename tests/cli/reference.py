@@ -12,11 +12,10 @@ from cli.main import faas
 PAGE = Path(__file__).parent.parent.parent / "docs" / "cli.md"
 BEGIN, END = "<!-- commands: made by python -m tests.cli.reference -->\n", "<!-- end of commands -->\n"
 WIDTH = 100
-ELSEWHERE = ("serve", "backup", "restore")  # settings.md and operations.md tell of the commands that work on this machine
 
 
 def reference() -> str:
-    """Return the help of every command that talks to a gateway as Markdown."""
+    """Return the help of every command as Markdown."""
     return "\n".join(_sections(faas, "faas", None))
 
 
@@ -32,7 +31,7 @@ def _sections(command: click.Command, name: str, parent: click.Context | None) -
     context = click.Context(command, **{**command.context_settings, **place})
     yield f"## {name}\n\n```text\n{command.get_help(context).strip()}\n```\n"
     if isinstance(command, click.Group):
-        for child in (c for c in command.list_commands(context) if c not in ELSEWHERE):
+        for child in command.list_commands(context):
             loaded = command.get_command(context, child)
             assert loaded is not None
             yield from _sections(loaded, f"{name} {child}", context)

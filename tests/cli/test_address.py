@@ -13,13 +13,13 @@ from cli.errors import Misuse
         ("http://flag", "http://stack", "http://variable", "http://flag"),
         (None, "http://stack", "http://variable", "http://stack"),
         (None, None, "http://variable", "http://variable"),
-        (DEFAULT_GATEWAY, "http://stack", "http://variable", "http://stack"),
+        (DEFAULT_GATEWAY, "http://stack", "http://variable", DEFAULT_GATEWAY),
         (None, DEFAULT_GATEWAY, "http://variable", "http://variable"),
-        ("HTTP://127.0.0.1:8080/", "", "http://variable", "http://variable"),
+        ("HTTP://127.0.0.1:8080/", "", "http://variable", DEFAULT_GATEWAY),
         ("", "", "", DEFAULT_GATEWAY),
     ],
 )
-def test_flag_then_stack_then_variable_and_the_default_counts_as_not_given(
+def test_flag_then_stack_then_variable_and_a_stack_that_says_the_default_is_silent(
     flag: str | None, stack: str | None, variable: str | None, chosen: str
 ) -> None:
     environment = {"OPENFAAS_URL": variable} if variable is not None else {}

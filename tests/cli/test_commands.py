@@ -299,5 +299,3 @@ def test_the_stack_file_of_the_folder_names_the_gateway(gateway: Gateway, faas: 
     assert done.code == 3
     assert "http://127.0.0.1:1:" in done.err
     assert faas("list", "-g", gateway.url).code == 0
-    noted = faas("list", "-g", "http://127.0.0.1:8080")
-    assert "counts as not given; using http://127.0.0.1:1" in noted.err
