@@ -13,7 +13,7 @@ from builder.service import BuilderBusy
 from orchestration.bundle import UnknownBundle
 from orchestration.duration import InvalidDuration
 from orchestration.names import InvalidName
-from orchestration.orchestrator import AlreadyExists, NotFound, Refused
+from orchestration.orchestrator import AlreadyExists, NotFound, Refused, Unavailable
 from orchestration.quantity import InvalidQuantity
 from orchestration.settings import InvalidSetting
 
@@ -31,6 +31,7 @@ _STATUS: Mapping[type[Exception], int] = {
     ClientDisconnect: 400,
     NotFound: 404,
     AlreadyExists: 409,
+    Unavailable: 507,
 }
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]

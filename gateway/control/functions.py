@@ -134,7 +134,7 @@ class Functions:
                 parameters=(NAMESPACE,),
                 body=Content("Which one.", DeleteFunctionRequest),
                 success={202: "Accepted."},
-                refusals=(400, 404),
+                refusals=(400, 404, 507),
             ),
             Operation(
                 id="getFunction",
@@ -156,7 +156,7 @@ class Functions:
                 parameters=(NAME, NAMESPACE),
                 body=Content("How many.", ScaleServiceRequest),
                 success={202: Content("Accepted; the text says which count it came to.", None, "text/plain")},
-                refusals=(400, 404),
+                refusals=(400, 404, 507),
             ),
         )
 

@@ -100,7 +100,7 @@ class Namespaces:
                 parameters=(NAMESPACE_NAME,),
                 body=Content("When it is sent, its name is the one in the path.", NamespaceReference, required=False),
                 success={202: "Accepted and durable."},
-                refusals=(400, 404, 409),
+                refusals=(400, 404, 409, 507),
             ),
         )
         listing = Operation(

@@ -24,7 +24,7 @@ _REASONS = {
     409: "It exists already, or is still in use.",
     413: "The body is too large.",
     429: "Too many builds; `Retry-After` says when to come back.",
-    507: "The gateway's disk is full.",
+    507: "The change could not be stored: the gateway's disk is full, for instance. Nothing was changed.",
 }
 _SECURITY: Mapping[Access, list[dict[str, list[str]]]] = {
     Access.OPEN: [],

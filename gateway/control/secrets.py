@@ -109,7 +109,7 @@ class Secrets:
                 parameters=(NAMESPACE,),
                 body=Content("Which one.", SecretReference),
                 success=accepted,
-                refusals=(400, 404, 409),
+                refusals=(400, 404, 409, 507),
             ),
         )
 
