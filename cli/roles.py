@@ -135,7 +135,7 @@ async def _running(settings: ServeSettings, stop: asyncio.Event) -> AsyncIterato
             builder=builder,
             auth=auth,
             hosts=Hosts(settings.allow_hosts, settings.host),
-            invocations=lambda function: edge.counts().get(function, 0),
+            invocations=lambda function: tally.completed if (tally := edge.tallies().get(function)) else 0,
             about=About(metadata.version("pinnace")),
             data_dir=settings.folder,
             build_body_limit_bytes=settings.build_body_limit_bytes,
