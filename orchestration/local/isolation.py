@@ -83,6 +83,11 @@ class Isolation(msgspec.Struct, frozen=True):
         return self.first_user + namespace_number * USERS_PER_NAMESPACE + user if self.users else None
 
 
+def functions_interpreter() -> str:
+    """Return the Python that functions run with: the one below the platform's own virtual environment."""
+    return getattr(sys, "_base_executable", None) or sys.executable
+
+
 async def probe(keeper: KeeperLink, folder: Path) -> Isolation:
     """Find out by starting an interpreter as functions will be started; `folder` is a writable one of the platform's.
 
@@ -118,10 +123,10 @@ async def probe(keeper: KeeperLink, folder: Path) -> Isolation:
 async def _try(keeper: KeeperLink, folder: Path, uid: int | None, *, mounts: bool) -> SpawnFailed | None:
     view = None
     if mounts:
-        place = Place.of([], interpreter=sys.executable)
+        place = Place.of([], interpreter=functions_interpreter())
         binds = ((str(folder), TEMPORARY, False), *((path, path, True) for path in place.shown))
         view = Mounts(covers=place.covers, binds=binds, secrets=SecretFiles(SECRETS_FOLDER, {}), read_only_root=True)
-    plan = SpawnPlan(argv=(sys.executable, "-I", "-S", "-c", ""), env={}, cwd="/", mounts=view, uid=uid, gid=uid)
+    plan = SpawnPlan(argv=(functions_interpreter(), "-I", "-S", "-c", ""), env={}, cwd="/", mounts=view, uid=uid, gid=uid)
     null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
     try:
         process = await keeper.spawn(f"probe-{mounts}-{uid}", plan, (null, null))
@@ -143,7 +148,7 @@ def _first_user() -> int | None:
 
 
 def _check_reachable(folder: Path) -> None:
-    for path in (*interpreter_folders(sys.executable), str(folder)):
+    for path in (*interpreter_folders(functions_interpreter()), str(folder)):
         if closed := closed_parent(f"{path}/within"):
             raise Unreachable(
                 f"functions run as users of their own, who may not enter {closed} and so cannot reach {path}:"
