@@ -176,7 +176,7 @@ async def test_where_users_cannot_reach_the_interpreter_the_start_is_refused(
         return SpawnFailed("mounts", 1, "Operation not permitted") if mounts else None
 
     monkeypatch.setattr(isolation, "_try", no_mounts)
-    monkeypatch.setattr(sys, "executable", str(closed / "bin" / "python"))
+    monkeypatch.setattr(sys, "_base_executable", str(closed / "bin" / "python"))
     with pytest.raises(Unreachable, match=f"may not enter {closed} .*`chmod o\\+x {closed}"):
         async with LocalOrchestrator.open(place / "data", bundles):
             raise AssertionError("it started")
