@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gateway.edge.dispatcher import Backend, Dispatcher
+from gateway.edge.backend import Backend
+from gateway.edge.dispatcher import Dispatcher
 from gateway.edge.refusal import Refusal
 from gateway.edge.tally import Tally
 
 if TYPE_CHECKING:
     from gateway.edge.client import ClientConnection
-    from gateway.edge.request import RequestHead
+    from gateway.edge.request import KnownRequest, RequestHead
     from gateway.edge.upstream import UpstreamConnection
 
 ATTEMPTS: Final = 3
@@ -73,7 +74,7 @@ class Call:
     dispatcher: Dispatcher
     tally: Tally
 
-    def __init__(self, client: ClientConnection, request: RequestHead, marks: bytes, started: float) -> None:
+    def __init__(self, client: ClientConnection, request: RequestHead | KnownRequest, marks: bytes, started: float) -> None:
         self.client = client
         self.marks = marks
         self.started = started
@@ -187,23 +188,25 @@ class Call:
 
     def turned_away(self) -> None:
         """The replica's runtime refused the call before it read the body."""
-        self.attempts += 1
-        self._wait_again()
+        self._wait()
+        self.dispatcher.turned_away(self, self.backend, self.client.context.clock())
 
     def _wait_again(self) -> None:
+        self._wait()
+        self.dispatcher.put_back(self, self.backend)
+
+    def _wait(self) -> None:
         self.upstream = None
         self.phase = WAITING
         self.deadline = self.started + self.client.context.settings.queue_timeout_s
-        self.dispatcher.put_back(self, self.backend)
 
     # the end
 
-    def end(self, code: int, *, keep_alive: bool) -> None:
+    def end(self, code: int, now: float, *, keep_alive: bool) -> None:
         """The response has been handed to the client's transport, or broke off."""
         if self.phase == ENDED:
             return
         self.phase = ENDED
-        now = self.client.context.clock()
         self.upstream = None
         self.tally.count(code, now - self.started)
         self.dispatcher.release(self.backend, now)
@@ -212,7 +215,7 @@ class Call:
     def break_off(self, code: int) -> None:
         """The response broke in the middle: the client must see that, so its connection breaks too."""
         client = self.client
-        self.end(code, keep_alive=False)
+        self.end(code, client.context.clock(), keep_alive=False)
         client.abort()
 
     def refuse(self, refusal: Refusal) -> None:

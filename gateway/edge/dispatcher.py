@@ -5,6 +5,9 @@ FIFO, also while the revision is at zero. A freed slot goes to the oldest waitin
 loop. The queue is bounded by calls and bytes here and by age through the calls' own deadlines; one more is refused at
 once. A call whose replica vanished before it was sent returns to the queue's front.
 
+With several edges a replica's limit is shared (`slots`): `limit` is then what this edge owns of it, which `share` sees
+to.
+
 Nothing in this module knows sockets or reads a clock: callers say what time it is.
 """
 
@@ -13,10 +16,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from sys import maxsize
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+from gateway.edge.backend import Backend, Connections
 from gateway.edge.load import LoadMeter
+from gateway.edge.messages import Return, Want
 from gateway.edge.refusal import Refusal
+from gateway.edge.share import Share
 from orchestration.load import LoadSample
 from orchestration.replica import Endpoint, Replica, ReplicaState
 
@@ -24,57 +30,20 @@ SERVED_IN_ONE_TURN: Final = 64
 """A replica that becomes ready takes no more waiting calls than this in one turn of the loop: others run between."""
 TELL_APART_S: Final = 0.1
 """While replicas are ready, a queue that flickers between empty and not is told at most this often."""
-FIRST_REST_S: Final = 0.1
-LONGEST_REST_S: Final = 1.0
 RETRY_AFTER_BROKEN_S: Final = 10
 
 
 class Waiter(Protocol):
-    """A call as the dispatcher sees it. `held` is how many bytes it holds in memory."""
+    """A call as the dispatcher sees it: `held` bytes in memory, `started` at (monotonic seconds)."""
 
     held: int
+    started: float
 
     def start(self, backend: Backend) -> None:
         """A slot on `backend` is taken for the call: send it."""
 
     def refuse(self, refusal: Refusal) -> None:
         """The dispatcher has let go of the call: answer it."""
-
-
-class Connections(Protocol):
-    """The connections to one replica; what a connection is, only calls know."""
-
-    def take(self) -> Any:
-        """Return an open connection that nobody uses, or None."""
-
-    def connect(self, call: Any) -> None:
-        """Open a connection for `call`, then send it."""
-
-    @property
-    def unused(self) -> int:
-        """How many connections are open that nobody uses."""
-
-    def retire(self) -> None:
-        """Close those that are unused, now and later; calls still connecting come back to their dispatcher."""
-
-    def prune(self, unused_since: float) -> None:
-        """Close those unused since before that time (monotonic seconds)."""
-
-
-class Backend:
-    """One ready replica: `in_flight` of at most `limit` calls. `open` while it may get more."""
-
-    __slots__ = ("connections", "endpoint", "id", "in_flight", "limit", "open", "rest_s", "rested_at")
-
-    def __init__(self, replica_id: str, endpoint: Endpoint, limit: int, connections: Connections) -> None:
-        self.id = replica_id
-        self.endpoint = endpoint
-        self.limit = limit or maxsize
-        self.connections = connections
-        self.in_flight = 0
-        self.open = True
-        self.rest_s = 0.0
-        self.rested_at = 0.0
 
 
 class Observer(Protocol):
@@ -105,6 +74,7 @@ class Dispatcher:
         queue_calls: int = 10_000,
         queue_bytes: int = 64 * 1024 * 1024,
         streams: bool = False,
+        tell_slots: Callable[[Want | Return], None] | None = None,
     ) -> None:
         self.namespace, self.name, self.revision = namespace, name, revision
         self.concurrency = concurrency
@@ -117,11 +87,14 @@ class Dispatcher:
         self.meter = LoadMeter(observer.now())
         self.broken = ""
         """Why no replica can run, in one line; empty while there is hope."""
+        self.share = Share(self, tell_slots, observer.soon) if tell_slots is not None else None
+        """What this edge owns where it is one of several; None where it is the only one."""
         self._observer = observer
         self._edge = edge
         self._queue_calls, self._queue_bytes = queue_calls, queue_bytes
         self._ready: list[Backend] = []
         self._resting: list[Backend] = []
+        self._short: list[Backend] = []
         self._backends: dict[str, Backend] = {}
         self._replicas: dict[str, Replica] = {}
         self._active = False
@@ -135,8 +108,8 @@ class Dispatcher:
         if concurrency != self.concurrency:
             self.concurrency = concurrency
             for backend in self._backends.values():
-                backend.limit = concurrency or maxsize
-            self._serve()
+                backend.own(self._slots())
+            self.serve()
 
     # a call comes, and goes
 
@@ -158,6 +131,8 @@ class Dispatcher:
         self.waiting_bytes += waiter.held
         if not self._ready or (len(self.waiting) == 1 and now - self._told_at >= TELL_APART_S):
             self._tell_soon()
+        if self.share is not None:
+            self.share.look()
 
     def release(self, backend: Backend, now: float) -> None:
         """A call that was sent to `backend` ended. The slot goes to the oldest waiting call at once."""
@@ -173,11 +148,24 @@ class Dispatcher:
             self._refuse_waiting()
         self._free(backend)
 
+    def turned_away(self, waiter: Waiter, backend: Backend, now: float) -> None:
+        """The replica's runtime refused a call that has a slot on `backend`: it waits again, before all others.
+
+        So the replica is busier than known: with calls whose client left, or whose edge died. The slots that seem free
+        rest for a moment.
+        """
+        backend.turned_away(now)
+        if backend not in self._short:
+            self._short.append(backend)
+        self.put_back(waiter, backend)
+
     def leave(self, waiter: Waiter, now: float) -> None:
         """A waiting call gave up (its client left, or it waited too long)."""
         del self.waiting[waiter]
         self.waiting_bytes -= waiter.held
         self.meter.left(now)
+        if self.share is not None:
+            self.share.look()
 
     def grew(self, waiter: Waiter, size: int) -> None:
         """A waiting call holds `size` bytes more; it is refused when all of them together hold too much."""
@@ -214,8 +202,7 @@ class Dispatcher:
 
     def rest(self, backend: Backend, now: float) -> None:
         """`backend` could not be connected to: it gets nothing for a moment (0.1 s, doubling to 1 s)."""
-        backend.rest_s = min(LONGEST_REST_S, backend.rest_s * 2 or FIRST_REST_S)
-        backend.rested_at = now + backend.rest_s
+        backend.unreachable(now)
         if backend in self._ready:
             self._ready.remove(backend)
             self._resting.append(backend)
@@ -227,12 +214,16 @@ class Dispatcher:
     # time passes
 
     def wake_rested(self, now: float) -> None:
-        """Give backends whose rest is over another chance."""
-        rested = [b for b in self._resting if b.rested_at <= now]
-        if rested:
-            self._resting = [b for b in self._resting if b.rested_at > now]
-            self._ready += rested
-            self._serve()
+        """Give backends and slots whose rest is over another chance."""
+        if not self._resting and not self._short:
+            return
+        self._ready += [b for b in self._resting if b.rested_at <= now]
+        self._resting = [b for b in self._resting if b.rested_at > now]
+        for backend in self._short:
+            if backend.rested_at <= now:
+                backend.limit = backend.slots
+        self._short = [b for b in self._short if b.rested_at > now]
+        self._serve_on()
 
     def tick(self, now: float) -> None:
         """Each second: tell the load of a revision with activity. The last sample of an active time says so: all zero."""
@@ -255,7 +246,17 @@ class Dispatcher:
     @property
     def quiet(self) -> bool:
         """Nothing would happen at the next tick."""
-        return not self._active and not self._resting and not any(b.connections.unused for b in self._backends.values())
+        return not (self._active or self._resting or self._short) and not any(
+            b.connections.unused for b in self._backends.values()
+        )
+
+    def backend(self, replica_id: str) -> Backend | None:
+        """Return the replica's backend, if it was ready and is not done with."""
+        return self._backends.get(replica_id)
+
+    def open_backends(self) -> list[Backend]:
+        """Return the replicas that may get calls now."""
+        return self._ready
 
     @property
     def forgettable(self) -> bool:
@@ -287,14 +288,19 @@ class Dispatcher:
     def _free(self, backend: Backend) -> None:
         backend.in_flight -= 1
         self.in_flight -= 1
+        if self.share is not None and self.share.asked:
+            self.share.give()
         if self.waiting:
-            self._serve()
+            self.serve()
         if not backend.open and not backend.in_flight and self._backends.get(backend.id) is backend:
             self._released(backend.id)
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
+        """Give free slots to the calls that wait."""
         for _ in range(SERVED_IN_ONE_TURN):
             if not self.waiting or (backend := self._least_loaded()) is None:
+                if self.share is not None:
+                    self.share.look()
                 return
             waiter, _ = self.waiting.popitem(last=False)
             self.waiting_bytes -= waiter.held
@@ -305,7 +311,9 @@ class Dispatcher:
 
     def _serve_on(self) -> None:
         self._serving = False
-        self._serve()
+        self.serve()
+        if self.share is not None:
+            self.share.give()
 
     def _full(self, waiter: Waiter) -> Refusal | None:
         if self.broken:
@@ -336,10 +344,16 @@ class Dispatcher:
             self._refuse_waiting()
 
     def _open(self, replica_id: str, endpoint: Endpoint) -> None:
-        backend = Backend(replica_id, endpoint, self.concurrency, self._observer.connections(endpoint))
+        backend = Backend(replica_id, endpoint, self._slots(), self._observer.connections(endpoint))
         self._backends[replica_id] = backend
         self._ready.append(backend)
-        self._serve()
+        self.serve()
+
+    def _slots(self) -> int:
+        """Return how many calls a replica may have from this edge before others have a say."""
+        if not self.concurrency:
+            return maxsize
+        return self.concurrency if self.share is None else 0
 
     def _drain(self, replica_id: str, backend: Backend | None) -> None:
         if backend is None:
@@ -356,7 +370,7 @@ class Dispatcher:
     def _shut(self, backend: Backend) -> None:
         if backend.open:
             backend.open = False
-            for group in (self._ready, self._resting):
+            for group in (self._ready, self._resting, self._short):
                 if backend in group:
                     group.remove(backend)
             backend.connections.retire()

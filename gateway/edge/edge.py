@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
+from gateway.edge.backend import Connections
 from gateway.edge.context import EdgeContext
-from gateway.edge.dispatcher import Connections, Dispatcher
+from gateway.edge.dispatcher import Dispatcher
+from gateway.edge.messages import Grant, Recall, Return, Want
 from gateway.edge.routes import Routes
 from gateway.edge.server import Server
 from gateway.edge.settings import EdgeSettings
@@ -28,8 +30,9 @@ CONTROL: Final = "control-api"
 class Edge:
     """Serves `/function/…` from replicas and everything else from the control API at `control`.
 
-    `on_load(sample)` and `on_released(replica id)` are called on the loop and must not block. `clock` gives monotonic
-    seconds. An async context manager; `apply` may be called before it is entered.
+    `on_load(sample)`, `on_released(replica id)` and `on_slots` are called on the loop and must not block. `clock` gives
+    monotonic seconds. With `on_slots` the edge is one of several: it owns only the slots that it is granted, and tells
+    there what it wants and returns. An async context manager; `apply` may be called before it is entered.
     """
 
     def __init__(
@@ -39,9 +42,11 @@ class Edge:
         control: Endpoint,
         on_load: Callable[[LoadSample], None],
         on_released: Callable[[str], None],
+        on_slots: Callable[[Want | Return], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
+        self._on_slots = on_slots
         self._on_load = on_load
         self._on_released = on_released
         self._clock = clock
@@ -78,6 +83,16 @@ class Edge:
     def apply(self, event: Event) -> None:
         """Follow a change that an orchestrator's `watch` yielded."""
         self._routes.apply(event)
+
+    def share(self, message: Grant | Recall) -> None:
+        """Follow what is said about slots that several edges share."""
+        dispatcher = self._routes.dispatchers.get((message.namespace, message.revision))
+        if dispatcher is None or dispatcher.share is None:
+            return
+        if isinstance(message, Grant):
+            dispatcher.share.grant(message)
+        else:
+            dispatcher.share.recall(message)
 
     @property
     def port(self) -> int:
@@ -145,6 +160,7 @@ class Edge:
             timeout_s=timeout_s,
             queue_calls=self.settings.queue_calls,
             queue_bytes=self.settings.queue_bytes,
+            tell_slots=self._on_slots,
         )
 
     def _control_dispatcher(self, endpoint: Endpoint) -> Dispatcher:

@@ -10,7 +10,8 @@ import msgspec
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.edge.dispatcher import SERVED_IN_ONE_TURN, Backend, Dispatcher
+from gateway.edge.backend import Backend
+from gateway.edge.dispatcher import SERVED_IN_ONE_TURN, Dispatcher
 from gateway.edge.refusal import Refusal
 from orchestration.load import LoadSample
 from orchestration.replica import Endpoint, Replica, ReplicaState
@@ -75,9 +76,10 @@ class Bench:
 
 
 class FakeCall:
-    def __init__(self, number: int, held: int = 1) -> None:
+    def __init__(self, number: int, held: int = 1, started: float = 0.0) -> None:
         self.number = number
         self.held = held
+        self.started = started
         self.backend: Backend | None = None
         self.starts = 0
         self.refusal: Refusal | None = None

@@ -1,0 +1,136 @@
+"""What the control process and its edges tell each other when there are several edges.
+
+Downwards go the events of `orchestration.events` as they are, what an edge shall do, and slots; upwards what an edge
+saw and did, and slots. Slots are calls that a replica may have at a time: see `slots`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.edge.settings import EdgeSettings
+from orchestration.events import FunctionChanged, FunctionRemoved, ReplicaChanged
+from orchestration.load import LoadSample
+from orchestration.replica import Endpoint
+
+# control process → edge
+
+
+class Configure(msgspec.Struct, frozen=True, tag="configure"):
+    """The first message: what the edge is. `control` is where the control API listens."""
+
+    settings: EdgeSettings
+    control: Endpoint
+    log_format: str
+
+
+class Listen(msgspec.Struct, frozen=True, tag="listen"):
+    """Everything that exists has been told: take calls."""
+
+
+class Grant(msgspec.Struct, frozen=True, tag="grant"):
+    """The edge owns `slots` more of the replica's slots. The first grant of an `epoch` counts from none."""
+
+    namespace: str
+    revision: str
+    replica: str
+    epoch: int
+    slots: int
+
+
+class Recall(msgspec.Struct, frozen=True, tag="recall"):
+    """`calls` calls wait for a slot at other edges, the oldest since `since` (monotonic seconds). Replaces the last one."""
+
+    namespace: str
+    revision: str
+    calls: int
+    since: float
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """To be answered when everything before it has been done."""
+
+    number: int
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """Take no more calls, finish those in progress within `timeout_s`."""
+
+    timeout_s: float
+
+
+# edge → control process
+
+
+class Listening(msgspec.Struct, frozen=True, tag="listening"):
+    """The edge takes calls."""
+
+
+class CannotListen(msgspec.Struct, frozen=True, tag="cannot-listen"):
+    """It does not: an `OSError`'s number and text."""
+
+    errno: int
+    text: str
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """A revision's load."""
+
+    sample: LoadSample
+
+
+class Released(msgspec.Struct, frozen=True, tag="released"):
+    """A draining replica has no call of this edge in flight and gets none."""
+
+    replica: str
+
+
+class Count(msgspec.Struct, frozen=True):
+    """What was added to a function's tally (see `tally`) since the last count."""
+
+    namespace: str
+    function: str
+    completed: int
+    codes: dict[int, int]
+    buckets: tuple[int, ...]
+    seconds: float
+
+
+class Counted(msgspec.Struct, frozen=True, tag="counted"):
+    """Calls ended."""
+
+    counts: tuple[Count, ...]
+
+
+class Want(msgspec.Struct, frozen=True, tag="want"):
+    """`calls` calls of the revision could start with as many slots more, the oldest waits since `since` (monotonic
+    seconds). Replaces the last one."""
+
+    namespace: str
+    revision: str
+    calls: int
+    since: float
+
+
+class Return(msgspec.Struct, frozen=True, tag="return"):
+    """The edge no longer owns `slots` of those that it was granted."""
+
+    replica: str
+    epoch: int
+    slots: int
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """Everything before the ping of this number has been done."""
+
+    number: int
+
+
+class Drained(msgspec.Struct, frozen=True, tag="drained"):
+    """No connection is left, or (`whole` is false) the time was over first."""
+
+    whole: bool
+
+
+ToEdge = FunctionChanged | FunctionRemoved | ReplicaChanged | Configure | Listen | Grant | Recall | Ping | Drain
+FromEdge = Listening | CannotListen | Load | Released | Counted | Want | Return | Pong | Drained
