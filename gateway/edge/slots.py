@@ -218,7 +218,7 @@ class SlotLedger:
             calls, since = wants.pop(edge)
             spare = sum(slots.spare for slots in heaps)
             surplus = max(0, spare - calls - sum(others for others, _ in wants.values()))
-            count = min(spare, calls + surplus // 2)
+            count = min(spare, calls + surplus)  # what is idle serves best where calls come
             for slots, part in zip(heaps, spread(count, [slots.spare for slots in heaps]), strict=True):
                 self._grant(edge, slots, part)
             if count < calls:
