@@ -15,6 +15,8 @@ from gateway.edge.tally import Tally
 if TYPE_CHECKING:
     from gateway.edge.client import ClientConnection
     from gateway.edge.dispatcher import Dispatcher
+    from gateway.edge.request import KnownRequest
+    from gateway.edge.response import KnownResponse
     from gateway.edge.routes import Routes
 
 
@@ -40,7 +42,8 @@ class CallIds:
 class EdgeContext:
     """`clock` gives monotonic seconds; `now` is its value at the last sweep (at most 0.25 s ago): good enough for
     deadlines and free to read. `date` is the present `Date` header line. In a read of `small_bytes` no head can be too
-    large: a field takes at least four. Requests that are no function's are counted in `control_tally`, or in
+    large: a field takes at least four. `known_requests` and `known_responses` hold what heads came to that were read
+    since the last sweep: the same bytes need not be parsed again. Requests that are no function's are counted in `control_tally`, or in
     `unrouted_tally` when the edge refused them itself."""
 
     __slots__ = (
@@ -52,6 +55,8 @@ class EdgeContext:
         "control_tally",
         "date",
         "draining",
+        "known_requests",
+        "known_responses",
         "nobody",
         "now",
         "routes",
@@ -76,6 +81,8 @@ class EdgeContext:
         self.nobody = asyncio.Event()
         self.nobody.set()
         self.draining = False
+        self.known_requests: dict[bytes, KnownRequest] = {}
+        self.known_responses: dict[bytes, KnownResponse] = {}
         self._trusted = tuple(ipaddress.ip_network(network, strict=False) for network in settings.trusted_proxies)
         self.turn()
 
@@ -83,6 +90,8 @@ class EdgeContext:
         """Read the clock anew."""
         self.now = self.clock()
         self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
+        self.known_requests.clear()
+        self.known_responses.clear()
 
     def joined(self, connection: ClientConnection) -> None:
         """A client connected."""

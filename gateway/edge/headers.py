@@ -59,6 +59,12 @@ RESPONSE: Final[Mapping[bytes, int]] = {
     **dict.fromkeys((b"keep-alive", b"proxy-connection", b"te"), DROP),
 }
 
+HEAD_END: Final = b"\r\n\r\n"
+KNOWN_HEADS: Final = 256
+"""How many heads are remembered between two sweeps, requests' and responses' each."""
+KNOWN_HEAD_BYTES: Final = 2048
+"""A longer one is not worth its memory."""
+
 _REMEMBERED: Final = 4096
 
 

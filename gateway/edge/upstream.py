@@ -15,7 +15,8 @@ import httptools
 
 from gateway.edge.call import CONNECTING, RESPONDING, Call
 from gateway.edge.flow import PacedConnection
-from gateway.edge.response import CHUNKED, CLOSE, NO_BODY, ResponseHead
+from gateway.edge.headers import HEAD_END, KNOWN_HEAD_BYTES, KNOWN_HEADS
+from gateway.edge.response import CHUNKED, CLOSE, LENGTH, NO_BODY, KnownResponse, ResponseHead
 from orchestration.replica import Endpoint
 
 if TYPE_CHECKING:
@@ -129,12 +130,14 @@ class UpstreamConnection(PacedConnection):
         "_head_bytes",
         "_interim",
         "_keep",
+        "_learnt",
         "_out",
         "_owner",
         "_parser",
         "_refused",
         "_surplus",
         "_tunnel",
+        "_unread",
         "_until_eof",
         "_used",
         "call",
@@ -162,6 +165,8 @@ class UpstreamConnection(PacedConnection):
         self._head_bytes = 0
         self._interim = False
         self._refused = False
+        self._unread = False
+        self._learnt: KnownResponse | None = None
         self._until_eof = False
         self.call: Call | None = None
         self.idle_since = 0.0
@@ -172,6 +177,7 @@ class UpstreamConnection(PacedConnection):
         """Send the head of `call` and what is held of its body."""
         self.call = call
         self._done = False
+        self._unread = True
         self._head_bytes = 0
         self.transport.write(data)
 
@@ -190,6 +196,11 @@ class UpstreamConnection(PacedConnection):
         if call is None:
             self.drop()  # nobody asked: what follows cannot be trusted
             return
+        if self._unread:
+            end = data.find(HEAD_END) + 4
+            known = self._owner.context.known_responses.get(data[:end])
+            if known is not None and len(data) == end + known.length and self._answered_again(known, call, data[end:]):
+                return
         if self._tunnel:
             call.client.tunnel_out(data)
             return
@@ -201,7 +212,31 @@ class UpstreamConnection(PacedConnection):
             if not self._done:
                 self._fault = self._fault or f"the replica's response is malformed: {error}"
             self._surplus = True
+        if self._unread:
+            self._unread = False
+            if self._learnt is not None:
+                self._remember(self._learnt, data)
         self._after_feed(call, len(data))
+
+    def _answered_again(self, known: KnownResponse, call: Call, body: bytes) -> bool:
+        """Relay a whole response that came with a known head; False when this client must be answered otherwise."""
+        context = self._owner.context
+        if call.head_only or call.http10 or context.draining or not (call.keep_alive and call.complete):
+            return False
+        now = context.clock()
+        call.client.transport.write(known.to_client(call, now, context.date, body))
+        self._reusable(call)
+        call.end(known.code, now, keep_alive=True)
+        return True
+
+    def _remember(self, known: KnownResponse, data: bytes) -> None:
+        """When the read was one response and nothing else, its head need not be parsed when it comes once more."""
+        self._learnt = None
+        end = data.find(HEAD_END) + 4
+        heads = self._owner.context.known_responses
+        whole = self._done and not self._surplus and len(data) == end + known.length
+        if whole and end <= KNOWN_HEAD_BYTES and len(heads) < KNOWN_HEADS:
+            heads[data[:end]] = known
 
     def _after_feed(self, call: Call, size: int) -> None:
         """All callbacks for one read have run: write what they made, see where the exchange stands."""
@@ -219,6 +254,10 @@ class UpstreamConnection(PacedConnection):
             self._head_bytes += size
             if self._head_bytes > HEAD_LIMIT_BYTES:
                 self._break(f"the head of the replica's response is longer than {HEAD_LIMIT_BYTES} bytes")
+
+    def on_message_begin(self) -> None:
+        if self._done:
+            self._surplus = True  # the first bytes of a response that nobody asked for
 
     def on_headers_complete(self) -> None:
         call, head, parser = self.call, self._head, self._parser
@@ -246,6 +285,8 @@ class UpstreamConnection(PacedConnection):
         if self._framing == CLOSE or not call.complete or context.draining:
             call.keep_alive = False
         self._out.append(head.to_client(code, self._framing, call, context.clock(), context.date))
+        if self._unread and self._keep and self._framing == LENGTH:
+            self._learnt = head.known(code)
         head.reset()
         if call.head_only:
             self._done = True  # though the parser waits for a body
@@ -321,13 +362,18 @@ class UpstreamConnection(PacedConnection):
         if self._keep and call.complete and not self._surplus:
             if call.head_only:
                 self._parser = httptools.HttpResponseParser(self)
-            self._used = True
-            if self.reading_paused:
-                self.resume_reading()
-            self._owner.put(self)
+            self._reusable(call)
         else:
             self.drop()
-        call.end(self._code, keep_alive=call.keep_alive)
+        call.end(self._code, self._owner.context.clock(), keep_alive=call.keep_alive)
+
+    def _reusable(self, call: Call) -> None:
+        """Request and response are complete: the connection may serve another call."""
+        self.call = None
+        self._used = True
+        if self.reading_paused:
+            self.resume_reading()
+        self._owner.put(self)
 
     def _break(self, why: str) -> None:
         call = self.call
@@ -335,7 +381,7 @@ class UpstreamConnection(PacedConnection):
         if call is None:
             return
         if self._tunnel:
-            call.end(self._code, keep_alive=False)
+            call.end(self._code, self._owner.context.clock(), keep_alive=False)
         elif call.phase == RESPONDING:
             call.break_off(self._code)
         else:
