@@ -45,6 +45,7 @@ class ClientConnection(PacedConnection):
         "_head_bytes",
         "_head_ended",
         "_in_body",
+        "_learning",
         "_learnt",
         "_parser",
         "_peer",
@@ -81,6 +82,7 @@ class ClientConnection(PacedConnection):
         self._in_body = False
         self._fresh: Call | None = None
         self._between = True
+        self._learning = False
         self._learnt: KnownRequest | None = None
         self._starting = False
         self._closing = False
@@ -120,12 +122,16 @@ class ClientConnection(PacedConnection):
     # request bytes come in
 
     def data_received(self, data: bytes) -> None:
-        between = self._between and self.call is None and not self._closing
-        if between:
+        end = 0
+        if self._between and self.call is None and not self._closing:
+            heads = self.context.known_requests
             end = data.find(HEAD_END) + 4
-            known = self.context.known_requests.get(data[:end])
+            known = heads.get(data[:end])
             if known is not None and len(data) == end + known.length and self._routed_again(known, data, end):
                 return
+            self._learning = len(heads) < KNOWN_HEADS and end <= KNOWN_HEAD_BYTES
+        else:
+            self._learning = False
         if self._tunnel is not None:
             self.deadline = self.context.now + self.context.settings.tunnel_idle_s
             self._tunnel.transport.write(data)
@@ -133,7 +139,6 @@ class ClientConnection(PacedConnection):
         if self._closing:
             return
         self._between = self._head_ended = False
-        self._learnt = None
         self._feed_size = len(data)
         try:
             self._parser.feed_data(data)
@@ -148,17 +153,12 @@ class ClientConnection(PacedConnection):
             self._fresh = None
             self._head_bytes = 0
             self.deadline = INFINITE
-            if between:
-                self._remember(call, data, data.find(HEAD_END) + 4)
+            if end:  # the read began between two requests; if it was one and nothing else, it also ends there
+                self._between = len(data) == end + call.received and not call.chunked
+                if self._between and self._learnt is not None:
+                    self.context.known_requests[data[:end]] = self._learnt
+            self._learnt = None
             self._start(call, call.started)
-
-    def _remember(self, call: Call, data: bytes, end: int) -> None:
-        """Note whether the read was one request and nothing else: then the parser stands between two again, and a head
-        of these bytes need not be parsed when it comes once more."""
-        self._between = call.complete and not call.chunked and len(data) == end + call.received
-        known, heads = self._learnt, self.context.known_requests
-        if self._between and known is not None and end <= KNOWN_HEAD_BYTES and len(heads) < KNOWN_HEADS:
-            heads[data[:end]] = known
 
     def _after_feed(self) -> None:
         """Judge where the connection stands now that all callbacks for one read have run."""
@@ -244,7 +244,7 @@ class ClientConnection(PacedConnection):
                 call.refusal = not_found(str(function))
                 return
             call.tally = route.tally
-            if head.plain:
+            if self._learning and head.plain:
                 self._learnt = KnownRequest(head, path, name)
         elif target.startswith(ASYNC_PREFIX):
             call.refusal = Refusal(501, "asynchronous calls are not served here; call /function/NAME instead")

@@ -43,8 +43,8 @@ class EdgeContext:
     """`clock` gives monotonic seconds; `now` is its value at the last sweep (at most 0.25 s ago): good enough for
     deadlines and free to read. `date` is the present `Date` header line. In a read of `small_bytes` no head can be too
     large: a field takes at least four. `known_requests` and `known_responses` hold what heads came to that were read
-    since the last sweep: the same bytes need not be parsed again. Requests that are no function's are counted in `control_tally`, or in
-    `unrouted_tally` when the edge refused them itself."""
+    since the last sweep: the same bytes need not be parsed again. Requests that are no function's are counted in
+    `control_tally`, or in `unrouted_tally` when the edge refused them itself."""
 
     __slots__ = (
         "_trusted",

@@ -130,6 +130,7 @@ class UpstreamConnection(PacedConnection):
         "_head_bytes",
         "_interim",
         "_keep",
+        "_learning",
         "_learnt",
         "_out",
         "_owner",
@@ -166,6 +167,7 @@ class UpstreamConnection(PacedConnection):
         self._interim = False
         self._refused = False
         self._unread = False
+        self._learning = False
         self._learnt: KnownResponse | None = None
         self._until_eof = False
         self.call: Call | None = None
@@ -196,11 +198,15 @@ class UpstreamConnection(PacedConnection):
         if call is None:
             self.drop()  # nobody asked: what follows cannot be trusted
             return
+        end = 0
         if self._unread:
+            heads = self._owner.context.known_responses
             end = data.find(HEAD_END) + 4
-            known = self._owner.context.known_responses.get(data[:end])
+            known = heads.get(data[:end])
             if known is not None and len(data) == end + known.length and self._answered_again(known, call, data[end:]):
                 return
+            self._unread = False
+            self._learning = len(heads) < KNOWN_HEADS and end <= KNOWN_HEAD_BYTES
         if self._tunnel:
             call.client.tunnel_out(data)
             return
@@ -212,10 +218,9 @@ class UpstreamConnection(PacedConnection):
             if not self._done:
                 self._fault = self._fault or f"the replica's response is malformed: {error}"
             self._surplus = True
-        if self._unread:
-            self._unread = False
-            if self._learnt is not None:
-                self._remember(self._learnt, data)
+        if self._learning:
+            self._learning = False
+            self._remember(data, end)
         self._after_feed(call, len(data))
 
     def _answered_again(self, known: KnownResponse, call: Call, body: bytes) -> bool:
@@ -229,14 +234,11 @@ class UpstreamConnection(PacedConnection):
         call.end(known.code, now, keep_alive=True)
         return True
 
-    def _remember(self, known: KnownResponse, data: bytes) -> None:
+    def _remember(self, data: bytes, end: int) -> None:
         """When the read was one response and nothing else, its head need not be parsed when it comes once more."""
-        self._learnt = None
-        end = data.find(HEAD_END) + 4
-        heads = self._owner.context.known_responses
-        whole = self._done and not self._surplus and len(data) == end + known.length
-        if whole and end <= KNOWN_HEAD_BYTES and len(heads) < KNOWN_HEADS:
-            heads[data[:end]] = known
+        known, self._learnt = self._learnt, None
+        if known is not None and self._done and not self._surplus and len(data) == end + known.length:
+            self._owner.context.known_responses[data[:end]] = known
 
     def _after_feed(self, call: Call, size: int) -> None:
         """All callbacks for one read have run: write what they made, see where the exchange stands."""
@@ -285,7 +287,7 @@ class UpstreamConnection(PacedConnection):
         if self._framing == CLOSE or not call.complete or context.draining:
             call.keep_alive = False
         self._out.append(head.to_client(code, self._framing, call, context.clock(), context.date))
-        if self._unread and self._keep and self._framing == LENGTH:
+        if self._learning and self._keep and self._framing == LENGTH:
             self._learnt = head.known(code)
         head.reset()
         if call.head_only:
