@@ -3,10 +3,10 @@
 `serve` is the embedded platform. Its parts are entered in this order, each owning what it starts, and left in the
 opposite one:
 
-    data folder (bundles, orchestrator) → builder → control API → edge → scaler → the pump that connects them
+    data folder (bundles, orchestrator) → builder → scaler → control API → the pump that connects them → edge
 
 Events go from the orchestrator to edge and scaler; load from the edge to the scaler; word of drained replicas from the
-edge to the orchestrator.
+edge to the orchestrator. With several workers the edge is a fleet of processes, which looks the same from here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autoscaler.scaler import Scaler
 from builder.service import Builder
@@ -37,6 +37,7 @@ from gateway.control.auth import Auth, NoLogin
 from gateway.control.info import About
 from gateway.control.origin import Hosts
 from gateway.edge.edge import Edge
+from gateway.edge.fleet import Fleet
 from gateway.edge.settings import EdgeSettings
 from orchestration.local.failures import StorageError, Unreachable
 from orchestration.local.orchestrator import LocalOrchestrator
@@ -103,7 +104,7 @@ async def _platform(settings: ServeSettings) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: ServeSettings, stop: asyncio.Event) -> AsyncIterator[Edge]:
+async def _running(settings: ServeSettings, stop: asyncio.Event) -> AsyncIterator[Edge | Fleet]:
     async with contextlib.AsyncExitStack() as stack:
         bundles = _bundle_store(settings)
         orchestrator = await stack.enter_async_context(
@@ -119,18 +120,8 @@ async def _running(settings: ServeSettings, stop: asyncio.Event) -> AsyncIterato
             Auth.open, settings.folder, enabled=settings.auth, secret_mount_path=Path(mounted) if mounted else None
         )
         scaler = await stack.enter_async_context(Scaler(orchestrator))
-        edge = Edge(
-            EdgeSettings(
-                host=settings.host,
-                port=settings.port,
-                trusted_proxies=settings.trusted_proxies,
-                max_body_bytes=settings.body_limit_bytes,
-            ),
-            control=Endpoint(unix=str(orchestrator.run_dir / "control.sock")),
-            on_load=scaler.sample,
-            on_released=orchestrator.released,
-        )
-        app = control_app(
+        edge = _edge(settings, orchestrator, scaler)
+        api: ASGIApp = control_app(
             orchestrator=orchestrator,
             builder=builder,
             auth=auth,
@@ -140,14 +131,9 @@ async def _running(settings: ServeSettings, stop: asyncio.Event) -> AsyncIterato
             data_dir=settings.folder,
             build_body_limit_bytes=settings.build_body_limit_bytes,
         )
-        await stack.enter_async_context(_control_server(app, orchestrator.run_dir / "control.sock"))
-        try:
-            await stack.enter_async_context(edge)
-        except OSError as error:
-            where = _url(settings.host, settings.port)
-            raise CannotServe(f"cannot listen on {where}: {error.strerror or error}; choose another with --port") from None
-        if settings.auth and settings.save_login and auth.login is not None:
-            await asyncio.to_thread(_save_login, _url(settings.host, edge.port), auth.login.user, auth.login.password)
+        if isinstance(edge, Fleet):
+            api = _synced(api, edge)
+        await stack.enter_async_context(_control_server(api, orchestrator.run_dir / "control.sock"))
 
         async def pump() -> None:
             async for event in orchestrator.watch():
@@ -159,9 +145,54 @@ async def _running(settings: ServeSettings, stop: asyncio.Event) -> AsyncIterato
                 await asyncio.sleep(COLLECT_EVERY_S)
                 await asyncio.to_thread(bundles.collect, orchestrator.bundles_in_use(), time.time())
 
-        for work in (pump(), collect()):
+        for work in (pump(), collect()):  # the edge is told what exists before it listens
             stack.push_async_callback(_cancel, _watched(asyncio.create_task(work), stop))
+        try:
+            await stack.enter_async_context(edge)
+        except OSError as error:
+            where = _url(settings.host, settings.port)
+            raise CannotServe(f"cannot listen on {where}: {error.strerror or error}; choose another with --port") from None
+        if settings.auth and settings.save_login and auth.login is not None:
+            await asyncio.to_thread(_save_login, _url(settings.host, edge.port), auth.login.user, auth.login.password)
         yield edge
+
+
+def _edge(settings: ServeSettings, orchestrator: LocalOrchestrator, scaler: Scaler) -> Edge | Fleet:
+    """Return the edge in this process, or as many edge processes as are wanted."""
+    edge_settings = EdgeSettings(
+        host=settings.host,
+        port=settings.port,
+        trusted_proxies=settings.trusted_proxies,
+        max_body_bytes=settings.body_limit_bytes,
+    )
+    control = Endpoint(unix=str(orchestrator.run_dir / "control.sock"))
+    if settings.workers == 1:
+        return Edge(edge_settings, control=control, on_load=scaler.sample, on_released=orchestrator.released)
+    return Fleet(
+        edge_settings,
+        settings.workers,
+        control=control,
+        on_load=scaler.sample,
+        on_released=orchestrator.released,
+        on_gone=scaler.forget_edge,
+        log_format=settings.log_format,
+    )
+
+
+def _synced(app: ASGIApp, fleet: Fleet) -> ASGIApp:
+    """Let the answer to a change leave when every edge knows of the change: the next call may go to any of them."""
+
+    async def synced_app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_later(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await asyncio.sleep(0)  # the pump, which was woken by the change, runs before this goes on
+                await fleet.synced()
+            await send(message)
+
+        changes = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        await app(scope, receive, send_later if changes else send)
+
+    return synced_app
 
 
 class _ControlServer(uvicorn.Server):

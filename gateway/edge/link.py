@@ -11,7 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -57,12 +57,10 @@ class Link(asyncio.Protocol, Generic[Incoming]):
         self._lost = asyncio.Event()
         self.writable = True
 
-    @classmethod
-    async def over(cls, sock: socket.socket, *arguments: Any) -> Link[Incoming]:
-        """Make an end of a connected Unix socket, which it owns from now on."""
-        link = cls(*arguments)
-        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=sock)
-        return link
+    async def open(self, sock: socket.socket) -> None:
+        """Become an end of this connected Unix socket, and own it. Messages may come before this returns."""
+        sock.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def send(self, message: msgspec.Struct) -> None:
         """Send one message; a link that has ended takes it and does nothing. Raises TooLong."""

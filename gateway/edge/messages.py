@@ -9,8 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from gateway.edge.settings import EdgeSettings
+from gateway.edge.tally import Tally
 from orchestration.events import FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.load import LoadSample
+from orchestration.names import FunctionId
 from orchestration.replica import Endpoint
 
 # control process → edge
@@ -92,8 +94,19 @@ class Count(msgspec.Struct, frozen=True):
     function: str
     completed: int
     codes: dict[int, int]
-    buckets: tuple[int, ...]
+    buckets: list[int]
     seconds: float
+
+    @classmethod
+    def of(cls, function: FunctionId, tally: Tally) -> Count:
+        """Return the message that carries `tally`."""
+        return cls(function.namespace, function.name, tally.completed, tally.codes, tally.buckets, tally.seconds)
+
+    def tally(self) -> Tally:
+        """Return the tally that it carries."""
+        tally = Tally()
+        tally.completed, tally.codes, tally.buckets, tally.seconds = self.completed, self.codes, self.buckets, self.seconds
+        return tally
 
 
 class Counted(msgspec.Struct, frozen=True, tag="counted"):

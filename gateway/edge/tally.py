@@ -30,3 +30,26 @@ class Tally:
         codes[code] = codes.get(code, 0) + 1
         self.buckets[bisect_left(BOUNDS_S, duration_s)] += 1
         self.seconds += duration_s
+
+    def copy(self) -> Tally:
+        """Return the figures as they are now."""
+        copy = Tally()
+        copy.add(self)
+        return copy
+
+    def add(self, more: Tally) -> None:
+        """Count what another tally has counted too."""
+        self.completed += more.completed
+        for code, count in more.codes.items():
+            self.codes[code] = self.codes.get(code, 0) + count
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, more.buckets, strict=True)]
+        self.seconds += more.seconds
+
+    def since(self, earlier: Tally) -> Tally:
+        """Return what was counted since `earlier`, a copy of this tally."""
+        added = Tally()
+        added.completed = self.completed - earlier.completed
+        added.codes = {code: more for code, count in self.codes.items() if (more := count - earlier.codes.get(code, 0))}
+        added.buckets = [now - then for now, then in zip(self.buckets, earlier.buckets, strict=True)]
+        added.seconds = self.seconds - earlier.seconds
+        return added
