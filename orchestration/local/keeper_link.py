@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import msgspec
 
+from orchestration.local import orphans
 from orchestration.local.keeper import descent, linux
 from orchestration.local.keeper.main import PACKET_BYTES
 
@@ -116,6 +117,7 @@ class KeeperLink:
         self._exits: dict[str, asyncio.Future[Exit]] = {}
         self._pids: dict[str, int] = {}
         self._restart: asyncio.Task[None] | None = None
+        self._reaping: asyncio.Task[None] | None = None
         self._there = asyncio.Event()
         self._outbox: list[tuple[bytes, tuple[int, ...]]] = []
         self._was_subreaper = False
@@ -130,14 +132,15 @@ class KeeperLink:
         linux.set_child_subreaper(True)
         await asyncio.to_thread(self.sweep)
         self._start()
+        self._reaping = asyncio.create_task(orphans.reap())
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._restart is not None:
-            self._restart.cancel()
-            await asyncio.gather(self._restart, return_exceptions=True)
+        for task in filter(None, (self._restart, self._reaping)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         self._disconnect()
         if self._process is not None:
             await asyncio.to_thread(self._wait, self._process)
