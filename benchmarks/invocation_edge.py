@@ -1,35 +1,43 @@
 """Pinnace's edge alone in a process, with one function whose replica is the Unix socket given. Prints its port.
 
-    python -m benchmarks.invocation_edge SOCKET
+    python -m benchmarks.invocation_edge SOCKET [--limit 1000] [--at-zero]
 
-What a call meets is what it meets in `faas serve`: ids, counters, load samples and a concurrency limit are on.
+What a call meets is what it meets in `faas serve`: ids, counters, load samples and a concurrency limit are on. With
+`--at-zero` the replica becomes ready at SIGUSR1.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import signal
-import sys
+from typing import Final
 
 import uvloop
 
 from gateway.edge.edge import Edge
 from gateway.edge.settings import EdgeSettings
 from orchestration.events import FunctionChanged, ReplicaChanged
+from orchestration.load import LoadSample
 from orchestration.replica import Endpoint, Replica, ReplicaState
 from orchestration.rollout import deploy
 from orchestration.spec import FunctionSpec
 
-FUNCTION = "echo"
-LIMIT = "1000"
+FUNCTION: Final = "echo"
 
 
-async def serve(socket: str) -> None:
+def ignore(what: LoadSample | str) -> None:
+    """Nobody scales here."""
+
+
+async def serve(socket: str, limit: int, *, at_zero: bool) -> None:
     """Serve until SIGTERM."""
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
     endpoint = Endpoint(unix=socket)
-    function = deploy(None, FunctionSpec(service=FUNCTION, image="x", env_vars={"max_inflight": LIMIT}), "sha256:0", 0.0)
+    spec = FunctionSpec(service=FUNCTION, image="x", env_vars={"max_inflight": str(limit)})
+    function = deploy(None, spec, "sha256:0", 0.0)
     replica = Replica(
         id="r0",
         namespace=function.id.namespace,
@@ -38,13 +46,24 @@ async def serve(socket: str) -> None:
         state=ReplicaState.RUNNING,
         endpoint=endpoint,
     )
-    ignored = [lambda sample: None, lambda replica_id: None]
-    async with Edge(EdgeSettings(port=0), control=endpoint, on_load=ignored[0], on_released=ignored[1]) as edge:
+    async with Edge(EdgeSettings(port=0), control=endpoint, on_load=ignore, on_released=ignore) as edge:
         edge.apply(FunctionChanged(function))
-        edge.apply(ReplicaChanged(replica))
+        if at_zero:
+            loop.add_signal_handler(signal.SIGUSR1, edge.apply, ReplicaChanged(replica))
+        else:
+            edge.apply(ReplicaChanged(replica))
         print(edge.port, flush=True)
         await stop.wait()
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("socket")
+    parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--at-zero", action="store_true")
+    options = parser.parse_args()
+    uvloop.run(serve(options.socket, options.limit, at_zero=options.at_zero))
+
+
 if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1]))
+    main()

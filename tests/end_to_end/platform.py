@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,10 +43,12 @@ def until(condition: Callable[[], Any], within_s: float = 20.0, every_s: float =
 
 
 class Platform:
-    """`faas serve` on a free port. `home` holds the data folder, the CLI's config and the functions' sources."""
+    """`faas serve` on a free port. `home` holds the data folder, the CLI's config and the functions' sources; `command`
+    stands for `faas`."""
 
-    def __init__(self, home: Path, *flags: str) -> None:
+    def __init__(self, home: Path, *flags: str, command: Sequence[str | Path] = (FAAS,)) -> None:
         self.home = home
+        self.command = command
         self.flags = flags
         self.data = home / "data"
         self.port = 0
@@ -61,7 +63,7 @@ class Platform:
     def start(self) -> None:
         with (self.home / "platform.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [FAAS, "serve", "--port", str(self.port), "--data-dir", self.data, *self.flags],
+                [*self.command, "serve", "--port", str(self.port), "--data-dir", self.data, *self.flags],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -175,8 +177,8 @@ class Platform:
 
 
 @contextmanager
-def running(home: Path, *flags: str) -> Iterator[Platform]:
-    platform = Platform(home, *flags)
+def running(home: Path, *flags: str, command: Sequence[str | Path] = (FAAS,)) -> Iterator[Platform]:
+    platform = Platform(home, *flags, command=command)
     platform.start()
     try:
         yield platform
