@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.edge.edge import Edge
 from gateway.edge.settings import EdgeSettings
-from orchestration.events import FunctionChanged, ReplicaChanged
+from orchestration.events import Event, FunctionChanged, ReplicaChanged
 from orchestration.function import Function
 from orchestration.load import LoadSample
 from orchestration.replica import Endpoint, Replica, ReplicaState
@@ -185,6 +185,13 @@ class Lab:
         self.edge = Edge(settings, control=self.control.endpoint, on_load=self.samples.append, on_released=self.released.append)
         await self.edge.start()
 
+    def apply(self, event: Event) -> None:
+        self.edge.apply(event)
+
+    @property
+    def port(self) -> int:
+        return self.edge.port
+
     async def stop(self) -> None:
         for client in self.clients:
             await client.close()
@@ -197,7 +204,7 @@ class Lab:
         spec = FunctionSpec(service=name, image="x", namespace=namespace, env_vars=env)
         key = f"{name}.{namespace}"
         function = self.functions[key] = deploy(self.functions.get(key), spec, "sha256:0", 0.0)
-        self.edge.apply(FunctionChanged(function))
+        self.apply(FunctionChanged(function))
         return function
 
     async def replica(self, function: Function, handler: Handler = answer_ok, *, tcp: bool = False) -> Origin:
@@ -224,9 +231,9 @@ class Lab:
             reason=reason,
         )
         self.replicas[replica_id] = replica
-        self.edge.apply(ReplicaChanged(replica))
+        self.apply(ReplicaChanged(replica))
 
     async def client(self) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.edge.port))
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
         self.clients.append(client)
         return client
