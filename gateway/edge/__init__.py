@@ -15,4 +15,8 @@ In the order in which bytes travel:
 Beside the path: `flow` (back-pressure), `headers` (what crosses and what does not), `timeouts` (one sweep for every
 deadline), `load` and `tally` (exact figures for the autoscaler and for people), `context` (what all connections share),
 `edge` (the whole).
+
+Several edges share a port: `fleet` (all of them, seen from the control process), `process` (one of them, likewise),
+`port` (which they share), `link` and `messages` (what goes between), `worker` (what runs in such a process), `slots` and
+`share` (hard limits that hold over all of them).
 """

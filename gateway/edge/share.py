@@ -18,7 +18,7 @@ from gateway.edge.slots import spread
 if TYPE_CHECKING:
     from gateway.edge.dispatcher import Dispatcher
 
-UNFAIR_S: Final = 0.02
+UNFAIR_S: Final = 0.005
 
 
 class Share:

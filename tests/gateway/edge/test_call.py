@@ -141,6 +141,19 @@ async def test_the_runtimes_own_refusal_is_tried_again(lab: Lab) -> None:
     assert origin.bodies == [b"ab"]
 
 
+async def test_a_call_waits_as_long_as_the_runtime_has_no_place_for_it(lab: Lab) -> None:
+    async def refuses_often(origin: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while origin.connections <= 4 and (await read_request(reader))[0]:
+            writer.write(b"HTTP/1.1 429 Too Many\r\nX-OpenFaaS-Internal: runtime\r\nContent-Length: 4\r\n\r\nbusy")
+        await answer_ok(origin, reader, writer)
+
+    origin = await lab.replica(lab.deploy("echo", max_inflight="1"), refuses_often)
+    client = await lab.client()
+    client.send(POST)
+    assert (await client.response())[2] == b"ok"
+    assert origin.connections == 5
+
+
 async def test_a_functions_own_refusal_passes_through(lab: Lab) -> None:
     origin = await lab.replica(lab.deploy("echo"))
     origin.response = b"HTTP/1.1 429 Too Many\r\nContent-Length: 4\r\n\r\nmine"

@@ -155,6 +155,16 @@ class DispatcherModel(RuleBasedStateMachine):
         self.dispatcher.rest(backend, self.bench.time)
         self.dispatcher.put_back(call, backend)
 
+    @precondition(lambda self: self.running())
+    @rule(data=st.data())
+    def turn_away(self, data: st.DataObject) -> None:
+        call = data.draw(st.sampled_from(self.running()))
+        backend, call.backend = call.backend, None
+        assert backend is not None
+        self.order.remove(call)
+        self.order.insert(0, call)
+        self.dispatcher.turned_away(call, backend, self.bench.time)
+
     @precondition(lambda self: self.waiting())
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
@@ -342,3 +352,34 @@ def test_a_replica_that_restarts_elsewhere_gets_calls_there() -> None:
     assert call.backend is not None
     assert call.backend.endpoint.unix == "/new"
     assert dispatcher.ready == 1
+
+
+def test_a_slot_that_was_refused_rests_and_is_tried_again() -> None:
+    dispatcher = make_dispatcher(Bench(), concurrency=2)
+    ready(dispatcher, 0)
+    served, refused = admit(dispatcher, 2)
+    backend, refused.backend = refused.backend, None
+    assert backend is not None
+    dispatcher.turned_away(refused, backend, 0.0)
+    (late,) = admit(dispatcher, 1)
+    assert (refused.starts, late.starts, dispatcher.quiet) == (1, 0, False)
+    dispatcher.wake_rested(0.05)
+    assert refused.starts == 1
+    dispatcher.wake_rested(0.1)
+    assert (refused.starts, late.starts) == (2, 0)
+    served.over = True
+    dispatcher.release(backend, 0.2)
+    assert late.starts == 1
+
+
+def test_what_a_busy_replica_goes_on_finishing_does_not_open_its_resting_slots() -> None:
+    dispatcher = make_dispatcher(Bench(), concurrency=3)
+    ready(dispatcher, 0)
+    _, _, refused = admit(dispatcher, 3)
+    backend, refused.backend = refused.backend, None
+    assert backend is not None
+    dispatcher.turned_away(refused, backend, 0.0)
+    assert backend.limit == 2
+    dispatcher.release(backend, 0.01)
+    assert refused.starts == 2, "a slot that a call of ours has left is free for the next"
+    assert backend.in_flight == 2
