@@ -52,7 +52,7 @@ async def test_a_connection_lost_before_the_call_is_sent_costs_the_call_nothing(
 
 
 async def test_a_replica_that_closes_whatever_is_opened_is_a_bad_gateway(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(UpstreamConnections, "_make", lambda pool: LostAtOnce(pool))
+    monkeypatch.setattr(UpstreamConnections, "_make", lambda pool: LostAtOnce(pool))  # noqa: PLW0108 - a class is not bound
     await lab.replica(lab.deploy("echo"))
     client = await lab.client()
     status, _, body = await client.get()
