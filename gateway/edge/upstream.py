@@ -275,6 +275,8 @@ class UpstreamConnection(PacedConnection):
             return
         if head.internal == b"runtime" and code in _RUNTIME_REFUSALS and call.may_be_sent_again():
             self._refused = True
+            self._framing = NO_BODY  # its body is for nobody
+            self._done = call.head_only
             return
         self._code = code
         self._keep = parser.should_keep_alive()

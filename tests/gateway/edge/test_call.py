@@ -154,6 +154,25 @@ async def test_a_call_waits_as_long_as_the_runtime_has_no_place_for_it(lab: Lab)
     assert origin.connections == 5
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+async def test_nothing_of_the_runtimes_refusal_reaches_the_client(lab: Lab, method: bytes) -> None:
+    async def refuses_the_second(origin: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (head := (await read_request(reader))[0]) and (origin.connections > 1 or not origin.heads):
+            origin.heads.append(head)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + (b"" if head.startswith(b"HEAD") else b"ok"))
+        refusal = b"HTTP/1.1 429 Too Many\r\nX-OpenFaaS-Internal: runtime\r\nContent-Length: 4\r\n\r\n"
+        writer.write(refusal + (b"" if head.startswith(b"HEAD") else b"busy"))
+        await reader.read()
+
+    origin = await lab.replica(lab.deploy("echo"), refuses_the_second)
+    client = await lab.client()
+    assert (await client.get())[0] == 200
+    client.send(GET.replace(b"GET", method))
+    assert (await client.response(head_only=method == b"HEAD"))[0] == 200
+    assert (await client.get())[::2] == (200, b"ok")
+    assert origin.connections == 2
+
+
 async def test_a_functions_own_refusal_passes_through(lab: Lab) -> None:
     origin = await lab.replica(lab.deploy("echo"))
     origin.response = b"HTTP/1.1 429 Too Many\r\nContent-Length: 4\r\n\r\nmine"

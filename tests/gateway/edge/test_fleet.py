@@ -241,7 +241,8 @@ async def test_the_slot_of_an_edge_that_dies_with_a_call_serves_the_others(make_
     holder, other = await lab.client_of_each()
     holder.send(GET)
     await eventually(lambda: gate.inside == 1)
-    (name,) = (s.edge for s in lab.samples if s.in_flight)
+    await eventually(lambda: any(sample.in_flight for sample in lab.samples))
+    (name,) = {sample.edge for sample in lab.samples if sample.in_flight}
     other.send(GET)
     await eventually(lambda: any(s.queued for s in lab.samples))
     os.kill(lab.fleet.pids[name], signal.SIGKILL)
