@@ -174,15 +174,23 @@ class Lab:
         self.targets = targets
 
     def counted(self) -> int:
-        """How many requests the origin has seen, but for those that ask this."""
+        """How many requests the origin has seen, this one among them."""
         connection = http.client.HTTPConnection("127.0.0.1", self.targets["direct"].port, timeout=10)
         with contextlib.closing(connection):
             connection.request("GET", "/count")
             return int(connection.getresponse().read().split(b"\n")[2].split()[2])
 
+    def settled(self) -> int:
+        """The same, once nothing of an earlier run comes any more."""
+        before, now = -1, self.counted()
+        while now != before + 1:
+            time.sleep(0.05)
+            before, now = now, self.counted()
+        return now
+
     def load(self, target: Target, case: Case, seconds: float, *, at_origin: bool = True) -> Run:
         """Let wrk load `target`; every request must have been answered in full, by the origin unless told otherwise."""
-        before, cpu_before = self.counted(), target.cpu_s()
+        before, cpu_before = self.settled(), target.cpu_s()
         report = wrk(self.folder, target.port, f"{target.prefix}/{case.path}", case, seconds)
         cpu_s, seen = target.cpu_s() - cpu_before, self.counted() - before - 1
         requests = report["requests"]
