@@ -190,8 +190,9 @@ def test_a_worker_killed_under_load_breaks_its_own_connections_only(own_platform
         clients = [pool.submit(client) for _ in range(6)]
         try:
             until(lambda: invocations(platform, "alone") >= 20)
-            os.kill(victim, signal.SIGKILL)
             counted = invocations(platform, "alone")
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: not alive(victim))
             until(lambda: len(workers(platform)) == 2 and victim not in workers(platform))
             until(lambda: invocations(platform, "alone") >= counted + 20)
         finally:
