@@ -214,9 +214,11 @@ def test_a_call_waits_while_one_of_a_killed_worker_still_runs(own_platform: Plat
     with socket.create_connection(("127.0.0.1", platform.port)) as lost:
         lost.sendall(b"POST /function/alone HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n2")
         until(lambda: "begun" in platform.faas("logs", "alone").stdout)
-        for pid in workers(platform):
+        killed = workers(platform)
+        for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        until(lambda: len(workers(platform)) == 2 and not _refuses(platform.port))
+        until(lambda: not any(alive(pid) for pid in killed))
+        until(lambda: not _refuses(platform.port))
         answers = [platform.call("alone") for _ in range(3)]
     assert [(a.status, a.text) for a in answers] == [(200, "alone")] * 3
 
