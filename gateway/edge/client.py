@@ -35,7 +35,6 @@ class ClientConnection(PacedConnection):
 
     __slots__ = (
         "_behind",
-        "_between",
         "_closing",
         "_early",
         "_feed_size",
@@ -43,8 +42,9 @@ class ClientConnection(PacedConnection):
         "_fresh",
         "_head",
         "_head_bytes",
-        "_head_ended",
+        "_head_feed",
         "_in_body",
+        "_in_head",
         "_learning",
         "_learnt",
         "_parser",
@@ -78,15 +78,14 @@ class ClientConnection(PacedConnection):
         self._receiving: Call | None = None
         self._behind: deque[Call] = deque()
         self._head_bytes = 0
-        self._head_ended = False
+        self._in_head = False
         self._in_body = False
         self._fresh: Call | None = None
-        self._between = True
         self._learning = False
         self._learnt: KnownRequest | None = None
         self._starting = False
         self._closing = False
-        self._feed_size = 0
+        self._feed_size = self._head_feed = 0
         self._reframe = b""
         self._reframing = False
         self._upgrading = False
@@ -123,13 +122,14 @@ class ClientConnection(PacedConnection):
 
     def data_received(self, data: bytes) -> None:
         end = 0
-        if self._between and self.call is None and not self._closing:
+        if self.call is None and not (self._in_head or self._in_body or self._closing):
             heads = self.context.known_requests
             end = data.find(HEAD_END) + 4
             known = heads.get(data[:end])
             if known is not None and len(data) == end + known.length and self._routed_again(known, data, end):
                 return
             self._learning = len(heads) < KNOWN_HEADS and end <= KNOWN_HEAD_BYTES
+            self._learnt = None
         else:
             self._learning = False
         if self._tunnel is not None:
@@ -138,8 +138,7 @@ class ClientConnection(PacedConnection):
             return
         if self._closing:
             return
-        self._between = self._head_ended = False
-        self._feed_size = len(data)
+        self._feed_size = self._head_feed = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -147,51 +146,49 @@ class ClientConnection(PacedConnection):
         except httptools.HttpParserError as error:
             self._unparsable(data, error)
         call = self._fresh
-        if call is None or self._in_body or self._behind:
+        if call is None or self._in_body or self._in_head or self._behind:
             self._after_feed()
         else:  # one whole request, as most reads are
             self._fresh = None
-            self._head_bytes = 0
             self.deadline = INFINITE
-            if end:  # the read began between two requests; if it was one and nothing else, it also ends there
-                self._between = len(data) == end + call.received and not call.chunked
-                if self._between and self._learnt is not None:
-                    self.context.known_requests[data[:end]] = self._learnt
-            self._learnt = None
+            if self._learning and self._learnt is not None and len(data) == end + call.received:
+                self.context.known_requests[data[:end]] = self._learnt  # the read was this request and nothing else
             self._start(call, call.started)
 
     def _after_feed(self) -> None:
         """Judge where the connection stands now that all callbacks for one read have run."""
         if self._in_body:
             self.deadline = self.context.now + self.context.settings.body_idle_s
-        elif self._head_ended:
-            self._head_bytes = 0
-            self.deadline = INFINITE
-        elif not self._closing:
+        elif self._in_head:
             self._head_goes_on()
+        elif self.call is not None:
+            self.deadline = INFINITE
         call, self._fresh = self._fresh, None
         if call is not None:
             self._start(call, call.started)
-        if self.call is not None and (self._behind or (self._head_bytes and not self._in_body)):
+        if self.call is not None and (self._behind or self._in_head):
             self.pause_reading()
 
     def _head_goes_on(self) -> None:
         settings = self.context.settings
         if not self._head_bytes:
             self.deadline = self.context.now + settings.header_timeout_s
-        self._head_bytes += self._feed_size
+        self._head_bytes += self._head_feed or 1
         if self._head_bytes > settings.max_header_bytes:
             self._malformed(self._head.too_long(settings))
 
     # parser callbacks (`on_url` and `on_header` are the head's own)
 
+    def on_message_begin(self) -> None:
+        self._in_head = True
+
     def on_headers_complete(self) -> None:
         head = self._head
+        self._in_head = False
         if self._reframing or self._closing:
             head.reset()
             return
         context = self.context
-        self._head_ended = True
         self._in_body = True
         refusal = head.problem(self._parser)
         if refusal is None and (head.length or self._head_bytes or self._feed_size > context.small_bytes):
@@ -223,6 +220,7 @@ class ClientConnection(PacedConnection):
             call.receive(data)
 
     def on_message_complete(self) -> None:
+        self._head_bytes = self._head_feed = 0  # the next head's share of this read is unknown, but less than a read
         if self._reframe:
             return  # the parser takes an Upgrade request for complete at its head
         self._in_body = False

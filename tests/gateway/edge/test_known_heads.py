@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.edge import client as client_module
-from gateway.edge.call import Call
-from gateway.edge.client import ClientConnection
-from gateway.edge.context import EdgeContext
 from gateway.edge.dispatcher import Dispatcher
-from gateway.edge.edge import Edge
 from gateway.edge.headers import KNOWN_HEAD_BYTES, KNOWN_HEADS
-from gateway.edge.settings import EdgeSettings
-from gateway.edge.upstream import UpstreamConnection, UpstreamConnections
-from orchestration.events import FunctionChanged, FunctionRemoved, ReplicaChanged
-from orchestration.replica import Endpoint, Replica, ReplicaState
-from orchestration.rollout import deploy
-from orchestration.spec import FunctionSpec
+from orchestration.events import FunctionRemoved
 from tests.gateway.edge.lab import Lab, fields
+from tests.gateway.edge.rig import Counting, Outcome, Rig
 
 GET = b"GET /function/echo HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -31,133 +21,6 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 def post(body: bytes, path: bytes = b"/function/echo") -> bytes:
     return b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (path, len(body), body)
-
-
-class Transport:
-    """Notes what is written."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.closing = False
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def write_eof(self) -> None:
-        self.written += b"<end>"
-
-    def close(self) -> None:
-        self.written += b"" if self.closing else b"<closed>"
-        self.closing = True
-
-    def abort(self) -> None:
-        self.written += b"" if self.closing else b"<broken>"
-        self.closing = True
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def get_extra_info(self, name: str) -> Any:
-        return ("127.0.0.1", 1) if name == "peername" else None
-
-    def pause_reading(self) -> None:
-        """Reads come one by one here."""
-
-    def resume_reading(self) -> None:
-        """Reads come one by one here."""
-
-
-class Pool(UpstreamConnections):
-    """Connects at once, to nobody."""
-
-    def __init__(self, context: EdgeContext) -> None:
-        super().__init__(Endpoint(unix="/none"), context)
-        self.made: list[tuple[UpstreamConnection, Transport]] = []
-
-    def connect(self, call: Call) -> None:
-        connection, transport = UpstreamConnection(self), Transport()
-        connection.connection_made(transport)  # type: ignore[arg-type]
-        self.made.append((connection, transport))
-        call.send(connection)
-
-
-class Forgetful(dict[bytes, Any]):
-    """A memory that keeps nothing."""
-
-    def __setitem__(self, head: bytes, known: object) -> None:
-        pass
-
-
-class Counting(dict[bytes, Any]):
-    """A memory that counts how often it helped."""
-
-    hits = 0
-
-    def get(self, head: bytes, default: Any = None) -> Any:
-        self.hits += head in self
-        return super().get(head, default)
-
-
-class Outcome(NamedTuple):
-    """Bytes to the client, bytes on each connection to the replica, calls counted by status."""
-
-    answered: bytes
-    sent: list[bytes]
-    codes: dict[int, int]
-
-
-class Rig:
-    """One client connection of an edge whose sockets are notes and whose clock stands still."""
-
-    def __init__(self, *, remembering: bool) -> None:
-        self.edge = Edge(
-            EdgeSettings(port=0),
-            control=Endpoint(unix="/none"),
-            on_load=lambda sample: None,
-            on_released=lambda replica: None,
-            clock=lambda: 1.0,
-        )
-        context = self.context = self.edge._context
-        context.date = b"Date: now\r\n"
-        context.call_ids._prefix, context.call_ids._next = b"id-", 0
-        memory = Counting if remembering else Forgetful
-        self.requests = context.known_requests = memory()
-        self.responses = context.known_responses = memory()
-        self.pool = Pool(context)
-        self.edge.connections = lambda endpoint: self.pool  # type: ignore[method-assign]
-        self.edge.soon = lambda function: None  # type: ignore[method-assign]
-        self.function = deploy(None, FunctionSpec(service="echo", image="x"), "sha256:0", 0.0)
-        self.edge.apply(FunctionChanged(self.function))
-        replica = Replica(
-            id="r0",
-            namespace=self.function.id.namespace,
-            function="echo",
-            revision=self.function.newest.name,
-            state=ReplicaState.RUNNING,
-            endpoint=Endpoint(unix="/none"),
-        )
-        self.edge.apply(ReplicaChanged(replica))
-        self.transport = Transport()
-        self.client = ClientConnection(context)
-        self.client.connection_made(self.transport)  # type: ignore[arg-type]
-
-    def read(self, data: bytes, answers: Iterator[list[bytes]]) -> None:
-        """The client's bytes come; each complete call is answered by the next of `answers`, a list of reads."""
-        self.client.data_received(data)
-        while (busy := self._busy()) is not None:
-            for piece in next(answers):
-                if busy.call is not None:
-                    busy.data_received(piece)
-            if busy.call is not None:
-                busy.connection_lost(None)
-
-    def _busy(self) -> UpstreamConnection | None:
-        return next((c for c, _ in self.pool.made if c.call is not None and c.call.complete), None)
-
-    def outcome(self) -> Outcome:
-        """Return all that anybody could see."""
-        tally = self.edge.tallies()[self.function.id]
-        return Outcome(self.transport.written, [t.written for _, t in self.pool.made], tally.codes)
 
 
 @pytest.fixture(autouse=True)
@@ -247,6 +110,9 @@ def outcome(reads: list[bytes], answers: list[list[bytes]], *, remembering: bool
 BODY_LIKE_A_HEAD = [GET, GET, GET, post(GET)[: -len(GET)], GET, GET]
 # the rest of a pipelined head is a head that is known
 REST_LIKE_A_HEAD = [GET, GET, GET, GET + b"GET /function/echo HTTP/1.1\r\nHost: h\r\nX: ", GET, GET]
+# what was learnt of the second of two heads in one read belongs to no other one
+MINE = GET[:-2] + b"X-Call-Id: mine\r\n\r\n"
+TWO_IN_ONE = [MINE + GET, MINE, MINE, GET, GET]
 # a response whose end is the beginning of another one
 BEGUN_ANOTHER = [[OK], [OK], [OK + b"HTTP/1.1 200 OK\r\nX: "], [OK], [OK]]
 
@@ -254,6 +120,7 @@ BEGUN_ANOTHER = [[OK], [OK], [OK + b"HTTP/1.1 200 OK\r\nX: "], [OK], [OK]]
 @given(exchanges())
 @example((BODY_LIKE_A_HEAD, [[OK]] * 9))
 @example((REST_LIKE_A_HEAD, [[OK]] * 9))
+@example((TWO_IN_ONE, [[OK]] * 9))
 @example(([GET] * 5, BEGUN_ANOTHER))
 @example(([post(b"y" * 70_000)] * 4, [[OK]] * 4))
 @settings(max_examples=300, deadline=None)
