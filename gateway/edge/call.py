@@ -156,7 +156,7 @@ class Call:
         client = self.client
         self.phase = SENT
         self.upstream = upstream
-        self.deadline = client.context.now + self.dispatcher.timeout_s
+        self.deadline = client.context.clock() + self.dispatcher.timeout_s
         upstream.begin(self, b"".join((self.head, *self.body)) if self.body else self.head)
         if client.writing_paused:
             upstream.pause_reading()

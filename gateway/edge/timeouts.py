@@ -1,7 +1,8 @@
 """Every deadline of the edge, kept by one sweep instead of a timer for each call.
 
 A warm call only stores floats (`connection.deadline`, `call.deadline`); four times a second all connections are looked
-at. 10,000 of them take about a millisecond; a deadline is met at most 0.25 s late.
+at. 10,000 of them take about a millisecond. A call's deadline is counted by the clock itself and is met at most 0.25 s late,
+never early; a connection's is counted from the last sweep and may be met 0.25 s early as well.
 """
 
 from __future__ import annotations
