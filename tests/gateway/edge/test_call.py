@@ -197,6 +197,16 @@ async def test_no_answer_in_time_is_a_gateway_timeout_with_a_reason(lab: Lab) ->
     assert lab.edge.in_flight()[ECHO] == 0
 
 
+@pytest.mark.parametrize("pause_s", [0.05, 0.15, 0.24])
+async def test_a_timeout_never_comes_early_wherever_between_two_sweeps_a_call_starts(lab: Lab, pause_s: float) -> None:
+    await lab.replica(lab.deploy("echo", exec_timeout="500ms"), never)
+    client = await lab.client()
+    await asyncio.sleep(pause_s)  # not waiting for anything: the phase of the sweep is what varies
+    sent = asyncio.get_running_loop().time()
+    assert (await client.get())[0] == 504
+    assert asyncio.get_running_loop().time() - sent >= 0.5
+
+
 async def test_a_response_beyond_the_timeout_is_broken_not_completed(lab: Lab) -> None:
     async def stalls(origin: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
