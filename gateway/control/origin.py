@@ -81,7 +81,7 @@ def refusal(hosts: Hosts, method: str, headers: Headers) -> str:
     names = headers.getlist("host")
     if len(names) > 1 or (names and not hosts.knows(names[0])):
         return (
-            f"this gateway is not known by the name {', '.join(names)!r}; if it is right, start it with --allow-host {names[0]}"
+            f"this gateway is not known by the name {', '.join(names)!r}; if it is right, start it with --allow-hosts {names[0]}"
         )
     origins = headers.getlist("origin")
     if any(not hosts.is_same_origin(origin, names[0] if names else "") for origin in origins):

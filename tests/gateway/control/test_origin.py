@@ -31,7 +31,7 @@ async def test_a_foreign_origin_is_refused(client: Client, orchestrator: FakeOrc
 
 async def test_a_rebound_host_is_refused_although_its_origin_is_its_own(client: Client, orchestrator: FakeOrchestrator) -> None:
     headers = {"Host": f"evil.example:{client.port}", "Origin": f"http://evil.example:{client.port}"}
-    assert "--allow-host" in await refused(client, orchestrator, headers)
+    assert "--allow-hosts" in await refused(client, orchestrator, headers)
     await refused(client, orchestrator, {"Host": f"evil.example:{client.port}"}, "GET")
 
 
