@@ -13,6 +13,7 @@ import heapq
 import logging
 import time
 from collections.abc import Callable
+from math import inf
 from types import TracebackType
 from typing import Self
 
@@ -32,7 +33,7 @@ LONGEST_RETRY_S = 10.0
 class _Watched:
     """What is known of the revision that serves one function. `calls` maps an edge to its calls in flight and waiting."""
 
-    __slots__ = ("alarm_set", "calls", "checking", "function", "last_active", "retry_s", "revision", "touched")
+    __slots__ = ("alarm_at", "calls", "checking", "function", "last_active", "retry_s", "revision", "touched")
 
     def __init__(self, function: FunctionId, revision: str, now: float) -> None:
         self.function = function
@@ -41,7 +42,7 @@ class _Watched:
         self.last_active = now
         self.checking: asyncio.Task[None] | None = None
         self.touched = False
-        self.alarm_set = False
+        self.alarm_at = inf
         self.retry_s = FIRST_RETRY_S
 
 
@@ -145,10 +146,10 @@ class Scaler:
             self._wake_at(watched.last_active + settings.zero_after_s, watched)
 
     def _wake_at(self, deadline: float, watched: _Watched) -> None:
-        """Look at the revision again at `deadline`; one entry each, since a later look sets the next one."""
-        if watched.alarm_set:
+        """Look at the revision again at `deadline`. One that is set for earlier is enough: that look sets the next."""
+        if watched.alarm_at <= deadline:
             return
-        watched.alarm_set = True
+        watched.alarm_at = deadline
         heapq.heappush(self._deadlines, (deadline, watched.function))
         if self._deadlines[0][0] == deadline:
             self._set_alarm()
@@ -165,8 +166,9 @@ class Scaler:
         """Look at every revision whose deadline has passed."""
         now = self._clock()
         while self._deadlines and self._deadlines[0][0] <= now:
-            _, function = heapq.heappop(self._deadlines)
+            deadline, function = heapq.heappop(self._deadlines)
             if watched := self._watched.get(function):
-                watched.alarm_set = False
+                if deadline >= watched.alarm_at:
+                    watched.alarm_at = inf
                 self._check(watched)
         self._set_alarm()

@@ -17,7 +17,6 @@ import logging
 import os
 import resource
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -48,7 +47,6 @@ log = logging.getLogger("pinnace.platform")
 
 DRAIN_S = 4.0
 """How long calls in flight may take to finish when the platform stops; the rest of the ten seconds is the replicas'."""
-COLLECT_EVERY_S = 3600.0
 
 
 class CannotServe(CliError):
@@ -85,26 +83,41 @@ def restore(file: Path, data_dir: Path) -> tuple[int, tuple[str, ...]]:
     return restored.files, restored.warnings
 
 
+class _Life:
+    """Until when the platform runs: a signal ends it well, a part that ends by itself ends it badly (`code` 1)."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+        self.code = 0
+
+    def part_ended(self, task: asyncio.Task[None]) -> None:
+        """A task that must go on as long as the platform has ended."""
+        if not task.cancelled():
+            log.critical("an inner part ended; stopping", exc_info=task.exception())
+            self.code = 1
+            self.over.set()
+
+
 async def _platform(settings: ServeSettings) -> int:
-    stop = asyncio.Event()
+    life = _Life()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, life.over.set)
     try:
-        async with _running(settings, stop) as edge:
+        async with _running(settings, life) as edge:
             url = _url(settings.host, edge.port)
             print(f"ready {url}", flush=True)
             service_manager.notify("READY=1")
-            await stop.wait()
+            await life.over.wait()
             service_manager.notify("STOPPING=1")
             log.info("stopping")
             await edge.drain(DRAIN_S)
     except (StorageError, Unreachable, NoLogin) as error:
         raise CannotServe(str(error)) from None
-    return 0
+    return life.code
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: ServeSettings, stop: asyncio.Event) -> AsyncIterator[Edge | Fleet]:
+async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge | Fleet]:
     async with contextlib.AsyncExitStack() as stack:
         bundles = _bundle_store(settings)
         orchestrator = await stack.enter_async_context(
@@ -140,13 +153,9 @@ async def _running(settings: ServeSettings, stop: asyncio.Event) -> AsyncIterato
                 edge.apply(event)
                 scaler.apply(event)
 
-        async def collect() -> None:
-            while True:
-                await asyncio.sleep(COLLECT_EVERY_S)
-                await asyncio.to_thread(bundles.collect, orchestrator.bundles_in_use(), time.time())
-
-        for work in (pump(), collect()):  # the edge is told what exists before it listens
-            stack.push_async_callback(_cancel, _watched(asyncio.create_task(work), stop))
+        pumping = asyncio.create_task(pump())  # the edge is told what exists before it listens
+        pumping.add_done_callback(life.part_ended)
+        stack.push_async_callback(_cancel, pumping)
         try:
             await stack.enter_async_context(edge)
         except OSError as error:
@@ -252,18 +261,6 @@ def _url(host: str, port: int) -> str:
     """Return the address that people on this machine use."""
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104  # compared, not bound
     return f"http://{f'[{name}]' if ':' in name and '[' not in name else name}:{port}"
-
-
-def _watched(task: asyncio.Task[None], stop: asyncio.Event) -> asyncio.Task[None]:
-    """Stop the platform when a task that must run as long as it ends by itself."""
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            log.critical("an inner part ended; stopping", exc_info=task.exception())
-            stop.set()
-
-    task.add_done_callback(ended)
-    return task
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

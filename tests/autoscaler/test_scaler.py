@@ -139,6 +139,18 @@ async def test_an_idle_function_goes_to_zero_when_its_time_is_over(idle_to_zero:
     assert place.writes == [0]
 
 
+async def test_a_shorter_idle_time_takes_effect_at_once(idle_to_zero: tuple[Place, Scaler], clock: Clock) -> None:
+    place, scaler = idle_to_zero
+    labels = {"com.openfaas.scale.zero": "true", "com.openfaas.scale.zero-duration": "5s"}
+    place.function = deploy(place.function, FunctionSpec(service="hello", image="x", labels=labels), "sha256:a", 1.0)
+    scaler.apply(place.changed)
+    await settled()
+    clock.now += 6
+    scaler.ring()
+    await settled()
+    assert place.writes == [0]
+
+
 async def test_a_call_starts_the_idle_time_anew(idle_to_zero: tuple[Place, Scaler], clock: Clock) -> None:
     place, scaler = idle_to_zero
     clock.now += 50

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cli.roles import _Life, _url
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("::1", "http://[::1]:80"),
+        ("fd00::1", "http://[fd00::1]:80"),
+    ],
+)
+def test_the_address_that_is_printed_works_on_this_machine(host: str, url: str) -> None:
+    assert _url(host, 80) == url
+
+
+async def test_a_part_that_ends_by_itself_ends_the_platform_badly() -> None:
+    async def fails() -> None:
+        raise ValueError("broken")
+
+    life = _Life()
+    task = asyncio.create_task(fails())
+    task.add_done_callback(life.part_ended)
+    async with asyncio.timeout(5):
+        await life.over.wait()
+    assert life.code == 1
+
+
+async def test_a_part_that_is_cancelled_is_no_failure() -> None:
+    life = _Life()
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.add_done_callback(life.part_ended)
+    task.cancel()
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+    assert not life.over.is_set()
