@@ -97,14 +97,15 @@ def table(case: Case, all_rounds: list[Round]) -> Iterator[str]:
 
 
 def goals(done: dict[Case, list[Round]]) -> Iterator[str]:
-    """Tell what was to be reached and what was."""
-    many, one = done[CASES[0]], done[CASES[1]]
-    many = [r for r in many if r["direct"].rps >= 2 * r["nginx"].rps] or many
-    rps = statistics.median(r["Pinnace"].rps / r["nginx"].rps for r in many)
-    cpu = statistics.median(r["Pinnace"].cpu_us / r["nginx"].cpu_us for r in many)
-    added = statistics.median(r["Pinnace"].p50_us - r["direct"].p50_us for r in one)
-    yield f"CPU per request ≤ 1.6 x nginx's (stretch 1.2): {cpu:.2f} {verdict(cpu <= 1.6)}"
-    yield f"requests/s ≥ 0.6 x nginx's (stretch 0.75), {len(many)} pairs: {rps:.2f} {verdict(rps >= 0.6)}"
+    """Tell what was to be reached and what was: with heads that come again, as most clients send them, and without."""
+    for case in (CASES[0], CASES[2]):
+        counted = [r for r in done[case] if r["direct"].rps >= 2 * r["nginx"].rps] or done[case]
+        rps = statistics.median(r["Pinnace"].rps / r["nginx"].rps for r in counted)
+        cpu = statistics.median(r["Pinnace"].cpu_us / r["nginx"].cpu_us for r in counted)
+        yield f"{case} ({len(counted)} pairs)"
+        yield f"  CPU per request ≤ 1.6 x nginx's (stretch 1.2): {cpu:.2f} {verdict(cpu <= 1.6)}"
+        yield f"  requests/s ≥ 0.6 x nginx's (stretch 0.75): {rps:.2f} {verdict(rps >= 0.6)}"
+    added = statistics.median(r["Pinnace"].p50_us - r["direct"].p50_us for r in done[CASES[1]])
     yield f"added p50 at one connection ≤ 120 µs: {added:.0f} µs {verdict(added <= 120)}"
 
 
