@@ -35,7 +35,8 @@ def test_every_function_answers_again_after_kill_9(own_platform: Platform) -> No
     platform.deploy("plain", ECHO)
     platform.deploy("asleep", ECHO)
     platform.scale("asleep", 0)
-    platform.deploy("keeper", "def handle(e, c):\n    return open('/var/openfaas/secrets/word').read()\n", "--secret", "word")
+    reads = "import os\ndef handle(e, c):\n    return open(os.environ['secret_mount_path'] + '/word').read()\n"
+    platform.deploy("keeper", reads, "--secret", "word")
     before = {name: platform.details(name)["revisions"] for name in ("plain", "asleep", "keeper")}
     platform.kill()
     platform.start()
