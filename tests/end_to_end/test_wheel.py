@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -24,14 +26,30 @@ def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
         archive.extractall(site)
     assert any(n.startswith("runtime-templates/python3-http/") for n in names)
     assert not any(n.startswith(("tests/", "docs/", "benchmarks/")) for n in names)
-    (tmp_path / "work").mkdir()
-    start = f"import sys; sys.path.insert(0, {str(site)!r}); from cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", start, "new", "made", "--lang", "python3-http"],
-        cwd=tmp_path / "work",
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "work" / "made" / "handler.py").exists()
+    work = tmp_path / "work"
+    work.mkdir()
+    environment = {**os.environ, "HOME": str(work), "OPENFAAS_CONFIG": str(work / ".openfaas")}
+
+    def faas(*arguments: str) -> list[str]:
+        start = f"import sys; sys.path.insert(0, {str(site)!r}); from cli.main import main; main()"
+        return [sys.executable, "-P", "-c", start, *arguments]
+
+    def run(*arguments: str) -> None:
+        done = subprocess.run(faas(*arguments), cwd=work, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    serving = faas("serve", "--port", "0", "--data-dir", str(work / "data"))
+    with subprocess.Popen(serving, cwd=work, env=environment, stdout=subprocess.PIPE, text=True) as platform:
+        try:
+            assert platform.stdout is not None
+            word, url = platform.stdout.readline().split()
+            assert word == "ready"
+            run("new", "made", "--lang", "python3-http")
+            run("deploy", "--gateway", url)
+            with urllib.request.urlopen(f"{url}/function/made", timeout=10) as answer:
+                assert answer.status == 200
+            runtime = next((work / "data" / "layers").glob("*/pinnace_runtime/__main__.py"), None)
+            assert runtime is not None, "the runtime came out of the wheel"
+        finally:
+            platform.terminate()
+    assert platform.returncode == 0
