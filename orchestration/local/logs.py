@@ -210,23 +210,26 @@ class Logs:
                     os.set_blocking(fd, False)
                     self._selector.register(fd, selectors.EVENT_READ, source)
             entries: dict[FunctionId, list[Entry]] = {}
+            ended: list[str] = []
             read_any = False
             for key, _ in ready:
                 if key.data is None:
                     os.read(self._woken, 4096)
                 else:
                     read_any = True
-                    entries.setdefault(key.data.function, []).extend(self._read(key.fd, key.data))
+                    entries.setdefault(key.data.function, []).extend(self._read(key.fd, key.data, ended))
             for function, found in entries.items():
                 if found:
                     self._write(function, found)
+            for instance in ended:  # told when the last line is in the file
+                self._closed(instance)
             if ending and not read_any:
                 return
             worked_s = time.monotonic() - began
             if worked_s > BUSY_S and not ending:
                 time.sleep(worked_s * REST_FACTOR)
 
-    def _read(self, fd: int, source: _Source) -> list[Entry]:
+    def _read(self, fd: int, source: _Source, ended: list[str]) -> list[Entry]:
         try:
             data = os.read(fd, PIPE_READ_BYTES)
         except BlockingIOError:
@@ -242,7 +245,7 @@ class Logs:
         if not data:
             self._selector.unregister(fd)
             os.close(fd)
-            self._closed(source.instance)
+            ended.append(source.instance)
         return [Entry(now + place, source.instance, text, call_id) for place, (call_id, text) in enumerate(lines)]
 
     def _closed(self, instance: str) -> None:
