@@ -1,7 +1,8 @@
 """Backup of a data folder into one tar file, also while a platform runs, and restore into a new folder.
 
 The databases are copied by SQLite's own backup, first the state, then the secrets, then the bundles: what the state refers
-to can only be newer than it. Sockets, logs and folders of replicas are left out.
+to can only be newer than it. Sockets, logs and folders of replicas are left out. The last member lists all others with their
+digests: a file that was cut short or damaged is refused, and no data folder comes of it.
 
 A dependency layer is a virtual environment, which knows where it lies: its scripts name their interpreter by path, its
 links and `pyvenv.cfg` the Python it was made with. Restored elsewhere, the scripts are rewritten; where that Python is not
@@ -11,27 +12,33 @@ found, the layer is linked to this one if it has the same X.Y, and else is said 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
 import sqlite3
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import msgspec
 
 from orchestration.local.data_folder import holder
 from orchestration.local.failures import DataFolderLocked, StorageError
 
-FORMAT = 1
+FORMAT = 2
 DATABASES = ("state.db", "secrets.db")
 FILES = ("basic-auth-user", "basic-auth-password", "payload-secret")
 FOLDERS = ("images", "bundles", "layers", "locks", "wheels")
 ABOUT = "pinnace-backup.json"
+CONTENTS = "pinnace-contents.json"
+COPIED_BYTES = 1 << 20
 
 
 class Restored(msgspec.Struct, frozen=True):
@@ -78,35 +85,89 @@ def restore(file: Path, data_dir: Path) -> Restored:
     shutil.rmtree(incomplete, ignore_errors=True)
     try:
         incomplete.mkdir(parents=True, mode=0o711 if os.geteuid() == 0 else 0o700)
-        with tarfile.open(file) as tar:
+        with _opened(file) as tar:
             files, about = _read(tar, incomplete)
         warnings = _settle_layers(incomplete / "layers", about, data_dir)
         os.sync()
         if data_dir.exists():
             data_dir.rmdir()
         incomplete.rename(data_dir)
-    except (OSError, tarfile.TarError, ValueError, KeyError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError):
+        raise StorageError(f"the backup {file} cannot be restored: the file is not whole") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"the backup {file} cannot be restored: {getattr(error, 'strerror', None) or error}") from None
     finally:
         shutil.rmtree(incomplete, ignore_errors=True)
     return Restored(files, tuple(warnings))
 
 
+class _Hashing:
+    """A file's content as it is read, and the digest of what was."""
+
+    def __init__(self, content: IO[bytes]) -> None:
+        self._content = content
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._content.read(size)
+        self._digest.update(data)
+        return data
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._digest.hexdigest()}"
+
+
+def _opened(file: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(file)
+    except tarfile.ReadError:  # its message has a line for each compression that was tried
+        raise ValueError("it is no tar file") from None
+
+
 def _write(data_dir: Path, tar: tarfile.TarFile) -> None:
-    about = json.dumps({"format": FORMAT, "dataDir": str(data_dir.absolute())}).encode()
-    info = tarfile.TarInfo(ABOUT)
-    info.size, info.mode = len(about), 0o600
-    tar.addfile(info, io.BytesIO(about))
+    _add_json(tar, ABOUT, {"format": FORMAT, "dataDir": str(data_dir.absolute())})
+    contents: dict[str, str] = {}
     for name in DATABASES:
         with tempfile.TemporaryDirectory(prefix="pinnace-backup-") as folder:
             copy = Path(folder) / name
             _copy_database(data_dir / name, copy)
-            tar.add(copy, name, filter=_ours)
+            _add(tar, copy, name, contents)
     for name in (*FILES, *FOLDERS):
         if (data_dir / name).exists():
             for path in _tree(data_dir / name):
                 with contextlib.suppress(FileNotFoundError):  # collected meanwhile: nothing uses it
-                    tar.add(path, str(path.relative_to(data_dir)), recursive=False, filter=_ours)
+                    _add(tar, path, str(path.relative_to(data_dir)), contents)
+    _add_json(tar, CONTENTS, contents)
+
+
+def _add_json(tar: tarfile.TarFile, name: str, content: object) -> None:
+    encoded = json.dumps(content).encode()
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(encoded), 0o600
+    tar.addfile(info, io.BytesIO(encoded))
+
+
+def _add(tar: tarfile.TarFile, path: Path, name: str, contents: dict[str, str]) -> None:
+    """Add a file, folder or link, without who owned it, and note its digest in `contents`; leave out what is none of them."""
+    info = tar.gettarinfo(path, name)
+    if info is None or not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
+        return
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    if info.isreg():
+        with path.open("rb") as file:
+            content = _Hashing(file)
+            tar.addfile(info, content)
+            contents[name] = content.digest
+    else:
+        tar.addfile(info)
+        contents[name] = _kind(info)
+
+
+def _kind(info: tarfile.TarInfo) -> str:
+    """What the list of contents says of a member without content of its own."""
+    return "folder" if info.isdir() else f"link:{info.linkname}"
 
 
 def _copy_database(source: Path, target: Path) -> None:
@@ -127,13 +188,6 @@ def _tree(path: Path) -> Iterator[Path]:
                 yield from _tree(below)
 
 
-def _ours(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Leave out what is neither file, folder nor link, and who owned it."""
-    info.uid = info.gid = 0
-    info.uname = info.gname = ""
-    return info if info.isreg() or info.isdir() or info.issym() or info.islnk() else None
-
-
 def _read(tar: tarfile.TarFile, target: Path) -> tuple[int, Path]:
     """Unpack into `target`; return the number of files, and the data folder that the backup was made of."""
     first = tar.next()
@@ -143,18 +197,24 @@ def _read(tar: tarfile.TarFile, target: Path) -> tuple[int, Path]:
     about = json.loads(content.read())
     if about["format"] != FORMAT:
         raise ValueError(f"it has format {about['format']}, and this version of the platform reads {FORMAT}")
-    files = 0
+    found: dict[str, str] = {}
+    promised: dict[str, str] | None = None
     for member in tar:
-        if member.name != ABOUT:
-            _unpack(tar, member, target)
-            files += not member.isdir()
+        if member.name == CONTENTS and (content := tar.extractfile(member)) is not None:
+            promised = json.loads(content.read())
+        elif member.name != ABOUT:
+            found[member.name] = _unpack(tar, member, target)
+    if promised is None:
+        raise ValueError("the file is not whole: its end, the list of contents, is missing")
+    if wrong := sorted(name for name in found.keys() | promised.keys() if found.get(name) != promised.get(name)):
+        raise ValueError(f"the file is not whole: {wrong[0]} is damaged or missing")
     if not all((target / name).exists() for name in DATABASES):
         raise ValueError("it holds no databases")
-    return files, Path(about["dataDir"])
+    return sum(kind != "folder" for kind in found.values()), Path(about["dataDir"])
 
 
-def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """Write one member where its name says, never outside of `target` and never through a link."""
+def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> str:
+    """Write one member where its name says, never outside of `target` and never through a link; return its digest."""
     parts = PurePosixPath(member.name).parts
     if not parts or parts[0] not in (*DATABASES, *FILES, *FOLDERS) or ".." in parts:
         raise ValueError(f"it holds {member.name!r}, which does not belong into a data folder")
@@ -163,20 +223,26 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None
         path = path.parent.resolve() / path.name
         if not path.is_relative_to(target.resolve()):
             raise ValueError(f"it holds {member.name!r}, which leads out of the data folder")
+    digest = _kind(member)
     if member.isdir():
         path.mkdir(mode=member.mode & 0o755)
     elif member.issym():
         path.symlink_to(member.linkname)
-        return
+        return digest
     else:
         content = tar.extractfile(member)
         if content is None:
             raise ValueError(f"it holds {member.name!r}, which is no file")
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, member.mode & 0o755)
         with os.fdopen(fd, "wb") as file:
-            shutil.copyfileobj(content, file)
+            reading = _Hashing(content)
+            while data := reading.read(COPIED_BYTES):
+                file.write(data)
+        if member.isreg():
+            digest = reading.digest
         path.chmod(member.mode & 0o755)
     os.utime(path, (member.mtime, member.mtime))
+    return digest
 
 
 def _settle_layers(layers: Path, before: Path, after: Path) -> list[str]:

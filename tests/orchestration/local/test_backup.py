@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.local.backup import ABOUT, backup, restore
+from orchestration.local.backup import ABOUT, CONTENTS, FORMAT, backup, restore
 from orchestration.local.failures import DataFolderLocked, StorageError
 from orchestration.local.orchestrator import LocalOrchestrator
 from orchestration.names import DEFAULT_NAMESPACE
@@ -94,7 +95,7 @@ def test_a_forged_backup_writes_nothing_outside(place: Path, name: str) -> None:
         tar.addfile(info, io.BytesIO(content))
 
     with tarfile.open(place / "forged.tar", "w") as tar:
-        add(tar, ABOUT, json.dumps({"format": 1, "dataDir": "/x"}).encode())
+        add(tar, ABOUT, json.dumps({"format": FORMAT, "dataDir": "/x"}).encode())
         folder, link = tarfile.TarInfo("layers"), tarfile.TarInfo("layers/link")
         folder.type, folder.mode, link.type, link.linkname = tarfile.DIRTYPE, 0o755, tarfile.SYMTYPE, str(place)
         tar.addfile(folder)
@@ -109,5 +110,61 @@ def test_what_is_no_data_folder_or_no_backup_is_said(place: Path) -> None:
     with pytest.raises(StorageError, match=r"is no data folder: it holds no state\.db"):
         backup(place, place / "backup.tar")
     (place / "text").write_text("hello")
-    with pytest.raises(StorageError, match="cannot be restored"):
-        restore(place / "text", place / "data")
+    for content in (b"hello", b"", b"\0" * 5000):
+        (place / "text").write_bytes(content)
+        with pytest.raises(StorageError, match=r"cannot be restored: it is no (tar file|backup of this platform)$") as refused:
+            restore(place / "text", place / "data")
+        assert "\n" not in str(refused.value)
+    assert not (place / "data").exists()
+
+
+async def whole(place: Path, bundles: Bundles) -> Path:
+    """Return a backup with a few files in folders."""
+    async with LocalOrchestrator.open(place / "source", bundles) as orchestrator:
+        await orchestrator.apply(spec())
+        layer = venv_layer(place / "source", "kept", Path(sys.executable).resolve())
+        (layer / "data").write_bytes(bytes(range(256)) * 20)
+        (layer / "same").hardlink_to(layer / "data")
+    backup(place / "source", place / "backup.tar")
+    return place / "backup.tar"
+
+
+async def test_a_backup_that_was_cut_anywhere_makes_no_data_folder(place: Path, bundles: Bundles) -> None:
+    file = await whole(place, bundles)
+    content = file.read_bytes()
+    with tarfile.open(file) as tar:
+        last = tar.getmember(CONTENTS)
+        boundaries = [member.offset for member in tar.getmembers()]
+        ends = [last.offset_data, last.offset_data + last.size - 1]
+    cut = place / "cut.tar"
+    for size in {*boundaries, *(offset + 100 for offset in boundaries), *(offset + 700 for offset in boundaries), *ends}:
+        if size >= last.offset_data + last.size:
+            continue
+        cut.write_bytes(content[:size])
+        with pytest.raises(StorageError, match=r"cannot be restored: (the file is not whole|it is no tar file)") as refused:
+            restore(cut, place / "new")
+        assert "\n" not in str(refused.value)
+        assert not (place / "new").exists()
+    assert restore(file, place / "new").files > 5
+    assert (place / "new/layers/kept/same").read_bytes() == bytes(range(256)) * 20
+
+
+async def test_a_compressed_backup_is_restored_and_a_cut_one_refused(place: Path, bundles: Bundles) -> None:
+    file = await whole(place, bundles)
+    compressed = gzip.compress(file.read_bytes())
+    (place / "b.tar.gz").write_bytes(compressed[: len(compressed) // 2])
+    with pytest.raises(StorageError, match=r"cannot be restored: the file is not whole$"):
+        restore(place / "b.tar.gz", place / "new")
+    (place / "b.tar.gz").write_bytes(compressed)
+    restore(place / "b.tar.gz", place / "new")
+
+
+async def test_a_damaged_file_in_a_backup_is_named(place: Path, bundles: Bundles) -> None:
+    file = await whole(place, bundles)
+    content = bytearray(file.read_bytes())
+    with tarfile.open(file) as tar:
+        content[tar.getmember("layers/kept/data").offset_data + 5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(StorageError, match="the file is not whole: layers/kept/data is damaged or missing"):
+        restore(file, place / "new")
+    assert not (place / "new").exists()
