@@ -8,6 +8,7 @@ get the same things.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import shutil
@@ -21,6 +22,7 @@ import msgspec
 from orchestration.bundle import Bundle, BundleSource, LayerKind
 from orchestration.local.cgroups import CgroupFailed, Cgroups, ReplicaCgroup
 from orchestration.local.data_folder import DataFolder
+from orchestration.local.failures import StorageError
 from orchestration.local.isolation import SECRETS_FOLDER, Isolation, Place
 from orchestration.local.keeper.child import LISTEN_FD, NOTIFY_FD
 from orchestration.local.keeper_link import KeeperLink, KeptProcess, Mounts, SecretFiles, SpawnFailed, SpawnPlan
@@ -129,32 +131,31 @@ class Launcher:
 
     async def start(self, revision: Revision, replica: str) -> Launched:
         """Start one process of the revision for the replica of that id. Raises LaunchFailed."""
-        secrets = await self._secrets.values(revision.namespace, revision.secrets)
-        if missing := sorted(set(revision.secrets) - set(secrets)):
-            raise LaunchFailed(f"secret {', '.join(missing)} does not exist in namespace {revision.namespace!r}")
-        files: list[int] = []
         try:
+            secrets = await self._secrets.values(revision.namespace, revision.secrets)
+            if missing := sorted(set(revision.secrets) - set(secrets)):
+                raise LaunchFailed(f"secret {', '.join(missing)} does not exist in namespace {revision.namespace!r}")
             plan, cgroup = await asyncio.to_thread(self._prepare, revision, replica, secrets)
-            path = self._run_dir / f"{next(self._numbers):x}.sock"
-            listener = _listen(path)
-            files.append(listener.detach())
-            out, err, notify = (os.pipe2(os.O_CLOEXEC) for _ in range(3))
-            files += [out[1], err[1], notify[1]]
-            self._logs.attach(FunctionId(revision.namespace, revision.function), replica, (out[0], err[0]))
-            try:
-                process = await self._keeper.spawn(f"{replica}/{path.stem}", plan, (out[1], err[1], files[0], notify[1]))
-            except BaseException:
-                os.close(notify[0])
-                path.unlink(missing_ok=True)
-                raise
+            return await self._spawn(revision, replica, plan, cgroup)
         except SpawnFailed as failure:
             raise LaunchFailed(_explain(failure, plan)) from None
-        except (OSError, LookupError, CgroupFailed) as error:
+        except (OSError, LookupError, CgroupFailed, StorageError) as error:
             raise LaunchFailed(f"cannot start: {error}") from None
-        finally:
-            for fd in files:
-                os.close(fd)
-        return Launched(process, Endpoint(unix=str(path)), notify[0], cgroup)
+
+    async def _spawn(self, revision: Revision, replica: str, plan: SpawnPlan, cgroup: ReplicaCgroup | None) -> Launched:
+        """Make the process. `handed` are the files that only it needs, `kept` is what is undone when it cannot be made."""
+        with contextlib.ExitStack() as handed, contextlib.ExitStack() as kept:
+            path = self._run_dir / f"{next(self._numbers):x}.sock"
+            listener = handed.enter_context(_listen(path))
+            kept.callback(path.unlink, missing_ok=True)
+            notify, says = _pipe(kept, handed)
+            with contextlib.ExitStack() as read:
+                (out, stdout), (err, stderr) = _pipe(read, handed), _pipe(read, handed)
+                read.pop_all()  # from here on the logs own them
+            self._logs.attach(FunctionId(revision.namespace, revision.function), replica, (out, err))
+            process = await self._keeper.spawn(f"{replica}/{path.stem}", plan, (stdout, stderr, listener.fileno(), says))
+            kept.pop_all()
+        return Launched(process, Endpoint(unix=str(path)), notify, cgroup)
 
     def ended(self, launched: Launched) -> None:
         """Take away what was the process's own."""
@@ -213,6 +214,14 @@ class Launcher:
             gid=uid,
         )
         return plan, cgroup
+
+
+def _pipe(reads: contextlib.ExitStack, writes: contextlib.ExitStack) -> tuple[int, int]:
+    """Make a pipe, each end of which is closed by its stack."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    reads.callback(os.close, reading)
+    writes.callback(os.close, writing)
+    return reading, writing
 
 
 def _listen(path: Path) -> socket.socket:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,8 @@ from orchestration.local.readiness import NotifyPipe, answers
 from orchestration.replica import Replica, ReplicaState
 from orchestration.revision import Revision
 from orchestration.rollout import READY_WITHIN_S
+
+log = logging.getLogger("pinnace.replica")
 
 PLACE_HELD_S = 5.0
 STOP_GRACE_S = 10.0
@@ -155,7 +158,7 @@ class ReplicaProcess:
         wait_s: float | None = None
         try:
             while True:
-                end = await self._one_process()
+                end = await self._next_end()
                 if self.stopping:
                     return
                 if not end.own:
@@ -175,8 +178,21 @@ class ReplicaProcess:
                 if wait_s and await self._stop_within(wait_s):
                     return
         finally:
-            await self._starter.gone(self.replica.id)
+            try:
+                await self._starter.gone(self.replica.id)
+            except Exception:
+                log.exception("%s: not everything of it could be taken away", self.replica.id)
             self._enter(ReplicaState.STOPPED, endpoint=None, pid=None)
+
+    async def _next_end(self) -> _End:
+        """Run one process; what nobody foresaw is an end like any other, so that it is waited for before the next one."""
+        try:
+            return await self._one_process()
+        except Exception as error:
+            reason = f"cannot start: {error or type(error).__name__}"
+            if reason != self.replica.last_end:  # the same one again and again is said once
+                log.exception("%s: %s", self.replica.id, reason)
+            return _End(reason, 0.0)
 
     async def _one_process(self) -> _End:
         """Run one process from its start to its end."""
@@ -193,7 +209,11 @@ class ReplicaProcess:
                 self._note(started_at=began, pid=launched.process.pid)
                 reason = await self._become_ready(launched)
             except BaseException:
-                await self._kill(launched)
+                try:
+                    await self._kill(launched)
+                finally:
+                    self.launched = None
+                    self._starter.ended(launched)
                 raise
         try:
             if reason is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -123,6 +124,25 @@ async def test_what_cannot_be_started_says_why() -> None:
     await until(lambda: life.states[-1] == "CrashLoopBackOff")
     assert life.told[-1].reason == "cannot run 'nope': No such file or directory"
     await life.end()
+
+
+async def test_what_nobody_foresaw_at_a_start_waits_like_any_end_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    starter = Starter()
+    starter.start = AsyncMock(side_effect=ValueError("the file is cut short"))  # type: ignore[method-assign]
+    life = Life(starter)
+    await until(lambda: life.states[-1] == "CrashLoopBackOff")
+    assert life.told[-1].reason == "cannot start: the file is cut short"
+    await life.end()
+    assert life.states == ["Pending", "Pending", "CrashLoopBackOff", "Stopped"]
+    assert [record.message for record in caplog.records] == ["r1: cannot start: the file is cut short"]
+
+
+async def test_a_replica_is_stopped_although_not_everything_of_it_could_be_taken_away() -> None:
+    starter = Starter()
+    starter.gone = AsyncMock(side_effect=OSError("busy"))  # type: ignore[method-assign]
+    life = Life(starter)
+    await life.end()
+    assert life.states[-1] == "Stopped"
 
 
 async def test_the_failure_it_names_is_the_reason() -> None:
