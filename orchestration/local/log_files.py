@@ -63,8 +63,7 @@ class LogWriter:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         there = segments(folder)
         self._number = there[-1][0] if there else 1
-        self._fd = -1
-        self._open()
+        self._fd, self._size = _segment(self._path(self._number))
 
     def write(self, entries: list[Entry]) -> None:
         """Append; raises OSError when the disk does not take it, and then nothing of a line is left half written."""
@@ -79,21 +78,31 @@ class LogWriter:
             raise
         self._size += written
         if self._size >= self._segment_bytes:
+            fd, size = _segment(self._path(self._number + 1))
             os.close(self._fd)
+            self._fd, self._size = fd, size
             self._number += 1
-            self._open()
             for _, path in segments(self._folder)[:-SEGMENTS]:
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
         os.close(self._fd)
 
-    def _open(self) -> None:
-        path = self._folder / f"{self._number:08d}.log"
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = os.fstat(self._fd).st_size
-        if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
-            self._size += os.write(self._fd, b"\n")  # the last line was cut by a crash: it is skipped when read
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:08d}.log"
+
+
+def _segment(path: Path) -> tuple[int, int]:
+    """Open a segment for appending; return its file and its size."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            size += os.write(fd, b"\n")  # the last line was cut by a crash: it is skipped when read
+    except OSError:
+        os.close(fd)
+        raise
+    return fd, size
 
 
 class LogReader:

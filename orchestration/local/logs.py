@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from orchestration.local.log_files import Entry, LogReader, LogWriter, segments
-from orchestration.names import FunctionId
+from orchestration.names import FunctionId, check_function_name, check_namespace
 from orchestration.orchestrator import LogLine, LogQuery, NotFound
 
 log = logging.getLogger("pinnace.logs")
@@ -161,7 +161,9 @@ class Logs:
             self._drained.pop(instance, None)
 
     async def read(self, query: LogQuery, *, exists: bool) -> AsyncIterator[LogLine]:
-        """Yield lines, oldest first. `exists` says that the function is deployed. Raises NotFound."""
+        """Yield lines, oldest first. `exists` says that the function is deployed. Raises NotFound, InvalidName."""
+        check_namespace(query.function.namespace)  # the names become a path
+        check_function_name(query.function.name)
         folder = self._folder / query.function.namespace / query.function.name
         if not exists and not await asyncio.to_thread(segments, folder):
             raise NotFound(f"there is no function {query.function.name!r} in namespace {query.function.namespace!r}")
@@ -263,6 +265,9 @@ class Logs:
             self._writer(function).write(entries)
             self._disk_failed = False
         except OSError as error:
+            if writer := self._writers.pop(function, None):
+                with contextlib.suppress(OSError):
+                    writer.close()
             if not self._disk_failed:
                 log.error("output of functions is lost: %s: %s", self._folder, error.strerror)
             self._disk_failed = True

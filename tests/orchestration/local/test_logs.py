@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 
 from orchestration.local.log_files import SEGMENTS, Entry, LogReader, LogWriter, rfc3339
 from orchestration.local.logs import CUT, LONGEST_LINE_BYTES, Lines, Logs
-from orchestration.names import FunctionId
+from orchestration.names import FunctionId, InvalidName
 from orchestration.orchestrator import LogLine, LogQuery, NotFound
+from tests.orchestration.local.world import until
 
 HELLO = FunctionId("space", "hello")
 
@@ -114,6 +116,49 @@ async def test_who_never_wrote_and_is_not_deployed_is_not_found(logs: Logs) -> N
     with pytest.raises(NotFound):
         _ = [line async for line in logs.read(LogQuery(function=HELLO), exists=False)]
     assert await read(logs) == []
+
+
+@pytest.mark.parametrize("function", [FunctionId("..", "hello"), FunctionId("space", "../space/hello"), FunctionId("", "x")])
+async def test_names_that_would_leave_the_folder_are_refused(logs: Logs, function: FunctionId) -> None:
+    for exists in (False, True):
+        with pytest.raises(InvalidName):
+            _ = [line async for line in logs.read(LogQuery(function=function), exists=exists)]
+
+
+async def test_output_goes_on_in_a_new_file_after_one_that_could_not_be_opened(
+    logs: Logs, place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(LogWriter.__init__, "__defaults__", (100,))
+    pipe = Pipe(logs)
+    real = os.open
+    opened: list[Path] = []
+
+    def scarce(path: Path, *arguments: int) -> int:
+        if str(path).endswith("00000002.log") and not opened:
+            opened.append(path)
+            raise OSError(24, "Too many open files")
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, "open", scarce)
+    os.write(pipe.fd, b"x" * 200 + b"\n")
+    await until(lambda: opened and not logs._writers)
+    with (place / "stranger").open("wb") as stranger:  # gets the number of the file that was closed
+        os.write(pipe.fd, b"after\n")
+        await pipe.end()
+        assert os.fstat(stranger.fileno()).st_size == 0
+    assert [line.text for line in await read(logs)] == ["x" * 200, "after"]
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["output of functions is lost"]
+
+
+def test_a_segment_that_cannot_be_opened_leaves_the_writer_with_its_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = LogWriter(place / "f", segment_bytes=10)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", Mock(side_effect=OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space"):
+            writer.write([Entry(1, "i", "one")])
+    writer.write([Entry(2, "i", "two")])
+    writer.close()
+    assert [entry.x for entry in LogReader(place / "f").read()] == ["one", "two"]
 
 
 async def test_a_follower_gets_what_comes(logs: Logs) -> None:
