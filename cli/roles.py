@@ -234,6 +234,7 @@ async def _control_server(app: ASGIApp, path: Path) -> AsyncIterator[None]:
             if serving.done():
                 raise CannotServe(f"the control API cannot listen on {path}")
             await asyncio.sleep(0.001)
+        path.chmod(0o600)  # uvicorn opens it to all; functions have nothing to say here
         yield
     finally:
         server.should_exit = True

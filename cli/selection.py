@@ -91,7 +91,7 @@ def select(asked: Asked) -> Selection:
     stack = _stack(asked)
     if asked.path and (folder := Path(asked.path)).is_dir():
         return _folder(asked, folder, stack)
-    if stack is None and asked.path:
+    if asked.path and (stack is None or "/" in asked.path):
         raise Misuse(f"there is no folder {asked.path}")
     if stack is None:
         raise Misuse("there is no stack.yaml here; make a function: faas new NAME --lang python3-http, or name a folder")

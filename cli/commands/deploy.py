@@ -60,7 +60,10 @@ class _Plan:
 @click.option("--memory-request", metavar="SIZE", help="Memory to reserve.")
 @click.option("--cpu-request", metavar="CPU", help="CPU to reserve.")
 @click.option(
-    "--fprocess", metavar="COMMAND", default="", help="The process that serves the function, instead of the template's."
+    "--fprocess",
+    metavar="COMMAND",
+    default="",
+    help="Sent as envProcess. The Python templates serve handlers themselves and do not use it.",
 )
 @click.option("--readonly", is_flag=True, help="A file system that cannot be written to, but for /tmp.")
 @click.option("--replace", is_flag=True, help="Remove the function first, instead of a rolling update.")

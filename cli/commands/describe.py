@@ -44,7 +44,6 @@ def _show(connection: Gateway, name: str, namespace: str, status: dict[str, Any]
             ("Status", _condition(status, details)),
             ("Replicas", f"{status.get('availableReplicas') or 0} ready of {status.get('replicas') or 0}"),
             ("URL", f"{connection.url}/function/{address}"),
-            ("Async URL", f"{connection.url}/async-function/{address}"),
             ("Image", status.get("image")),
             ("Command", status.get("envProcess")),
             ("Created", _ago(status.get("createdAt"))),

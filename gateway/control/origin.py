@@ -80,7 +80,8 @@ def refusal(hosts: Hosts, method: str, headers: Headers) -> str:
     """Return why a request with these headers is refused, or nothing when it may pass."""
     names = headers.getlist("host")
     if len(names) > 1 or (names and not hosts.knows(names[0])):
-        return f"this gateway is not known by the name {', '.join(names)!r}; if it is right, start it with --allow-hosts {names[0]}"
+        named = ", ".join(names)
+        return f"this gateway is not known by the name {named!r}; if it is right, start it with --allow-hosts {names[0]}"
     origins = headers.getlist("origin")
     if any(not hosts.is_same_origin(origin, names[0] if names else "") for origin in origins):
         return f"a page of {', '.join(origins)!r} may not use this gateway; pages of its own may"

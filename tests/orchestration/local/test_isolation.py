@@ -197,6 +197,7 @@ async def test_without_root_all_functions_share_one_user_and_say_so(
         notes = orchestrator.status(HELLO).notes
     assert [note.split(" (")[0] for note in notes] == [
         "runs as the platform's own user, as all functions do: one trust domain",
+        "the folder /tmp is the machine's; $TMPDIR is the replica's own",
         "secrets are in the folder that $secret_mount_path names, not at /var/openfaas/secrets",
         "readOnlyRootFilesystem is not enforced",
     ]
