@@ -12,7 +12,7 @@ import msgspec
 
 from orchestration.local.failures import Unreachable
 from orchestration.local.keeper_link import KeeperLink, Mounts, SecretFiles, SpawnFailed, SpawnPlan
-from orchestration.local.store import USERS_PER_NAMESPACE
+from orchestration.local.store import NAMESPACES, USERS_PER_NAMESPACE
 
 SECRETS_FOLDER = "/var/openfaas/secrets"
 # A range that neither login users, subordinate ids nor containers are given (systemd, "Users, Groups, UIDs and GIDs").
@@ -68,7 +68,8 @@ def interpreter_folders(interpreter: str) -> list[str]:
 
 
 class Isolation(msgspec.Struct, frozen=True):
-    """`users`: each function runs as a user of its own, from `first_user` on. `mounts`: replicas have mount namespaces.
+    """`users`: each function runs as a user of its own, from `first_user` on, which gives users
+    for so many `namespaces`. `mounts`: replicas have mount namespaces.
 
     `why` says, where one of them is missing, why.
     """
@@ -76,6 +77,7 @@ class Isolation(msgspec.Struct, frozen=True):
     users: bool
     mounts: bool
     first_user: int = FIRST_USER
+    namespaces: int = NAMESPACES
     why: str = ""
 
     def user(self, namespace_number: int, user: int) -> int | None:
@@ -95,9 +97,10 @@ async def probe(keeper: KeeperLink, folder: Path) -> Isolation:
     """
     if os.geteuid() != 0:
         return Isolation(users=False, mounts=False, why="the platform does not run as root")
-    first_user = _first_user()
-    if first_user is None:
+    found = users_here(Path("/proc/self/uid_map").read_text())
+    if found is None:
         return Isolation(users=False, mounts=False, why="this user namespace has too few users")
+    first_user, namespaces = found
     try:
         Path(SECRETS_FOLDER).mkdir(parents=True, exist_ok=True)
         can_mount = True
@@ -111,7 +114,8 @@ async def probe(keeper: KeeperLink, folder: Path) -> Isolation:
         if failure is None:
             if users and not mounts:
                 _check_reachable(folder)
-            return Isolation(users=users, mounts=mounts, first_user=first_user, why=why if not (users and mounts) else "")
+            why = why if not (users and mounts) else ""
+            return Isolation(users=users, mounts=mounts, first_user=first_user, namespaces=namespaces, why=why)
         if failure.step not in ("mounts", "user"):
             if users:
                 _check_reachable(folder)
@@ -138,13 +142,18 @@ async def _try(keeper: KeeperLink, folder: Path, uid: int | None, *, mounts: boo
     return None if ended.status == 0 else SpawnFailed("program", 0, str(ended))
 
 
-def _first_user() -> int | None:
-    """Return where the range of functions' users starts: this user namespace may map few of them (user_namespaces(7))."""
-    ranges = [[int(n) for n in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
+def users_here(uid_map: str) -> tuple[int, int] | None:
+    """Return where the range of functions' users starts, and for how many namespaces it lasts; None when for too few.
+
+    This user namespace may map few users (user_namespaces(7)): the lower ones of the widest range stay those of others.
+    65,536 of them give 4 namespaces, from 25,536 on.
+    """
+    ranges = [[int(n) for n in line.split()] for line in uid_map.splitlines()]
     if any(start <= FIRST_USER and start + count > LAST_USER for start, _, count in ranges):
-        return FIRST_USER
+        return FIRST_USER, NAMESPACES
     start, _, count = max(ranges, key=lambda entry: entry[2])
-    return start + count - 2 * USERS_PER_NAMESPACE if count >= 4 * USERS_PER_NAMESPACE else None
+    namespaces = min(NAMESPACES, count // USERS_PER_NAMESPACE - 2)
+    return (start + count - namespaces * USERS_PER_NAMESPACE, namespaces) if namespaces >= 2 else None
 
 
 def _check_reachable(folder: Path) -> None:

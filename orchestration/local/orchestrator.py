@@ -128,6 +128,7 @@ class LocalOrchestrator:
             keeper = await stack.enter_async_context(KeeperLink(f"{INSTANCE_VARIABLE}={state.instance}"))
             await asyncio.to_thread(folder.clear_replicas)
             isolation = await probe(keeper, folder.replicas)
+            await store.reclaim(isolation.namespaces)
 
             def launcher(user_of: Callable[[FunctionId], int | None]) -> Launcher:
                 return Launcher(
@@ -284,12 +285,12 @@ class LocalOrchestrator:
         return sorted(self._namespaces.values(), key=lambda namespace: namespace.name)
 
     async def create_namespace(self, namespace: Namespace) -> None:
-        """Raises AlreadyExists, names.InvalidName."""
+        """Raises AlreadyExists, Refused when no more fit, names.InvalidName."""
         check_namespace(namespace.name)
         async with self._lock(namespace.name):
             if namespace.name in self._namespaces:
                 raise AlreadyExists(f"namespace {namespace.name!r} exists")
-            await self._store.put_namespace(namespace)
+            await self._store.put_namespace(namespace, self._isolation.namespaces)
             self._namespaces[namespace.name] = namespace
 
     async def update_namespace(self, namespace: Namespace) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -21,6 +20,7 @@ from orchestration.orchestrator import Namespace, Refused
 from orchestration.revision import Revision
 
 USERS_PER_NAMESPACE = 10_000
+NAMESPACES = 26_000
 
 MIGRATIONS = (
     """
@@ -99,11 +99,16 @@ class Store:
         statement = "DELETE FROM functions WHERE namespace = ? AND name = ?"
         await self._database.run(lambda connection: connection.execute(statement, function))
 
-    async def put_namespace(self, namespace: Namespace) -> None:
-        await self._database.run(lambda connection: _put_namespace(connection, namespace))
+    async def put_namespace(self, namespace: Namespace, numbers: int = NAMESPACES) -> None:
+        """Write a namespace; a new one gets one of so many numbers. Raises Refused when all of them were given."""
+        await self._database.run(lambda connection: _put_namespace(connection, namespace, numbers))
 
     async def remove_namespace(self, name: str) -> None:
         await self._database.run(lambda connection: connection.execute("DELETE FROM namespaces WHERE name = ?", (name,)))
+
+    async def reclaim(self, numbers: int) -> None:
+        """Where all numbers were given, begin again with those that are free: at start, when no replica runs."""
+        await self._database.run(lambda connection: _reclaim(connection, numbers))
 
     def close(self) -> None:
         self._database.close()
@@ -111,8 +116,9 @@ class Store:
 
 def _load(connection: sqlite3.Connection) -> State:
     connection.execute("INSERT OR IGNORE INTO facts VALUES ('instance', ?)", (secrets.token_hex(8),))
+    connection.execute("INSERT OR IGNORE INTO facts SELECT 'next_namespace', coalesce(max(number) + 1, 0) FROM namespaces")
     if not connection.execute("SELECT 1 FROM namespaces WHERE name = ?", (DEFAULT_NAMESPACE,)).fetchone():
-        _put_namespace(connection, Namespace(DEFAULT_NAMESPACE))
+        _put_namespace(connection, Namespace(DEFAULT_NAMESPACE), NAMESPACES)
     namespaces, numbers = {}, {}
     for name, body, number in connection.execute("SELECT name, body, number FROM namespaces"):
         namespaces[name] = msgspec.json.decode(body, type=Namespace)
@@ -138,14 +144,34 @@ def _load(connection: sqlite3.Connection) -> State:
     return State(instance=instance, namespaces=namespaces, records=records)
 
 
-def _put_namespace(connection: sqlite3.Connection, namespace: Namespace) -> None:
+def _put_namespace(connection: sqlite3.Connection, namespace: Namespace, numbers: int) -> None:
     body = msgspec.json.encode(namespace)
     changed = connection.execute("UPDATE namespaces SET body = ? WHERE name = ?", (body, namespace.name))
     if not changed.rowcount:
-        taken = (number for (number,) in connection.execute("SELECT number FROM namespaces ORDER BY number"))
-        connection.execute(
-            "INSERT INTO namespaces (name, body, number) VALUES (?, ?, ?)", (namespace.name, body, _first_gap(taken))
-        )
+        number = _next_namespace(connection, numbers)
+        connection.execute("INSERT INTO namespaces (name, body, number) VALUES (?, ?, ?)", (namespace.name, body, number))
+
+
+def _next_namespace(connection: sqlite3.Connection, numbers: int) -> int:
+    """Give the next number, counting on: a removed namespace's last replicas may still run as its users."""
+    taken = {number for (number,) in connection.execute("SELECT number FROM namespaces")}
+    start = int(connection.execute("SELECT value FROM facts WHERE name = 'next_namespace'").fetchone()[0])
+    number = next((number for number in range(start, numbers) if number not in taken), None)
+    if number is None:
+        raise Refused(_used_up(f"there are users for {numbers} namespaces here", len(taken) < numbers))
+    connection.execute("UPDATE facts SET value = ? WHERE name = 'next_namespace'", (str(number + 1),))
+    return number
+
+
+def _reclaim(connection: sqlite3.Connection, numbers: int) -> None:
+    last = "UPDATE facts SET value = '0' WHERE name = 'next_namespace' AND CAST(value AS INTEGER) >= ?"
+    connection.execute(last, (numbers,))
+    connection.execute("UPDATE namespaces SET next_user = 0 WHERE next_user >= ?", (USERS_PER_NAMESPACE,))
+
+
+def _used_up(what: str, some_are_free: bool) -> str:
+    advice = "start the platform again to use those of removed ones" if some_are_free else "remove one first"
+    return f"{what}, and all were given: {advice}"
 
 
 def _put(connection: sqlite3.Connection, record: Record) -> Record:
@@ -183,19 +209,9 @@ def _next_user(connection: sqlite3.Connection, namespace: str) -> int:
     row = connection.execute("SELECT next_user FROM namespaces WHERE name = ?", (namespace,)).fetchone()
     if row is None:
         raise Conflict(f"there is no namespace {namespace!r}")
-    start: int = row[0]
-    for step in range(USERS_PER_NAMESPACE):
-        user = (start + step) % USERS_PER_NAMESPACE
-        if user not in taken:
-            connection.execute("UPDATE namespaces SET next_user = ? WHERE name = ?", (user + 1, namespace))
-            return user
-    raise Refused(f"namespace {namespace!r} holds {USERS_PER_NAMESPACE} functions, the most that fit")
-
-
-def _first_gap(numbers: Iterable[int]) -> int:
-    expected = 0
-    for number in numbers:
-        if number != expected:
-            break
-        expected += 1
-    return expected
+    user = next((user for user in range(row[0], USERS_PER_NAMESPACE) if user not in taken), None)
+    if user is None:
+        what = f"namespace {namespace!r} has users for {USERS_PER_NAMESPACE} functions"
+        raise Refused(_used_up(what, len(taken) < USERS_PER_NAMESPACE))
+    connection.execute("UPDATE namespaces SET next_user = ? WHERE name = ?", (user + 1, namespace))
+    return user

@@ -12,9 +12,18 @@ import pytest
 
 from orchestration.local import isolation, orchestrator
 from orchestration.local.failures import Unreachable
-from orchestration.local.isolation import FIRST_USER, Isolation, Place, closed_parent, interpreter_folders
+from orchestration.local.isolation import (
+    FIRST_USER,
+    LAST_USER,
+    Isolation,
+    Place,
+    closed_parent,
+    interpreter_folders,
+    users_here,
+)
 from orchestration.local.keeper_link import KeeperLink, SpawnFailed
 from orchestration.local.orchestrator import LocalOrchestrator
+from orchestration.local.store import NAMESPACES
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId
 from orchestration.orchestrator import Namespace
 from tests.orchestration.local.world import Bundles, Watch, get, spec, watching
@@ -53,6 +62,24 @@ def test_an_interpreter_is_followed_through_its_links(place: Path) -> None:
     (place / "opt/py/bin/python3").symlink_to("python3.11")
     (place / "layer/bin/python").symlink_to(place / "opt/py/bin/python3")
     assert interpreter_folders(str(place / "layer/bin/python")) == [str(place / "layer"), str(place / "opt/py")]
+
+
+@pytest.mark.parametrize(
+    ("uid_map", "expected"),
+    [
+        ("0 0 4294967295", (FIRST_USER, NAMESPACES)),
+        ("0 100000 65536", (25_536, 4)),
+        ("0 1000 1\n1 100000 65536", (25_537, 4)),
+        ("0 1000 1", None),
+        ("0 1000 39999", None),
+    ],
+)
+def test_a_small_user_namespace_has_users_for_few_namespaces(uid_map: str, expected: tuple[int, int] | None) -> None:
+    assert users_here(uid_map) == expected
+    if expected is not None:
+        last = Isolation(users=True, mounts=True, first_user=expected[0]).user(expected[1] - 1, 9_999)
+        assert last is not None
+        assert last <= LAST_USER
 
 
 @pytest.mark.root
