@@ -38,6 +38,11 @@ LONGEST_LINE_BYTES = 60 * 1024
 MOST_UPLOADS = 8
 """Uploads at a time: each may fill the disk up to the body's limit."""
 
+MOST_SIGNED_UPLOADS = 2
+SIGNED_BODY_LIMIT_BYTES = 64 << 20
+SIGNED_WITHIN_S = 60.0
+"""A signature is only known to be right when the body is there: until then its sender is a stranger, who gets little room."""
+
 _PIECE_BYTES = 1 << 20
 _SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})", re.ASCII)
 
@@ -62,7 +67,7 @@ class Builds:
         self._auth = auth
         self._folder = folder
         self._body_limit = body_limit
-        self._uploads = 0
+        self._uploads = {True: 0, False: 0}  # signed or not
 
     def sweep(self) -> None:
         """Remove what a process that was killed left behind, and make the folder. Touches the disk."""
@@ -71,9 +76,12 @@ class Builds:
 
     async def build(self, request: Request) -> Response:
         signature = self._signature(request)
-        refuse_larger(request, self._body_limit)
-        if self._uploads >= MOST_UPLOADS:
-            raise BuilderBusy(f"{MOST_UPLOADS} builds are being sent; try again in a few seconds")
+        signed = signature is not None
+        limit = min(self._body_limit, SIGNED_BODY_LIMIT_BYTES) if signed else self._body_limit
+        refuse_larger(request, limit)
+        most = MOST_SIGNED_UPLOADS if signed else MOST_UPLOADS
+        if self._uploads[signed] >= most:
+            raise BuilderBusy(f"{most} builds are being sent; try again in a few seconds")
         async with AsyncExitStack() as stack:
             context = await stack.enter_async_context(self._received(request, signature))
             events = self._builder.build(context)
@@ -96,17 +104,23 @@ class Builds:
     @asynccontextmanager
     async def _received(self, request: Request, signature: bytes | None) -> AsyncIterator[Path]:
         """Keep the body in a file while the build needs it. Raises HTTPException 401 when it was signed by somebody else."""
-        self._uploads += 1
+        signed = signature is not None
+        self._uploads[signed] += 1
         try:
             context = await asyncio.to_thread(self._new_file)
         except BaseException:
-            self._uploads -= 1
+            self._uploads[signed] -= 1
             raise
         try:
             try:
-                digest = await self._write(request, context, None if signature is None else self._auth.payload_secret)
+                async with asyncio.timeout(SIGNED_WITHIN_S if signed else None):
+                    digest = await self._write(request, context, self._auth.payload_secret if signed else None)
+            except TimeoutError:
+                raise HTTPException(
+                    408, f"a signed build must be sent within {SIGNED_WITHIN_S:.0f} s; log in for more"
+                ) from None
             finally:
-                self._uploads -= 1
+                self._uploads[signed] -= 1
             if signature is not None and not hmac.compare_digest(digest, signature):
                 raise HTTPException(401)
             yield context
@@ -121,6 +135,7 @@ class Builds:
     async def _write(self, request: Request, context: Path, key: bytes | None) -> bytes:
         """Write the body piecewise, off the loop; return its HMAC where there is a `key`. Raises HTTPException 400, 413."""
         digest = hmac.new(key, digestmod=hashlib.sha256) if key is not None else None
+        limit = self._body_limit if key is None else min(self._body_limit, SIGNED_BODY_LIMIT_BYTES)
         piece, size = bytearray(), 0
 
         def put(piece: bytes) -> None:
@@ -131,8 +146,8 @@ class Builds:
 
         async for chunk in request.stream():
             size += len(chunk)
-            if size > self._body_limit:
-                raise too_large(self._body_limit)
+            if size > limit:
+                raise too_large(limit)
             piece += chunk
             if len(piece) >= _PIECE_BYTES:
                 await asyncio.to_thread(put, bytes(piece))
@@ -153,7 +168,7 @@ class Builds:
                 description="The reply's last line has the status `success` or `failed`.",
                 body=Content("A tar of the context and `com.openfaas.docker.config`.", None, "application/octet-stream"),
                 success={200: Content("What happens, line by line.", BuildEvent, "application/x-ndjson")},
-                refusals=(400, 429, 507),
+                refusals=(400, 408, 429, 507),
                 access=Access.SIGNATURE,
             ),
             Operation(

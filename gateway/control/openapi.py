@@ -21,6 +21,7 @@ _REASONS = {
     401: "The login is missing or wrong.",
     403: "A web page of another site, or a name that this gateway is not known by.",
     404: "It does not exist.",
+    408: "A signed build took too long to arrive.",
     409: "It exists already, or is still in use.",
     413: "The body is too large.",
     429: "Too many builds; `Retry-After` says when to come back.",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from builder.events import BuildEvent
-from gateway.control.build import LONGEST_LINE_BYTES, MOST_UPLOADS, lines_of
+from gateway.control.build import LONGEST_LINE_BYTES, MOST_SIGNED_UPLOADS, MOST_UPLOADS, lines_of
 from tests.fakes.builder import FakeBuilder
 from tests.gateway.control.client import Client
 from tests.gateway.control.conftest import BUILD_BODY_LIMIT, PAYLOAD_SECRET, Application, serving, until
@@ -116,6 +116,48 @@ async def test_so_many_uploads_at_a_time_and_one_that_breaks_off_leaves_nothing(
         await writer.wait_closed()
     await until(lambda: not kept(tmp_path))
     assert (await client("POST", "/build", TAR)).status == 200
+
+
+async def test_strangers_who_invent_signatures_get_little_room(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.control.build.SIGNED_BODY_LIMIT_BYTES", 1 << 20)
+    head = f"POST /build HTTP/1.1\r\nHost: localhost\r\nX-Build-Signature: sha256={'0' * 64}\r\nContent-Length: 9\r\n\r\n12345"
+    writers = []
+    for _ in range(MOST_SIGNED_UPLOADS):
+        _, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(head.encode())
+        writers.append(writer)
+    await until(lambda: len(kept(tmp_path)) == MOST_SIGNED_UPLOADS)
+    assert (await client("POST", "/build", b"x", signed(b"x"), login=False)).status == 429
+    assert (await client("POST", "/build", TAR)).status == 200, "whoever has the login is not kept waiting"
+    assert (await client("POST", "/build", TAR, signed(TAR), login=False)).status == 413
+    for writer in writers:
+        writer.close()
+        await writer.wait_closed()
+    await until(lambda: not kept(tmp_path))
+    assert (await client("POST", "/build", b"x", signed(b"x"), login=False)).status == 200
+
+
+async def test_a_signed_build_that_does_not_arrive_is_given_up(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.control.build.SIGNED_WITHIN_S", 0.05)
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    lines = [
+        "POST /build HTTP/1.1",
+        "Host: localhost",
+        f"X-Build-Signature: sha256={'0' * 64}",
+        "Content-Length: 9",
+        "",
+        "12345",
+    ]
+    writer.write("\r\n".join(lines).encode())
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).split()[1] == b"408"
+    await until(lambda: not kept(tmp_path))
+    writer.close()
+    await writer.wait_closed()
 
 
 @pytest.mark.parametrize(
