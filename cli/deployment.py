@@ -11,6 +11,7 @@ from cli.stack import StackFunction
 
 WAIT_S = 30.0
 _POLL_S = 0.25
+SCALE_LABELS = "com.openfaas.scale."
 
 
 class NotReady(CliError):
@@ -57,6 +58,25 @@ def send(gateway: Gateway, function: StackFunction, image: str, *, update: bool 
         raise GatewayRefused(error.status, f"{function.name}: {error}") from None
 
 
+def taken_away(gateway: Gateway, function: StackFunction) -> list[str]:
+    """Return which scale labels, secrets, variables and limits the deployed function has and this deploy does not set."""
+    try:
+        query = {"namespace": function.namespace}
+        reply = gateway.call("GET", f"/system/function/{function.name}", query=query, accept=(200, 404), timeout_s=10)
+        status = reply.json() if reply.status == 200 else {}
+    except CliError:
+        return []  # the deploy itself will say what is wrong
+    if not isinstance(status, dict):
+        return []
+    kinds = (
+        ("label", [label for label in status.get("labels") or {} if label.startswith(SCALE_LABELS)], function.labels),
+        ("secret", status.get("secrets") or [], function.secrets),
+        ("env", status.get("envVars") or {}, function.environment),
+        ("limit", status.get("limits") or {}, function.limits),
+    )
+    return [f"{kind} {name}" for kind, had, has in kinds for name in sorted(had) if name not in has]
+
+
 def wait_ready(gateway: Gateway, function: StackFunction, generation: int | None, timeout_s: float) -> None:
     """Return when the function's newest revision is ready.
 
@@ -71,6 +91,8 @@ def wait_ready(gateway: Gateway, function: StackFunction, generation: int | None
         reply = gateway.call(
             "GET", f"/api/v1/functions/{function.name}", query=query, accept=(200, 404, 405, 501), timeout_s=wait_s + 10
         )
+        if reply.status == 404 and generation is not None:  # only a gateway that has this call tells generations
+            raise NotReady(f"{function.name}: it was removed while it was deployed")
         if reply.status != 200:
             _wait_available(gateway, function, deadline)
             return

@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from orchestration.names import DEFAULT_NAMESPACE
+
 FAILED = 1
 USAGE = 2
 UNREACHABLE = 3
@@ -49,3 +51,10 @@ class GatewayRefused(CliError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class UnknownFunction(GatewayRefused):
+    """The gateway has no such function."""
+
+    def __init__(self, name: str, namespace: str) -> None:
+        super().__init__(404, f"there is no function {name} in namespace {namespace or DEFAULT_NAMESPACE}")

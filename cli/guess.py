@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os.path
 from pathlib import Path
 
 from cli.errors import Misuse
@@ -29,6 +30,13 @@ def guess_language(folder: Path) -> str:
     if isinstance(handle, ast.AsyncFunctionDef) and arguments == 3:
         return "python3-asgi"
     return "python3" if arguments == 1 else "python3-http"
+
+
+def check_entry(name: str, language: str, folder: Path, copies: tuple[str, ...] = ()) -> None:
+    """Raise Misuse when a Python function has no handler.py, neither in its folder nor among the stack file's `copies`."""
+    expected = folder / HANDLER_FILE
+    if language.startswith("python") and not expected.is_file() and HANDLER_FILE not in map(os.path.normpath, copies):
+        raise Misuse(f"{name}: there is no {expected}, where {language} expects the function")
 
 
 def _assigns(tree: ast.Module, name: str) -> bool:

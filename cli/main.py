@@ -5,16 +5,20 @@ Subcommands are imported when they run: `faas --help` imports none of them, and 
 
 from __future__ import annotations
 
-import importlib
-import io
-import os
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
 
-import click
+try:
+    import importlib
+    import io
+    import os
+    from collections.abc import Sequence
+    from typing import NamedTuple
 
-from cli.errors import FAILED, INTERRUPTED, CliError
+    import click
+
+    from cli.errors import FAILED, INTERRUPTED, CliError
+except KeyboardInterrupt:  # most of a short command's time is this
+    sys.exit(130)
 
 
 class Entry(NamedTuple):
@@ -85,10 +89,21 @@ class LazyGroup(click.Group):
                 formatter.write_dl([(name, entry.help) for name, entry in entries.items()], col_spacing=4)
 
 
+def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from cli.commands.version import own_version
+
+        click.echo(f"faas {own_version()}")
+        context.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 done, 1 failed, 2 wrong command line or file, 3 no gateway answers, 4 not logged in.",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show this client's version."
 )
 def faas() -> None:
     """Make, deploy, call and watch functions on Pinnace, or on any OpenFaaS gateway."""

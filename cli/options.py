@@ -52,6 +52,18 @@ def complete_function(context: click.Context, parameter: click.Parameter, incomp
     return [row["name"] for row in rows if str(row.get("name", "")).startswith(incomplete)]
 
 
+def addressed(name: str, namespace: str) -> tuple[str, str]:
+    """Return the name and the namespace of `NAME` or `NAME.NAMESPACE` and `--namespace`. Raises Misuse when they differ."""
+    bare, dot, place = name.rpartition(".")
+    if not dot:
+        return name, namespace
+    if not bare or not place:
+        raise Misuse(f"{name!r} is not a function: write NAME or NAME.NAMESPACE")
+    if namespace not in ("", place):
+        raise Misuse(f"{name} is in the namespace {place}, but --namespace says {namespace}")
+    return bare, place
+
+
 function_argument = click.argument("name", metavar="NAME", shell_complete=complete_function)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from cli.options import find_stack_file
 from cli.stack import Stack, StackFunction, check_handler, read_stack
 from orchestration.names import InvalidName, check_function_name, check_namespace
 from orchestration.quantity import InvalidQuantity, parse_quantity
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ class Changes:
                 parse_quantity(quantity)
         except (InvalidName, InvalidQuantity) as error:
             raise Misuse(str(error)) from None
+        for name in (*function.environment, *self.environment):
+            if not _VARIABLE.fullmatch(name):
+                raise Misuse(f"{function.name}: environment variable {name!r}: letters, digits, '_', '.', '-', no digit first")
         return replace(
             function,
             environment={**function.environment, **self.environment},
@@ -91,8 +97,8 @@ def select(asked: Asked) -> Selection:
     stack = _stack(asked)
     if asked.path and (folder := Path(asked.path)).is_dir():
         return _folder(asked, folder, stack)
-    if asked.path and (stack is None or "/" in asked.path):
-        raise Misuse(f"there is no folder {asked.path}")
+    if asked.path and (stack is None or asked.name or asked.lang or "/" in asked.path):
+        raise Misuse(f"no such folder: {asked.path}")
     if stack is None:
         raise Misuse("there is no stack.yaml here; make a function: faas new NAME --lang python3-http, or name a folder")
     return _from_stack(asked, stack)

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from cli.envsubst import BadExpansion, expand
-from cli.errors import Misuse
+from cli.errors import GatewayUnreachable, Misuse
 from orchestration.names import InvalidName, check_function_name, check_namespace
 from orchestration.quantity import InvalidQuantity, parse_quantity
 
@@ -166,10 +166,13 @@ def _download(url: str) -> str:
 
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    with Gateway(f"{parts.scheme}://{parts.netloc}").stream("GET", parts.path or "/", query=query) as reply:
-        if reply.status != 200:
-            raise Misuse(f"{url}: HTTP {reply.status}")
-        return _decoded(reply.read(), url)
+    try:
+        with Gateway(f"{parts.scheme}://{parts.netloc}").stream("GET", parts.path or "/", query=query) as reply:
+            if reply.status != 200:
+                raise Misuse(f"{url}: HTTP {reply.status}")
+            return _decoded(reply.read(), url)
+    except GatewayUnreachable as error:  # its words are about gateways; what it comes from is about this address
+        raise Misuse(f"{url} cannot be downloaded: {error.__context__ or error}") from None
 
 
 def _decoded(data: bytes, source: str) -> str:

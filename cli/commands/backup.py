@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cli.errors import Misuse
 from cli.settings import default_data_dir
 from cli.tables import counted
 
@@ -15,11 +16,14 @@ _FOLDER = "The data folder.  [default: /var/lib/pinnace as root, else ~/.local/s
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), envvar="PINNACE_DATA_DIR", help=_FOLDER)
-def backup(file: Path, data_dir: Path | None) -> None:
+@click.option("--force", is_flag=True, help="Replace FILE when it exists.")
+def backup(file: Path, data_dir: Path | None, force: bool) -> None:
     """Write functions, revisions, namespaces, bundles, secrets and the login to the tar file FILE.
 
     Works while the platform runs. The file holds the secrets: it is made for its owner only. Logs are not in it.
     """
+    if file.exists() and not force:
+        raise Misuse(f"{file} exists already; --force replaces it")
     from cli import roles
 
     size = roles.backup(data_dir or Path(default_data_dir()), file)

@@ -16,8 +16,9 @@ import click
 
 from cli.api import Gateway
 from cli.build import BuildFailed, CannotBuild, build, image_of
-from cli.deployment import send, wait_ready
+from cli.deployment import send, taken_away, wait_ready
 from cli.errors import CliError
+from cli.guess import check_entry
 from cli.options import gateway_options, name_values, namespace_option, open_gateway, seconds
 from cli.progress import Progress
 from cli.selection import Asked, Changes, Selection, select
@@ -147,7 +148,9 @@ def deploy(
     selection = select(Asked(path, file, image, name, lang, glob, regex, envsubst))
     functions = [changes.applied_to(function) for function in selection.functions]
     for function in functions:
-        image_of(function)  # a name that cannot be is found before anything is sent
+        image_of(function)  # a name that cannot be is found before anything is sent, as is a folder without a handler
+        if function.builds and function.handler is not None:
+            check_entry(function.name, function.lang, function.handler, selection.copies)
     for note in selection.notes:
         click.echo(f"Note: {note}", err=True)
     connection = open_gateway(gateway, tls_no_verify, stack_gateway=selection.gateway)
@@ -213,7 +216,10 @@ def _deploy(function: StackFunction, plan: _Plan, progress: Progress) -> str:
                 raise
             progress.say(f"Note: {plan.gateway.url} does not build functions; deploying the image {image} as it is there")
     progress.stage(name, "deploying")
+    gone = taken_away(plan.gateway, function) if plan.update or plan.replace else []
     generation = send(plan.gateway, function, image, update=plan.update, replace=plan.replace)
+    if gone:
+        progress.say(f"Note: {name}: no longer set: {', '.join(gone)} (flags hold for one deploy; stack.yaml keeps settings)")
     if plan.wait:
         progress.stage(name, "starting")
         wait_ready(plan.gateway, function, generation, plan.timeout_s)

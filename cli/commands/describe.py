@@ -8,8 +8,8 @@ import click
 
 from cli.api import Gateway
 from cli.deployment import condition_of
-from cli.errors import GatewayRefused
-from cli.options import function_argument, gateway_options, json_option, namespace_option, open_gateway
+from cli.errors import UnknownFunction
+from cli.options import addressed, function_argument, gateway_options, json_option, namespace_option, open_gateway
 from cli.tables import age, color, pairs, print_fields, print_json, print_table
 
 _COLOR = {"Ready": "green", "Progressing": "yellow", "Failed": "red"}
@@ -25,10 +25,11 @@ def describe(name: str, namespace: str, as_json: bool, gateway: str | None, tls_
 
     Values of environment variables may be confidential, so only --json shows them.
     """
+    name, namespace = addressed(name, namespace)
     connection = open_gateway(gateway, tls_no_verify)
     status = _get(connection, f"/system/function/{name}", {"namespace": namespace, "usage": "1"})
     if status is None:
-        raise GatewayRefused(404, f"there is no function {name}" + (f" in the namespace {namespace}" if namespace else ""))
+        raise UnknownFunction(name, namespace)
     details = _get(connection, f"/api/v1/functions/{name}", {"namespace": namespace})  # None on a stock gateway
     if as_json:
         return print_json(details or status)

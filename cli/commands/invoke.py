@@ -9,8 +9,8 @@ from typing import BinaryIO
 import click
 
 from cli.api import Reply, StreamedReply, reason_of
-from cli.errors import GatewayRefused, Misuse
-from cli.options import function_argument, gateway_options, name_values, namespace_option, open_gateway, seconds
+from cli.errors import GatewayRefused, Misuse, UnknownFunction
+from cli.options import addressed, function_argument, gateway_options, name_values, namespace_option, open_gateway, seconds
 
 HELD_BYTES = 1 << 20
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
@@ -24,7 +24,13 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
 @click.option("--query", "-q", multiple=True, metavar="NAME=VALUE", help="A query parameter.")
 @click.option("--path", default="", metavar="PATH", help="The path behind the function's name.")
 @click.option("--content-type", metavar="TYPE", help="Default: text/plain.")
-@click.option("--async", "-a", "asynchronous", is_flag=True, help="Put the call into the queue and do not wait for its answer.")
+@click.option(
+    "--async",
+    "-a",
+    "asynchronous",
+    is_flag=True,
+    help="Queue the call; for gateways with asynchronous calls, which Pinnace's lacks.",
+)
 @click.option("--include", "-i", is_flag=True, help="Print the answer's status and headers to standard error.")
 @click.option("--timeout", default="15m", show_default=True, metavar="TIME", help="Longest silence of the function.")
 @namespace_option
@@ -48,6 +54,7 @@ def invoke(
 
     An answer with an error status goes to standard output too, its status to standard error, and the exit code is 1.
     """
+    name, namespace = addressed(name, namespace)
     verb = (method or "POST").upper()
     fields = dict(_header(text) for text in headers)
     if content_type or not any(field.lower() == "content-type" for field in fields):
@@ -60,6 +67,8 @@ def invoke(
     with open_gateway(gateway, tls_no_verify).stream(
         verb, address, query=pairs, body=body, headers=fields, timeout_s=limit, login=False
     ) as reply:
+        if reply.status == 404 and reply.headers.get("x-openfaas-internal"):
+            raise UnknownFunction(name, namespace)
         return _show(reply, name, include, asynchronous)
 
 

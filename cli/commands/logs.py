@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from cli.api import Gateway, Reply
-from cli.errors import GatewayRefused, Misuse
-from cli.options import function_argument, gateway_options, namespace_option, open_gateway, seconds
+from cli.errors import GatewayRefused, Misuse, UnknownFunction
+from cli.options import addressed, function_argument, gateway_options, namespace_option, open_gateway, seconds
 from cli.tables import unix_seconds
 
 READ_SILENCE_S = 60.0
@@ -54,6 +54,7 @@ def logs(
     """Show what a function wrote to its output, oldest line first; also after its replicas are gone."""
     if tail == 0 and not follow:
         return
+    name, namespace = addressed(name, namespace)
     query = {
         "name": name,
         "namespace": namespace,
@@ -65,7 +66,7 @@ def logs(
     connection = open_gateway(gateway, tls_no_verify)
     with connection.stream("GET", "/system/logs", query=query, timeout_s=None if follow else READ_SILENCE_S) as reply:
         if reply.status != 200:
-            _refused(connection, name, Reply(reply.status, reply.headers, reply.read()))
+            _refused(connection, name, namespace, Reply(reply.status, reply.headers, reply.read()))
         wanted = (line for text in reply.lines() if (line := _read(text)) is not None and call in ("", line.get("callId")))
         shown = list(wanted)[-tail:] if call and tail and not follow else wanted
         for line in shown:
@@ -100,9 +101,9 @@ def _read(text: bytes) -> dict[str, Any] | None:
     return line
 
 
-def _refused(connection: Gateway, name: str, reply: Reply) -> None:
+def _refused(connection: Gateway, name: str, namespace: str, reply: Reply) -> None:
     if reply.status == 404:
-        raise GatewayRefused(404, f"there is no function {name}")
+        raise UnknownFunction(name, namespace)
     connection.refuse(reply)
 
 

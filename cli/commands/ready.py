@@ -7,8 +7,8 @@ import time
 import click
 
 from cli.api import Gateway
-from cli.errors import CliError, GatewayRefused, GatewayUnreachable
-from cli.options import complete_function, gateway_options, namespace_option, open_gateway, seconds
+from cli.errors import CliError, GatewayRefused, GatewayUnreachable, UnknownFunction
+from cli.options import addressed, complete_function, gateway_options, namespace_option, open_gateway, seconds
 from cli.progress import Progress
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
@@ -21,6 +21,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 @gateway_options
 def ready(name: str, timeout: str, namespace: str, gateway: str | None, tls_no_verify: bool) -> None:
     """Wait until the gateway is healthy, or until the function NAME has a replica that answers."""
+    name, namespace = addressed(name, namespace)
     limit_s = seconds(timeout, "--timeout")
     connection = open_gateway(gateway, tls_no_verify)
     deadline, pause_s = time.monotonic() + limit_s, FIRST_PAUSE_S
@@ -47,6 +48,6 @@ def _problem(connection: Gateway, name: str, namespace: str, deadline: float) ->
         return error
     except GatewayRefused as error:
         if name and error.status == 404:
-            raise GatewayRefused(404, f"there is no function {name}") from None
+            raise UnknownFunction(name, namespace) from None
         return error
     return None if status.get("availableReplicas") else CliError(f"{name} is not ready")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from cli.api import Gateway
-from cli.errors import FAILED, GatewayRefused, Misuse
-from cli.options import complete_function, gateway_options, namespace_option, open_gateway
+from cli.errors import FAILED, GatewayRefused, Misuse, UnknownFunction
+from cli.options import addressed, complete_function, gateway_options, namespace_option, open_gateway
 
 
 @click.command(short_help="Remove functions.")
@@ -38,7 +38,7 @@ def remove(
         targets = [(f.name, namespace or f.namespace) for f in stack.select(glob or "", regex or "")]
         connection = open_gateway(gateway, tls_no_verify, stack_gateway=stack.gateway)
     else:
-        targets = [(name, namespace) for name in names]
+        targets = [addressed(name, namespace) for name in names]
         connection = open_gateway(gateway, tls_no_verify)
     return FAILED if [name for name, place in targets if not _remove(connection, name, place)] else 0
 
@@ -48,8 +48,8 @@ def _remove(connection: Gateway, name: str, namespace: str) -> bool:
     try:
         connection.call("DELETE", "/system/functions", query={"namespace": namespace}, content=content)
     except GatewayRefused as error:
-        what = "there is no function of that name" if error.status == 404 else str(error)
-        click.echo(f"Error: {name}: {what}", err=True)
+        told = UnknownFunction(name, namespace) if error.status == 404 else f"{name}: {error}"
+        click.echo(f"Error: {told}", err=True)
         return False
     click.echo(f"Removed {name}.")
     return True

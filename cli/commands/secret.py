@@ -28,6 +28,7 @@ def _value_options(command: Command) -> Command:
             default=True,
             help="Cut white space around a text; bytes that are no text stay whole. Default: cut.",
         ),
+        click.option("--allow-empty", is_flag=True, help="Take an empty value."),
         click.option("--from-file", metavar="FILE", help="The value is the file's content."),
         click.option("--from-literal", metavar="TEXT", help="The value; other users of this machine may see it."),
     ):
@@ -46,13 +47,14 @@ def create(
     from_literal: str | None,
     from_file: str | None,
     trim: bool,
+    allow_empty: bool,
     replace: bool,
     namespace: str,
     gateway: str | None,
     tls_no_verify: bool,
 ) -> None:
     """Create a secret from a literal, a file, or standard input."""
-    content = _content(name, namespace, from_literal, from_file, trim)
+    content = _content(name, namespace, from_literal, from_file, trim, allow_empty)
     connection = open_gateway(gateway, tls_no_verify)
     reply = connection.call("POST", PATH, content=content, accept=(200, 201, 202, 409))
     if reply.status == 409 and not replace:
@@ -72,12 +74,13 @@ def update(
     from_literal: str | None,
     from_file: str | None,
     trim: bool,
+    allow_empty: bool,
     namespace: str,
     gateway: str | None,
     tls_no_verify: bool,
 ) -> None:
     """Give a secret another value, from a literal, a file, or standard input. Functions that use it see the new one."""
-    content = _content(name, namespace, from_literal, from_file, trim)
+    content = _content(name, namespace, from_literal, from_file, trim, allow_empty)
     reply = open_gateway(gateway, tls_no_verify).call("PUT", PATH, content=content, accept=(200, 201, 202, 404))
     if reply.status == 404:
         raise GatewayRefused(404, f"there is no secret {name}; make it: faas secret create {name}")
@@ -113,7 +116,7 @@ def remove(name: str, namespace: str, gateway: str | None, tls_no_verify: bool) 
     click.echo(f"Removed secret {name}.")
 
 
-def _content(name: str, namespace: str, literal: str | None, file: str | None, trim: bool) -> dict[str, str]:
+def _content(name: str, namespace: str, literal: str | None, file: str | None, trim: bool, allow_empty: bool) -> dict[str, str]:
     """Return the Secret to send: a text as `value`, bytes that are no text as `rawValue`. Raises Misuse."""
     from orchestration.names import InvalidName, check_secret_name
 
@@ -127,7 +130,10 @@ def _content(name: str, namespace: str, literal: str | None, file: str | None, t
         text = value.decode()
     except UnicodeDecodeError:
         return {**content, "rawValue": base64.b64encode(value).decode()}
-    return {**content, "value": text.strip() if trim else text}
+    text = text.strip() if trim else text
+    if not text and not allow_empty:
+        raise Misuse(f"the value of the secret {name} is empty; --allow-empty takes it all the same")
+    return {**content, "value": text}
 
 
 def _value(literal: str | None, file: str | None) -> bytes:

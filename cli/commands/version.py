@@ -17,13 +17,7 @@ from cli.tables import print_fields, print_json
 @gateway_options
 def version(as_json: bool, gateway: str | None, tls_no_verify: bool) -> None:
     """Show the versions of this client and of the gateway. A gateway that does not answer is no failure here."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed_version
-
-    try:
-        own = installed_version("pinnace")
-    except PackageNotFoundError:  # run from an unpacked wheel
-        own = "unknown"
+    own = own_version()
     client = {"version": own, "python": platform.python_version()}
     connection = open_gateway(gateway, tls_no_verify)
     info: dict[str, Any] = {}
@@ -49,3 +43,14 @@ def version(as_json: bool, gateway: str | None, tls_no_verify: bool) -> None:
         ]
     )
     return None
+
+
+def own_version() -> str:
+    """Return the version that is installed."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed_version
+
+    try:
+        return installed_version("pinnace")
+    except PackageNotFoundError:  # run from an unpacked wheel
+        return "unknown"

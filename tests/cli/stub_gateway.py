@@ -112,6 +112,8 @@ class Gateway:
             return 400, {}, self.failing[key[1]].removeprefix("refuse ").encode()
         status = {"name": key[1], "namespace": key[0], "replicas": 1, "availableReplicas": 1, "invocationCount": 0}
         self.functions[key] = {**{k: v for k, v in body.items() if k != "service"}, **status}
+        if self.stock:
+            return 202, {}, b""
         return _json({"name": key[1], "namespace": key[0], "generation": 7, "revision": f"{key[1]}-00001"}, 202)
 
     def _details(self, asked: Asked, name: str) -> tuple[int, dict[str, str], bytes]:

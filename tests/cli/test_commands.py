@@ -81,12 +81,22 @@ def test_describe_works_with_a_stock_gateway(gateway: Gateway, faas: Faas) -> No
     assert json.loads(faas("describe", "hello", "--json").out)["name"] == "hello"
 
 
+@pytest.mark.parametrize("command", ["describe", "ready", "invoke", "scale", "remove"])
+def test_a_name_may_say_its_namespace(gateway: Gateway, faas: Faas, command: str) -> None:
+    count = ["1"] if command == "scale" else []
+    deployed(gateway, "two", "dev")
+    done = faas(command, "two.dev", "-n", "prod", *count)
+    assert (done.code, done.err) == (2, "Error: two.dev is in the namespace dev, but --namespace says prod\n")
+    assert gateway.asked == []
+    assert faas(command, "two.dev", *count).code == 0
+
+
 @pytest.mark.parametrize("command", ["describe", "ready", "invoke", "scale"])
 def test_an_unknown_function_is_named(gateway: Gateway, faas: Faas, command: str) -> None:
     done = faas(command, "ghost", *(["1"] if command == "scale" else []))
     assert done.code == 1
     assert done.out == ""
-    assert "function" in done.err
+    assert done.err == "Error: there is no function ghost in namespace openfaas-fn\n"
     assert len(done.err.splitlines()) == 1
 
 
@@ -182,7 +192,9 @@ def test_scale(gateway: Gateway, faas: Faas) -> None:
     deployed(gateway, "f")
     assert faas("scale", "f", "3").out == "Scaled f to 3 replicas.\n"
     assert gateway.asked[-1].json() == {"serviceName": "f", "replicas": 3}
-    assert faas("scale", "f", "-1").code == 2
+    done = faas("scale", "f", "-1")
+    assert done.code == 2
+    assert "replicas are 0 to 10000, not -1" in done.err
     assert faas("scale", "f", "many").code == 2
 
 
@@ -194,7 +206,7 @@ def test_remove_by_name_and_by_stack_file(gateway: Gateway, faas: Faas, project:
     assert faas("rm", "-f", "stack.yaml", "--filter", "c*").out == "Removed c-1.\n"
     done = faas("remove", "ghost", "b")
     assert (done.code, done.out) == (1, "Removed b.\n")
-    assert done.err == "Error: ghost: there is no function of that name\n"
+    assert done.err == "Error: there is no function ghost in namespace openfaas-fn\n"
 
 
 def test_remove_without_saying_which_removes_nothing(gateway: Gateway, faas: Faas, project: Path) -> None:
@@ -224,6 +236,20 @@ def test_secrets(gateway: Gateway, faas: Faas, project: Path) -> None:
     assert faas("secret", "remove", "a").code == 1
     assert faas("secret", "create", "Bad_", "--from-literal", "x").code == 2
     assert faas("secret", "create", "d", "--from-file", "none").err == "Error: --from-file none: No such file or directory\n"
+
+
+def test_an_empty_secret_is_meant_or_refused(gateway: Gateway, faas: Faas) -> None:
+    done = faas("secret", "create", "k")
+    assert (done.code, gateway.secrets) == (2, {})
+    assert "--allow-empty" in done.err
+    assert faas("secret", "create", "k", "--allow-empty").code == 0
+
+
+def test_a_backup_replaces_no_file_unasked(faas: Faas, project: Path) -> None:
+    (project / "b.tar").write_text("mine")
+    done = faas("backup", "b.tar", "--data-dir", "none")
+    assert (done.code, done.err) == (2, "Error: b.tar exists already; --force replaces it\n")
+    assert "is no data folder" in faas("backup", "b.tar", "--data-dir", "none", "--force").err
 
 
 def test_namespaces(gateway: Gateway, faas: Faas) -> None:

@@ -295,3 +295,36 @@ def test_new_adds_to_the_file_that_is_named(faas: Faas, project: Path) -> None:
     stack = yaml.safe_load((project / "other.yml").read_text())
     assert stack["provider"]["gateway"] == "http://gw:1"
     assert stack["functions"]["x"] == {"lang": LANGUAGE, "handler": "./x", "image": "ghcr.io/me/x:latest"}
+
+
+def test_a_folder_without_a_handler_is_found_before_anything_is_sent(gateway: Gateway, faas: Faas, hello: Path) -> None:
+    (hello / "hello" / "handler.py").unlink()
+    done = faas("deploy")
+    assert (done.code, gateway.asked) == (2, [])
+    assert done.err == f"Error: hello: there is no hello/handler.py, where {LANGUAGE} expects the function\n"
+
+
+def test_what_a_deploy_takes_away_is_noted(gateway: Gateway, faas: Faas, hello: Path) -> None:
+    flags = "-e A=1 --secret key --memory-limit 64Mi -l com.openfaas.scale.max=3 -l team=red"
+    assert faas("deploy", *flags.split()).err == ""
+    gone = "label com.openfaas.scale.max, secret key, env A, limit memory"
+    assert faas("deploy").err.startswith(f"Note: hello: no longer set: {gone} (")
+    assert faas("deploy").err == ""
+
+
+def test_a_function_that_is_removed_meanwhile_is_said_to_be(gateway: Gateway, faas: Faas, hello: Path) -> None:
+    gateway.canned["GET /api/v1/functions/hello"] = (404, {}, b"")
+    assert faas("deploy").err == "Error: hello: it was removed while it was deployed\n"
+
+
+def test_a_variable_that_no_shell_could_name_is_refused(gateway: Gateway, faas: Faas, hello: Path) -> None:
+    done = faas("deploy", "--env", "A B=1")
+    assert (done.code, gateway.asked) == (2, [])
+    assert "environment variable 'A B'" in done.err
+
+
+def test_a_stack_file_that_cannot_be_downloaded_is_named(gateway: Gateway, faas: Faas) -> None:
+    done = faas("deploy", "-f", "https://127.0.0.1:1/x.yml")
+    assert done.code == 2
+    assert done.err.startswith("Error: https://127.0.0.1:1/x.yml cannot be downloaded: ")
+    assert "gateway" not in done.err

@@ -185,3 +185,22 @@ def test_completion_of_commands_and_functions(gateway: Gateway, words: str, expe
     asked = {"_FAAS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
     done = subprocess.run(command(), capture_output=True, text=True, env={**environment(), **asked}, timeout=30)
     assert [line.partition(",")[2] for line in done.stdout.splitlines()] == expected
+
+
+def test_version_is_a_flag_too(faas: Faas) -> None:
+    done = faas("--version")
+    assert done.code == 0
+    assert done.out.startswith("faas ")
+
+
+def test_ctrl_c_during_the_imports_is_quiet() -> None:
+    code = f"""
+import sys
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+{START}"""
+    done = subprocess.run(command(code=code), capture_output=True, text=True, env=environment(), timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -60,7 +60,7 @@ def test_a_folder_of_the_stack_file_keeps_its_settings(stack: Path) -> None:
     [
         (Asked(path="shared"), "the handler of several functions (alike, twin)"),
         (Asked(path="nowhere"), "nowhere is neither a folder nor a function of stack.yaml"),
-        (Asked(path="b/nowhere", name="x"), "there is no folder b/nowhere"),
+        (Asked(path="b/nowhere", name="x"), "no such folder: b/nowhere"),
         (Asked(path="stack.yaml"), "faas deploy -f stack.yaml"),
         (Asked(image="x"), "--image needs --name"),
         (Asked(image="x", name="y", path="hello"), "and no folder or filter"),
