@@ -15,16 +15,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FOLDER_MODE = 0o755
+PASSABLE_MODE = 0o711
+"""Of a folder through which functions, which may be other users, reach what they know the name of. It cannot be listed."""
+PRIVATE_MODE = 0o700
 FILE_MODE = 0o644
+LOCK_MODE = 0o600  # who can open a file can hold its lock, and so stop everybody else
 PROGRAM_MODE = 0o755
 UNFINISHED = ".new-"
 UNFINISHED_FOR_S = 3600.0
 
 
-def make_folder(path: Path) -> None:
-    """Make the folder `path`, readable by all whatever the umask, unless it is there."""
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(FOLDER_MODE)
+def make_folder(path: Path, mode: int) -> None:
+    """Make the folder `path` unless it is there, and see to it that it has the `mode`, whatever the umask or its past."""
+    path.mkdir(mode=PRIVATE_MODE, parents=True, exist_ok=True)
+    path.chmod(mode)
 
 
 def write_durably(path: Path, content: bytes, mode: int = FILE_MODE) -> None:
@@ -129,8 +133,10 @@ def remove_tree(path: Path, trash: Path) -> None:
 @contextlib.contextmanager
 def locked_file(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of the file `path`, which is made if need be and never removed. For moments, not for builds."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, LOCK_MODE)
     try:
+        if not shared:
+            os.fchmod(descriptor, LOCK_MODE)  # it may be older than this rule
         fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:

@@ -20,6 +20,8 @@ import msgspec
 from builder.disk import (
     FILE_MODE,
     FOLDER_MODE,
+    PASSABLE_MODE,
+    PRIVATE_MODE,
     PROGRAM_MODE,
     locked_file,
     locked_folder,
@@ -45,8 +47,8 @@ class LayerStore:
         self._incoming = root / "incoming"
         self._lock = root / "store.lock"
         self._clock = clock
-        for folder in (self._layers, self._incoming):
-            make_folder(folder)
+        make_folder(self._layers, PASSABLE_MODE)  # names are hashes of content: who has the code already can guess them
+        make_folder(self._incoming, PRIVATE_MODE)
 
     def lock(self, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
         """The lock under which layers, bundles and names come and go. It is held for moments only."""

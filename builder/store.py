@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from builder.disk import make_folder, sweep_unfinished_files, write_durably
+from builder.disk import PRIVATE_MODE, make_folder, sweep_unfinished_files, write_durably
 from builder.images import InvalidImageName, image_digest, image_name
 from builder.layers import LayerStore
 from orchestration.bundle import Bundle, Layer, UnknownBundle
@@ -66,7 +66,7 @@ class BundleStore:
         self._clock = clock
         self.layers = LayerStore(root, clock)
         for folder in (self._images, self._bundles, self.wheels, self.locks):
-            make_folder(folder)
+            make_folder(folder, PRIVATE_MODE)
 
     def resolve(self, image: str) -> Bundle:
         """Return the bundle that the image name (or a digest) stands for now, and note that it is wanted.

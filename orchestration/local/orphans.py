@@ -21,7 +21,7 @@ async def reap(every_s: float = EVERY_S) -> None:
     seen: set[int] = set()
     while True:
         await asyncio.sleep(every_s)
-        seen = reap_once(seen)
+        seen = await asyncio.to_thread(reap_once, seen)  # a look at every process of the machine
 
 
 def reap_once(seen: Iterable[int]) -> set[int]:
@@ -34,11 +34,12 @@ def reap_once(seen: Iterable[int]) -> set[int]:
 
 
 def _zombies() -> set[int]:
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            with contextlib.suppress(OSError):
-                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-                if state == "Z":
-                    found.add(int(pid))
+    """Return the ids of this process's children that have ended and were not waited for."""
+    found, own = set(), str(os.getpid())
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):  # it is gone by now
+                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+                if (state, parent) == ("Z", own):
+                    found.add(int(folder.name))
     return found

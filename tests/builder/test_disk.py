@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from builder.disk import (
+    FOLDER_MODE,
     locked_folder,
     make_folder,
     remove_tree,
@@ -109,7 +110,7 @@ def test_a_locked_folder_is_not_removed(tmp_path: Path, trash: Path) -> None:
 
 
 def test_size_counts_files_and_not_what_links_lead_to(tmp_path: Path) -> None:
-    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b", FOLDER_MODE)
     (tmp_path / "a" / "b" / "file").write_bytes(b"12345")
     (tmp_path / "a" / "link").symlink_to("b/file")
     assert tree_size_bytes(tmp_path / "a") == 5 + len("b/file")

@@ -284,11 +284,22 @@ async def test_unused_bundles_are_collected_while_it_runs(
     store: BundleStore, make_function: MakeFunction, context_of: MakeTar
 ) -> None:
     used: set[str] = set()
-    async with Builder(store, in_use=lambda: used, collect_every_s=0.01) as builder:
+    asked = 0
+
+    def in_use() -> set[str]:
+        nonlocal asked
+        asked += 1
+        return set(used)
+
+    async with Builder(store, in_use=in_use, collect_every_s=0.01) as builder:
         for name in ("used", "unused"):
             await all_events(builder, context_of(make_function({"handler.py": f"x = {name!r}"}, name), name))
         used.add(store.resolve("used").digest)
         unused = store.resolve("unused").layers[2]
+        async with asyncio.timeout(PATIENCE_S):
+            known = asked + 2  # by then, a collection that asked before has ended
+            while asked < known:  # noqa: ASYNC110  # the collector asks by itself
+                await asyncio.sleep(0.01)
         for file in (*(store.root / "bundles").iterdir(), *(store.root / "layers").glob("*.json")):
             os.utime(file, (0, 0))
         async with asyncio.timeout(PATIENCE_S):

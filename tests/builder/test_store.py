@@ -196,13 +196,15 @@ def test_locks_are_kept_for_long_and_not_for_ever(clocked: BundleStore, clock: C
     assert not lock.exists()
 
 
-def test_folders_are_open_to_functions_whatever_the_umask(tmp_path: Path) -> None:
+def test_functions_pass_to_layers_they_know_and_list_nothing_whatever_the_umask(tmp_path: Path) -> None:
     os.umask(0o077)
     try:
         BundleStore(tmp_path / "data")
     finally:
         os.umask(0o022)
-    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "data").iterdir() if path.is_dir()} == {0o755}
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "data").iterdir() if path.is_dir()}
+    assert modes.pop("layers") == 0o711
+    assert set(modes.values()) == {0o700}
 
 
 def test_the_quota_has_a_default(store: BundleStore) -> None:

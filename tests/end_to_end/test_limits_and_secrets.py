@@ -71,12 +71,14 @@ def test_a_function_cannot_read_the_platforms_state(platform: Platform) -> None:
         "    for folder, _, files in os.walk(event.body.decode()):\n"
         "        for name in files:\n"
         "            try:\n"
-        "                pathlib.Path(folder, name).read_bytes()\n"
-        "                found.append(name)\n"
+        "                text = pathlib.Path(folder, name).read_bytes()\n"
+        "                found.append('LEAK' if b''.join((b'a trade ', b'secret')) in text else name)\n"
         "            except OSError:\n"
         "                pass\n"
         "    return f'{os.getuid()} ' + ' '.join(found)\n",
     )
+    platform.deploy("neighbour", "def handle(event, context):\n    return 'a trade secret'\n")
     uid, *found = platform.call("nosy", str(platform.data)).text.split()
     assert int(uid) != 0
+    assert "LEAK" not in found, "no other function's code can be found by looking"
     assert not {"state.db", "secrets.db", "basic-auth-password", "payload-secret", "lock"} & set(found)
