@@ -82,7 +82,7 @@ class Functions:
         # The scaler keeps the count inside the labels' bounds; asking for more would only last until it looks.
         replicas = asked.replicas and min(max(asked.replicas, bounds.min_replicas), bounds.max_replicas)
         await self._orchestrator.scale(serving.serving.key, replicas)
-        told = f"{function} is to have {replicas} replicas"
+        told = f"{function} is to have {replicas} {'replica' if replicas == 1 else 'replicas'}"
         if replicas != asked.replicas:
             bound = "min" if replicas > asked.replicas else "max"
             told += f", not {asked.replicas}: com.openfaas.scale.{bound} is {replicas}"
