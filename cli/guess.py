@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import os.path
-from collections.abc import Iterator
 from pathlib import Path
 
 from cli.errors import Misuse
@@ -35,31 +33,10 @@ def guess_language(folder: Path) -> str:
 
 
 def check_entry(name: str, language: str, folder: Path, copies: tuple[str, ...] = ()) -> None:
-    """Raise Misuse when a Python function has no handler.py, or one that nowhere binds the name that its language calls.
-
-    The stack file's `copies` may bring the file; one that Python cannot parse is left to the build, which names its error.
-    """
-    if not language.startswith("python") or HANDLER_FILE in map(os.path.normpath, copies):
-        return
+    """Raise Misuse when a Python function has no handler.py, neither in its folder nor among the stack file's `copies`."""
     expected = folder / HANDLER_FILE
-    if not expected.is_file():
+    if language.startswith("python") and not expected.is_file() and HANDLER_FILE not in map(os.path.normpath, copies):
         raise Misuse(f"{name}: there is no {expected}, where {language} expects the function")
-    if language.partition("@")[0] not in ("python3", "python3-http"):
-        return
-    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
-        if not {"handle", "*", "__getattr__"} & set(_bound(ast.parse(expected.read_bytes()))):
-            raise Misuse(f"{name}: {expected} has no function handle, which {language} calls")
-
-
-def _bound(tree: ast.Module) -> Iterator[str]:
-    """Yield every name that is bound anywhere in the module, `*` for those that another module brings."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.alias):
-            yield node.asname or node.name
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
 
 
 def _assigns(tree: ast.Module, name: str) -> bool:
