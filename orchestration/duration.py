@@ -19,6 +19,8 @@ def parse_duration_s(text: str) -> float:
         seconds = float(text) if text.replace(".", "", 1).isdigit() else _go_duration_s(text)
     except (ValueError, OverflowError):
         raise InvalidDuration(f"{text!r} is not a duration such as 30s, 1m30s, 500ms or 15m") from None
+    if seconds == float("inf"):
+        raise InvalidDuration(f"{text[:40]!r} is longer than any duration")
     return seconds
 
 

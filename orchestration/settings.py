@@ -102,9 +102,11 @@ def _first(spec: FunctionSpec, label: str, env: Mapping[str, str], variable: str
 
 
 def _count(name: str, text: str, *, highest: int) -> int:
-    if not (text.strip().isascii() and text.strip().isdigit()) or int(text) > highest:
-        raise InvalidSetting(f"{name}={text!r}: a whole number from 0 to {highest}")
-    return int(text)
+    digits = text.strip().lstrip("0") or "0"
+    is_number = text.strip().isascii() and text.strip().isdigit()
+    if not is_number or len(digits) > len(str(highest)) or int(digits) > highest:  # int() refuses thousands of digits
+        raise InvalidSetting(f"{name}={text[:40]!r}: a whole number from 0 to {highest}")
+    return int(digits)
 
 
 def _duration_s(name: str, text: str) -> float:

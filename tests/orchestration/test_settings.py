@@ -11,6 +11,7 @@ from orchestration.spec import FunctionSpec
     [
         ({}, ScaleSettings(1, 20, False, 900)),
         ({"min": "3"}, ScaleSettings(3, 20, False, 900)),
+        ({"min": "0030"}, ScaleSettings(30, 30, False, 900)),
         ({"min": "30"}, ScaleSettings(30, 30, False, 900)),
         ({"max": "2"}, ScaleSettings(1, 2, False, 900)),
         ({"zero": "true"}, ScaleSettings(1, 20, True, 900)),
@@ -30,6 +31,8 @@ def test_scale_settings(labels: dict[str, str], expected: ScaleSettings) -> None
         ({"min": "two"}, "whole number"),
         ({"min": "٣"}, "whole number"),
         ({"min": "99999999"}, "whole number"),
+        ({"min": "9" * 5000}, "whole number"),
+        ({"zero-duration": "9" * 5000}, "longer than any duration"),
         ({"max": "0"}, "at least 1"),
         ({"min": "5", "max": "4"}, "above"),
         ({"zero": "maybe"}, "true or false"),
