@@ -185,7 +185,10 @@ class LocalOrchestrator:
             bundle = await asyncio.to_thread(self._bundles.resolve, spec.image)
         except UnknownBundle as error:
             raise Refused(str(error)) from None
-        async with self._lock(spec.id):
+        async with contextlib.AsyncExitStack() as locks:
+            await locks.enter_async_context(self._lock(spec.id))
+            if spec.secrets:  # nobody may take one away between looking for it and writing that it is used
+                await locks.enter_async_context(self._lock(spec.namespace))
             self._namespace(spec.namespace)
             current = self._rollouts.records.get(spec.id)
             if current is not None and create is True:
@@ -290,6 +293,7 @@ class LocalOrchestrator:
         async with self._lock(namespace.name):
             if namespace.name in self._namespaces:
                 raise AlreadyExists(f"namespace {namespace.name!r} exists")
+            await self._secrets.delete_namespace(namespace.name)  # a removal that was cut short leaves them
             await self._store.put_namespace(namespace, self._isolation.namespaces)
             self._namespaces[namespace.name] = namespace
 

@@ -57,6 +57,7 @@ class Rollouts:
         self._deadlines: dict[tuple[str, str], float] = {}
         self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._tasks: dict[tuple[FunctionId, str], asyncio.Task[None]] = {}
+        self._put_off: set[tuple[FunctionId, str]] = set()
         self._closed = False
 
     def start(self) -> None:
@@ -183,9 +184,10 @@ class Rollouts:
         self.touch(identity)
 
     def _do(self, identity: FunctionId, revision: Revision, work: Coroutine[Any, Any, None]) -> None:
-        """Run one piece of work at a time for a revision."""
+        """Run one piece of work at a time for a revision; after it the function is looked at again for what was put off."""
         key = (identity, revision.name)
         if key in self._tasks or self._closed:
+            self._put_off.add(key)
             work.close()
             return
         task = self._tasks[key] = asyncio.create_task(work)
@@ -193,6 +195,9 @@ class Rollouts:
 
     def _done(self, key: tuple[FunctionId, str], task: asyncio.Task[None]) -> None:
         del self._tasks[key]
+        if key in self._put_off:
+            self._put_off.discard(key)
+            self.touch(key[0])
         if not task.cancelled() and (error := task.exception()):
             log.error("%s: %s", key[0], error, exc_info=error)
 

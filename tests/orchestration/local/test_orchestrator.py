@@ -306,3 +306,21 @@ async def test_usage_is_known_while_a_replica_runs(orchestrator: LocalOrchestrat
     assert usage is not None
     assert usage.memory_bytes > 1_000_000
     assert usage.cpu_millicores > 100
+
+
+async def test_a_secret_is_either_taken_away_or_used_never_both(orchestrator: LocalOrchestrator) -> None:
+    for turn in range(10):
+        name = f"key{turn}"
+        await orchestrator.create_secret(DEFAULT_NAMESPACE, name, b"value")
+        both = (
+            orchestrator.apply(spec(f"user{turn}", secrets=(name,))),
+            orchestrator.delete_secret(DEFAULT_NAMESPACE, name),
+        )
+        deployed, deleted = await asyncio.gather(*both, return_exceptions=True)
+        assert isinstance(deployed, Refused) != isinstance(deleted, Refused), (deployed, deleted)
+
+
+async def test_a_namespace_made_anew_holds_no_old_secrets(orchestrator: LocalOrchestrator) -> None:
+    await orchestrator._secrets.create("dev", "old", b"left by a removal that was cut short")
+    await orchestrator.create_namespace(Namespace("dev"))
+    assert await orchestrator.secrets("dev") == []
