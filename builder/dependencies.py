@@ -23,6 +23,7 @@ from builder.pip import TIME_LIMIT_S, PipFailed, run_pip
 from builder.requirements import Requirements
 from builder.store import BundleQuotaExceeded, BundleStore
 from orchestration.bundle import Layer, LayerKind
+from orchestration.interpreter import base_interpreter
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -166,11 +167,6 @@ class Dependencies:
         wheels = [os.fspath(self._store.wheels / wheel.name) for wheel in lock.wheels]
         arguments = ["--python", os.fspath(python), "install", "--no-index", "--no-deps", *wheels]
         run_pip(arguments, venv, self._log, time_limit_s=self._time_limit_s, held=(lock_descriptor,))
-
-
-def base_interpreter() -> Path:
-    """Return the interpreter that a venv is made for: the one beneath the platform's own venv, if it is in one."""
-    return Path(getattr(sys, "_base_executable", None) or sys.executable)
 
 
 def make_venv(folder: Path, interpreter: Path) -> None:

@@ -27,9 +27,12 @@ class BuilderKey:
     def __init__(self, root: Path) -> None:
         self._file = root / KEY_FILE
         self._lock = root / "store.lock"
+        self._public: PublicKey | None = None
 
     def public(self) -> PublicKey:
-        """Return the public half. Reads or writes the disk."""
+        """Return the public half. The first call reads or writes the disk; anybody may ask, so the others cost nothing."""
+        if self._public is not None:
+            return self._public
         from nacl.public import PrivateKey  # 40 ms and a native library, for the few who encrypt build secrets
 
         with locked_file(self._lock):
@@ -39,4 +42,5 @@ class BuilderKey:
                 private = PrivateKey.generate()
                 write_durably(self._file, base64.b64encode(bytes(private)), _PRIVATE_MODE)
         text = base64.b64encode(bytes(private.public_key)).decode()
-        return PublicKey(key_id=text[:8], algorithm="nacl/box", public_key=text)
+        self._public = PublicKey(key_id=text[:8], algorithm="nacl/box", public_key=text)
+        return self._public

@@ -137,8 +137,8 @@ class Builder:
             await asyncio.sleep(self._collect_every_s)
             try:
                 collected = await asyncio.to_thread(self._store.collect, frozenset(self._in_use()), time.time())
-            except OSError as error:
-                log.warning("unused bundles could not be removed: %s", error)
+            except Exception:  # the next turn may do better, and nobody waits for this task
+                log.exception("unused bundles could not be removed")
                 continue
             if collected.freed_bytes:
                 log.info("removed %d unused bundles, %d bytes", len(collected.bundles), collected.freed_bytes)

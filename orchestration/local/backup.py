@@ -29,6 +29,7 @@ from typing import IO
 
 import msgspec
 
+from orchestration.interpreter import base_interpreter
 from orchestration.local.data_folder import holder
 from orchestration.local.failures import DataFolderLocked, StorageError
 
@@ -268,7 +269,7 @@ def _link_here(layer: Path, config: Path) -> bool:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     if not (layer / "lib" / version).is_dir():
         return False
-    interpreter = Path(getattr(sys, "_base_executable", None) or sys.executable)
+    interpreter = base_interpreter()
     for link in (layer / "bin").iterdir():
         if link.is_symlink() and link.name.startswith("python"):
             link.unlink()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
+from orchestration.interpreter import base_interpreter
 from orchestration.local.failures import Unreachable
 from orchestration.local.keeper_link import KeeperLink, Mounts, SecretFiles, SpawnFailed, SpawnPlan
 from orchestration.local.store import NAMESPACES, USERS_PER_NAMESPACE
@@ -85,11 +85,6 @@ class Isolation(msgspec.Struct, frozen=True):
         return self.first_user + namespace_number * USERS_PER_NAMESPACE + user if self.users else None
 
 
-def functions_interpreter() -> str:
-    """Return the Python that functions run with: the one below the platform's own virtual environment."""
-    return getattr(sys, "_base_executable", None) or sys.executable
-
-
 async def probe(keeper: KeeperLink, folder: Path) -> Isolation:
     """Find out by starting an interpreter as functions will be started; `folder` is a writable one of the platform's.
 
@@ -127,10 +122,10 @@ async def probe(keeper: KeeperLink, folder: Path) -> Isolation:
 async def _try(keeper: KeeperLink, folder: Path, uid: int | None, *, mounts: bool) -> SpawnFailed | None:
     view = None
     if mounts:
-        place = Place.of([], interpreter=functions_interpreter())
+        place = Place.of([], interpreter=str(base_interpreter()))
         binds = ((str(folder), TEMPORARY, False), *((path, path, True) for path in place.shown))
         view = Mounts(covers=place.covers, binds=binds, secrets=SecretFiles(SECRETS_FOLDER, {}), read_only_root=True)
-    plan = SpawnPlan(argv=(functions_interpreter(), "-I", "-S", "-c", ""), env={}, cwd="/", mounts=view, uid=uid, gid=uid)
+    plan = SpawnPlan(argv=(str(base_interpreter()), "-I", "-S", "-c", ""), env={}, cwd="/", mounts=view, uid=uid, gid=uid)
     null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
     try:
         process = await keeper.spawn(f"probe-{mounts}-{uid}", plan, (null, null))
@@ -157,7 +152,7 @@ def users_here(uid_map: str) -> tuple[int, int] | None:
 
 
 def _check_reachable(folder: Path) -> None:
-    for path in (*interpreter_folders(functions_interpreter()), str(folder)):
+    for path in (*interpreter_folders(str(base_interpreter())), str(folder)):
         if closed := closed_parent(f"{path}/within"):
             raise Unreachable(
                 f"functions run as users of their own, who may not enter {closed} and so cannot reach {path}:"

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from builder import dependencies as module
-from builder.dependencies import Dependencies, DependenciesFailed, base_interpreter, make_venv
+from builder.dependencies import Dependencies, DependenciesFailed, make_venv
 from builder.pip import PipFailed, run_pip
 from builder.requirements import Requirements
 from builder.store import GRACE_S, BundleQuotaExceeded, BundleStore
 from orchestration.bundle import Layer, LayerKind
+from orchestration.interpreter import base_interpreter
 
 MakeWheel = Callable[..., Path]
 
