@@ -32,6 +32,7 @@ PACKAGES = Path(__file__).resolve().parents[2]
 SPAWNED_WITHIN_S = 20.0
 ENDED_WITHIN_S = 5.0
 RESTART_PAUSE_S = 0.2
+LONGEST_RESTART_PAUSE_S = 5.0
 
 
 class SpawnFailed(Exception):
@@ -182,7 +183,9 @@ class KeeperLink:
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = "import sys; sys.path.append(sys.argv.pop()); from orchestration.local.keeper.main import main; main()"
-        with theirs:
+        with contextlib.ExitStack() as unused:
+            unused.enter_context(ours)
+            unused.enter_context(theirs)
             ours.setblocking(False)
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", program, str(theirs.fileno()), str(os.getpid()), str(PACKAGES)],
@@ -190,6 +193,8 @@ class KeeperLink:
                 stdin=subprocess.DEVNULL,
                 env={"PATH": os.defpath, "LANG": "C.UTF-8"},
             )
+            unused.pop_all()
+            theirs.close()
         self._link = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._receive)
         self._there.set()
@@ -286,11 +291,20 @@ class KeeperLink:
         await asyncio.to_thread(self.sweep)
         started, self._started = self._started, {}
         exits, self._exits = self._exits, {}
-        await asyncio.sleep(RESTART_PAUSE_S)
-        self._start()
         for starting in started.values():
-            starting.set_exception(SpawnFailed("keeper", 0, "the keeper ended"))
+            if not starting.done():
+                starting.set_exception(SpawnFailed("keeper", 0, "the keeper ended"))
         _all_lost(exits.values())
+        pause_s = RESTART_PAUSE_S
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_RESTART_PAUSE_S)
+            try:
+                self._start()
+            except OSError as error:  # no processes or descriptors are to be had just now
+                log.error("the keeper cannot be started, again in %g s: %s", pause_s, error)
+            else:
+                return
 
     @staticmethod
     def _wait(process: subprocess.Popen[bytes]) -> None:

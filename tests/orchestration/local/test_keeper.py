@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +110,31 @@ async def test_leaving_ends_what_runs() -> None:
         assert alive(process.pid)
     assert not alive(process.pid)
     assert process.exited.result().lost
+
+
+async def test_a_keeper_that_cannot_be_started_again_is_tried_until_it_can(
+    keeper: KeeperLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await spawn(keeper, plan("/bin/sleep", "600"))
+    popen, refusals = subprocess.Popen, iter([BlockingIOError(errno.EAGAIN, "no process"), OSError(errno.EMFILE, "no file")])
+
+    def refuse_first(*args: Any, **kwargs: Any) -> Any:
+        for error in refusals:
+            raise error
+        return popen(*args, **kwargs)
+
+    monkeypatch.setattr("orchestration.local.keeper_link.RESTART_PAUSE_S", 0.01)
+    monkeypatch.setattr("orchestration.local.keeper_link.subprocess.Popen", refuse_first)
+    first = keeper.pid
+    assert first is not None
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
+    os.kill(first, signal.SIGKILL)
+    assert (await asyncio.wait_for(process.exited, 10)).lost
+    again = await spawn(keeper, plan("/bin/true"))
+    assert (await asyncio.wait_for(again.exited, 10)).status == 0
+    assert keeper.pid != first
+    assert next(refusals, None) is None
+    assert len(list(Path("/proc/self/fd").iterdir())) <= open_files
 
 
 async def test_a_descent_ends_although_it_keeps_forking() -> None:
