@@ -3,7 +3,8 @@
 unpack → find the template → read the requirements → dependency layer → runtime layer → code layer → publish.
 
 The code layer is the function's folder alone, as `function/`: a context that OpenFaaS's client made also carries that
-template's Dockerfile, server and requirements, whose place our runtime takes. The same context gives the same digests.
+template's Dockerfile, server and requirements, whose place our runtime takes. Only a template that has a `command`, and so
+is made for this, is taken from the context, with all its files. The same context gives the same digests.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from builder.extraction import Limits, extract
 from builder.ignore import always_ignored
 from builder.images import image_name
 from builder.layers import folder_digest
+from builder.node_dependencies import NodeDependencies
 from builder.requirements import read_requirements
 from builder.store import BundleStore
-from builder.templates import HANDLER_FOLDER, TEMPLATE_FILE, Template, Templates, read_template_file
+from builder.templates import HANDLER_FOLDER, TEMPLATE_FILE, Template, Templates, read_template_file, template_of
 from orchestration.bundle import Bundle, Layer, LayerKind
 
 ADDITIONAL_PACKAGE = "ADDITIONAL_PACKAGE"  # the build argument in which OpenFaaS passes system packages
@@ -71,16 +73,23 @@ class BundleBuild:
             image = image_name(config.image)
             self._reporter.names(image)
             template, function = self._sort(folder / "context")
-            self._log(f"building {image} with template {template.language} for Python {PYTHON_VERSION}")
-            self._mention_unused(config)
+            for_python = f" for Python {PYTHON_VERSION}" if template.dependencies == "python" else ""
+            self._log(f"building {image} with template {template.language}{for_python}")
+            self._mention_unused(config, template)
             code = folder / "code"
             code.mkdir()
             function.rename(code / HANDLER_FOLDER)
+            if not template.built_in:
+                _add_template(folder / "context", code)
             _drop_ignored(code)
-            layers = (
-                self._runtime(folder),
-                self._dependencies(code / HANDLER_FOLDER, no_cache=config.no_cache),
-                self._code(code),
+            layers = tuple(
+                layer
+                for layer in (
+                    self._runtime(folder, template),
+                    self._dependencies(code, template, no_cache=config.no_cache),
+                    self._code(code, template),
+                )
+                if layer is not None
             )
         bundle = make_bundle(template, layers, time.time())
         self._store.publish(image, bundle)
@@ -92,39 +101,60 @@ class BundleBuild:
             hint = " (lang: dockerfile cannot be built here)" if (context / "Dockerfile").exists() else ""
             raise InvalidContext(f"the build context has no {TEMPLATE_FILE}, which names the language{hint}")
         said = read_template_file(context / TEMPLATE_FILE)
-        template = self._templates.find(str(said.get("language") or ""))
+        language = str(said.get("language") or "")
+        if said.get("command"):
+            template = template_of(said, context, language, built_in=False)
+        else:
+            template = self._templates.find_runnable(language)
         handler = PurePosixPath(str(said.get("handler_folder") or HANDLER_FOLDER))
         function = context / handler
         if ".." in handler.parts or handler.is_absolute() or function.is_symlink() or not function.is_dir():
             raise InvalidContext(f"the build context has no folder {str(handler)!r}")
         return template, function
 
-    def _mention_unused(self, config: BuildConfig) -> None:
+    def _mention_unused(self, config: BuildConfig, template: Template) -> None:
+        if template.python and template.python != PYTHON_VERSION:
+            self._log(
+                f"warning: template {template.language} is made for Python {template.python}, and functions here run with "
+                f"this machine's {PYTHON_VERSION}"
+            )
         for name, value in sorted(config.build_args.items()):
             if name == ADDITIONAL_PACKAGE and value.strip():
                 self._log(f"warning: system packages are not installed on this machine by a build: {value.strip()}")
             elif name != ADDITIONAL_PACKAGE:
                 self._log(f"warning: build argument {name} has no effect here")
 
-    def _runtime(self, folder: Path) -> Layer:
-        digest = folder_digest(self._templates.runtime)
+    def _runtime(self, folder: Path, template: Template) -> Layer | None:
+        runtime = self._templates.runtime(template)
+        if runtime is None:
+            return None
+        digest = folder_digest(runtime)
         if layer := self._store.layers.find(digest):
             return layer
         staged = folder / "runtime"
-        shutil.copytree(self._templates.runtime, staged, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(runtime, staged, ignore=shutil.ignore_patterns("__pycache__"))
         compile_folder(staged, self._log, lambda _: True)
         return self._store.layers.adopt(LayerKind.RUNTIME, folder_digest(staged), staged)
 
-    def _dependencies(self, function: Path, *, no_cache: bool) -> Layer:
-        requirements = read_requirements(function)
-        dependencies = Dependencies(self._store, self._log, offline=self._offline, in_use=self._in_use)
-        return dependencies.layer(requirements, no_cache=no_cache)
+    def _dependencies(self, code: Path, template: Template, *, no_cache: bool) -> Layer | None:
+        function = code / HANDLER_FOLDER
+        if template.dependencies == "node":
+            packages = NodeDependencies(self._store, self._log, offline=self._offline, in_use=self._in_use)
+            return packages.layer(function, no_cache=no_cache)
+        if template.dependencies == "python":
+            requirements = read_requirements(function)
+            if not template.built_in:
+                requirements = read_requirements(code) + requirements
+            dependencies = Dependencies(self._store, self._log, offline=self._offline, in_use=self._in_use)
+            return dependencies.layer(requirements, no_cache=no_cache)
+        return None
 
-    def _code(self, code: Path) -> Layer:
+    def _code(self, code: Path, template: Template) -> Layer:
         digest = folder_digest(code)
         if layer := self._store.layers.find(digest):
             return layer
-        compile_folder(code, self._log, _is_handler_file)
+        if template.dependencies == "python":
+            compile_folder(code, self._log, _is_handler_file)
         self._store.make_room(tree_size_bytes(code), self._in_use, time.time())
         return self._store.layers.adopt(LayerKind.CODE, digest, code)
 
@@ -132,21 +162,31 @@ class BundleBuild:
 def make_bundle(template: Template, layers: tuple[Layer, ...], now: float) -> Bundle:
     """Return the bundle of these layers. Its digest covers everything but the time (Unix seconds)."""
     env = dict(sorted(template.env.items()))
-    content = [template.language, template.command, env, PYTHON_VERSION, [(layer.kind, layer.digest) for layer in layers]]
+    python = PYTHON_VERSION if template.dependencies == "python" else None
+    of_layers = [(layer.kind, layer.digest) for layer in layers]
+    content = [template.language, template.command, env, python, template.listens, of_layers]
     return Bundle(
         digest=f"sha256:{hashlib.sha256(msgspec.json.encode(content)).hexdigest()}",
         template=template.language,
         command=template.command,
         env=env,
-        python=PYTHON_VERSION,
+        python=python,
         layers=layers,
         created_at=now,
+        listens=template.listens,
     )
 
 
 def _is_handler_file(relative: str) -> bool:
     """Whether the file lies directly in the function's folder, where the handler and its modules are."""
     return PurePosixPath(relative).parent == PurePosixPath(HANDLER_FOLDER)
+
+
+def _add_template(context: Path, code: Path) -> None:
+    """Move the template's own files into the code, beside `function/`."""
+    for path in sorted(context.iterdir()):
+        if path.name not in (TEMPLATE_FILE, "Dockerfile", HANDLER_FOLDER):
+            path.rename(code / path.name)
 
 
 def _drop_ignored(folder: Path) -> None:

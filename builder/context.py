@@ -1,6 +1,6 @@
 """A build context: the tar that carries a function's code to a gateway's `POST /build`, and its signature.
 
-    context/template.yml                 the template's own, which names the language
+    context/template.yml                 the template's own, which names the language; a template of the project's whole
     context/function/…                   the function's folder, without what its ignore file lists
     com.openfaas.docker.config           JSON: image, buildArgs, …
 
@@ -56,14 +56,25 @@ def write_context(file: IO[bytes], handler: Path, template: Template, config: Bu
     """
     if not handler.is_dir():
         raise InvalidContext(f"{handler} is not a folder" if handler.exists() else f"there is no folder {handler}")
-    prefix = f"{CONTEXT_FOLDER}/{HANDLER_FOLDER}"
+    prefix = f"{CONTEXT_FOLDER}/{HANDLER_FOLDER if template.built_in else template.handler_folder}"
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         _add_folder(tar, CONTEXT_FOLDER)
-        _add_bytes(tar, f"{CONTEXT_FOLDER}/{TEMPLATE_FILE}", f"language: {template.language}\n".encode())
+        if template.built_in:
+            _add_bytes(tar, f"{CONTEXT_FOLDER}/{TEMPLATE_FILE}", f"language: {template.language}\n".encode())
+        else:
+            _add_template(tar, template)
         _add_folder(tar, prefix)
         for path, relative in _files(handler, rules_of(handler)):
             _add(tar, path, f"{prefix}/{relative}", handler)
         _add_bytes(tar, CONFIG_NAME, msgspec.json.encode(config))
+
+
+def _add_template(tar: tarfile.TarFile, template: Template) -> None:
+    """Add a template that the receiver does not have, without its skeleton of a function."""
+    skeleton = template.handler_folder.strip("/")
+    for path, relative in _files(template.folder, IgnoreRules("")):
+        if relative != skeleton and not relative.startswith(f"{skeleton}/"):
+            _add(tar, path, f"{CONTEXT_FOLDER}/{relative}", template.folder)
 
 
 def sign(file: IO[bytes], secret: bytes) -> str:

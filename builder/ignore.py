@@ -13,7 +13,7 @@ from pathlib import Path
 IGNORE_FILES = (".pinnaceignore", ".dockerignore")
 ALWAYS_IGNORED = frozenset(
     (
-        *(".git", ".hg", ".svn", ".DS_Store", "__pycache__", ".venv", ".tox"),
+        *(".git", ".hg", ".svn", ".DS_Store", "__pycache__", ".venv", ".tox", "node_modules"),
         *(".mypy_cache", ".ruff_cache", ".pytest_cache"),
         *IGNORE_FILES,
     )

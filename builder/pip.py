@@ -70,7 +70,7 @@ def run_pip(
     ) as process:
         assert process.stdout is not None
         try:
-            for line in _lines(process.stdout.fileno(), deadline):
+            for line in lines_of(process.stdout.fileno(), deadline):
                 lines.append(line)
                 log(line)
             process.wait(max(0.1, deadline - time.monotonic()))
@@ -100,8 +100,8 @@ def why_it_failed(lines: Sequence[str], code: int) -> str:
     return f"pip ended with code {code}: {last.strip()}"
 
 
-def _lines(descriptor: int, deadline: float) -> Iterable[str]:
-    """Lines from a pipe until its end. Raises TimeoutError at `deadline` (monotonic seconds)."""
+def lines_of(descriptor: int, deadline: float) -> Iterable[str]:
+    """Yield the lines of a pipe until its end. Raises TimeoutError at `deadline` (monotonic seconds)."""
     rest = b""
     while True:
         wait_s = deadline - time.monotonic()

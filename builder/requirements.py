@@ -43,6 +43,10 @@ class Requirements(msgspec.Struct, frozen=True):
     def names_packages(self) -> bool:
         return any(not line.startswith("-") for line in self.lines)
 
+    def __add__(self, other: Requirements) -> Requirements:
+        """Both: a template's and a function's."""
+        return Requirements((*self.lines, *other.lines), (*self.constraints, *other.constraints))
+
     def digest(self, *context: str) -> str:
         """Return the hexadecimal hash of the requirements in a context, such as a Python version."""
         content = msgspec.json.encode([self.lines, self.constraints, context])

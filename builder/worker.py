@@ -24,6 +24,7 @@ from builder.dependencies import DependenciesFailed
 from builder.events import BuildEvent, Status, one_line
 from builder.images import InvalidImageName
 from builder.job import Job
+from builder.node_dependencies import NodeDependenciesFailed
 from builder.requirements import InvalidRequirements
 from builder.store import BundleQuotaExceeded, BundleStore
 from builder.templates import InvalidTemplate, Templates, UnknownTemplate
@@ -32,7 +33,7 @@ from orchestration.bundle import UnknownBundle
 # Failures whose message is for the user. Anything else is a fault of ours: it ends the process with a traceback.
 _EXPECTED = (
     BrokenCode, BundleQuotaExceeded, DependenciesFailed, InvalidContext, InvalidImageName, InvalidRequirements,
-    InvalidTemplate, UnknownBundle, UnknownTemplate,
+    InvalidTemplate, NodeDependenciesFailed, UnknownBundle, UnknownTemplate,
 )  # fmt: skip
 _NICENESS = 10  # calls come before builds
 

@@ -14,7 +14,7 @@ from typing import IO
 
 from builder.context import BuildConfig, InvalidContext, write_context
 from builder.images import InvalidImageName, image_name
-from builder.templates import InvalidTemplate, Template, Templates, UnknownTemplate
+from builder.templates import PROJECT_FOLDER, InvalidTemplate, Template, Templates, UnknownTemplate
 from cli.api import Gateway, Reply, reason_of
 from cli.errors import CliError, GatewayRefused, Misuse
 from cli.stack import StackFunction
@@ -123,7 +123,7 @@ def _follow(name: str, lines: Iterator[bytes], told: Callable[[str], None]) -> l
 
 def _template(gateway: Gateway, function: StackFunction) -> Template:
     try:
-        return Templates().find(function.lang)
+        return Templates(project=PROJECT_FOLDER).find_runnable(function.lang)
     except UnknownTemplate as error:
         if function.image and _builds_nothing(gateway):
             raise CannotBuild(f"{gateway.url} does not build functions") from None

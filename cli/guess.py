@@ -9,17 +9,24 @@ from pathlib import Path
 from cli.errors import Misuse
 
 HANDLER_FILE = "handler.py"
+# In this order; a folder with a Python handler is a Python function, whatever else is in it.
+_OTHERS = {"handler.js": "node", "handler.mjs": "node", "handler.cjs": "node", "handler.sh": "bash", "Dockerfile": "dockerfile"}
 
 
 def guess_language(folder: Path) -> str:
-    """Return the template that fits the folder's handler: `handle(event, context)`, `handle(req)`, or an ASGI app.
+    """Return the template that fits the folder's handler; for handler.py the one of `handle(event, context)`, `handle(req)`,
+    or an ASGI app.
 
     A handler that Python cannot parse counts as the first, so that the deploy names its error. Raises Misuse.
     """
     try:
         tree = ast.parse((folder / HANDLER_FILE).read_bytes())
     except FileNotFoundError:
-        raise Misuse(f"{folder} has no {HANDLER_FILE}; say the language: --lang LANG (faas template list)") from None
+        for name, language in _OTHERS.items():
+            if (folder / name).is_file():
+                return language
+        known = f"{HANDLER_FILE}, handler.js or handler.sh"
+        raise Misuse(f"{folder} has no {known}; say the language: --lang LANG (faas template list)") from None
     except (SyntaxError, ValueError, RecursionError):
         return "python3-http"
     named = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
@@ -32,11 +39,23 @@ def guess_language(folder: Path) -> str:
     return "python3" if arguments == 1 else "python3-http"
 
 
-def check_entry(name: str, language: str, folder: Path, copies: tuple[str, ...] = ()) -> None:
-    """Raise Misuse when a Python function has no handler.py, neither in its folder nor among the stack file's `copies`."""
-    expected = folder / HANDLER_FILE
-    if language.startswith("python") and not expected.is_file() and HANDLER_FILE not in map(os.path.normpath, copies):
-        raise Misuse(f"{name}: there is no {expected}, where {language} expects the function")
+def check_entry(name: str, language: str, folder: Path, copies: tuple[str, ...] = (), fprocess: str = "") -> None:
+    """Raise Misuse when a function has none of the files that its template expects, in its folder or among the `copies`.
+
+    With a command of its own (`fprocess`) a function of a template that runs commands needs no such file.
+    """
+    from builder.templates import PROJECT_FOLDER, InvalidTemplate, Templates, UnknownTemplate
+
+    try:
+        template = Templates(project=PROJECT_FOLDER).find(language)
+    except (UnknownTemplate, InvalidTemplate):
+        return  # the build says so
+    if not template.handler or (fprocess and "fprocess" in template.env):
+        return
+    copied = set(map(os.path.normpath, copies))
+    if not any((folder / file).is_file() or file in copied for file in template.handler):
+        others = f" (or {', '.join(template.handler[1:])})" if template.handler[1:] else ""
+        raise Misuse(f"{name}: there is no {folder / template.handler[0]}{others}, where {language} expects the function")
 
 
 def _assigns(tree: ast.Module, name: str) -> bool:

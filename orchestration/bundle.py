@@ -19,6 +19,13 @@ class LayerKind(enum.StrEnum):
     CODE = "code"
 
 
+class Listens(enum.StrEnum):
+    """How a replica is reached: on the Unix socket that it inherits, or on the TCP port that `PORT` names."""
+
+    SOCKET = "socket"
+    PORT = "port"
+
+
 class Layer(msgspec.Struct, frozen=True, rename="camel"):
     """`digest` is `sha256:HEX` over the folder's content; `size_bytes` what its files take."""
 
@@ -31,9 +38,9 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`digest` is `sha256:HEX` over everything but itself. `template` is the language name, such as `python3-http`.
 
     `command` is the argument list that serves the function. In it `{python}` stands for the interpreter of the
-    dependency layer, `{runtime}`, `{dependencies}` and `{code}` for the folders of the layers. `env` are defaults that
-    a function's own variables override. `python` is `X.Y`, or None where no Python is involved. `created_at` is Unix
-    seconds and not part of the digest.
+    dependency layer, `{node}` for Node.js, `{runtime}`, `{dependencies}` and `{code}` for the folders of the layers.
+    `env` are defaults that a function's own variables override. `python` is `X.Y`, or None where no Python is involved.
+    `created_at` is Unix seconds and not part of the digest.
     """
 
     digest: str
@@ -43,6 +50,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     python: str | None
     layers: tuple[Layer, ...]
     created_at: float = 0.0
+    listens: Listens = Listens.SOCKET
 
     def layer(self, kind: LayerKind) -> Layer | None:
         return next((layer for layer in self.layers if layer.kind is kind), None)

@@ -64,7 +64,7 @@ class _Plan:
     "--fprocess",
     metavar="COMMAND",
     default="",
-    help="Sent as envProcess. The Python templates serve handlers themselves and do not use it.",
+    help="The command of a function that runs one (bash, binary); other templates serve handlers themselves.",
 )
 @click.option("--readonly", is_flag=True, help="A file system that cannot be written to, but for /tmp.")
 @click.option("--replace", is_flag=True, help="Remove the function first, instead of a rolling update.")
@@ -150,7 +150,7 @@ def deploy(
     for function in functions:
         image_of(function)  # a name that cannot be is found before anything is sent, as is a folder without a handler
         if function.builds and function.handler is not None:
-            check_entry(function.name, function.lang, function.handler, selection.copies)
+            check_entry(function.name, function.lang, function.handler, selection.copies, function.fprocess)
     for note in selection.notes:
         click.echo(f"Note: {note}", err=True)
     connection = open_gateway(gateway, tls_no_verify, stack_gateway=selection.gateway)

@@ -29,14 +29,14 @@ def new(name: str, lang: str, show_list: bool, handler: str, file: str, prefix: 
 
     Nothing that exists is overwritten, and nothing is written when the name cannot be a function's.
     """
-    from builder.templates import FolderExists, InvalidTemplate, Templates, UnknownTemplate
+    from builder.templates import PROJECT_FOLDER, FolderExists, InvalidTemplate, Templates, UnknownTemplate
     from orchestration.names import InvalidName, check_function_name
 
     if show_list:
         return show_templates()
     try:
         check_function_name(name)
-        templates = Templates()
+        templates = Templates(project=PROJECT_FOLDER)
         if not lang:
             raise Misuse(
                 f"say the language: faas new {name} --lang LANG, one of {', '.join(t.language for t in templates.list())}"

@@ -67,6 +67,14 @@ def interpreter_folders(interpreter: str) -> list[str]:
     return [folder for folder in dict.fromkeys(found) if folder != "/"]
 
 
+def program_folders(program: str) -> list[str]:
+    """Return the installation that a program at `…/bin/NAME` needs: the folder above `bin`, or none for the system's own."""
+    path = Path(program)
+    if not program or path.is_relative_to("/usr") or path.parent.parent == Path("/"):
+        return []
+    return [str(path.parent.parent if path.parent.name == "bin" else path)]
+
+
 class Isolation(msgspec.Struct, frozen=True):
     """`users`: each function runs as a user of its own, from `first_user` on, which gives users
     for so many `namespaces`. `mounts`: replicas have mount namespaces.

@@ -13,21 +13,22 @@ import itertools
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from orchestration.bundle import Bundle, BundleSource, LayerKind
+from orchestration.bundle import Bundle, BundleSource, Listens
+from orchestration.command import default_environment, fill, places
 from orchestration.local.cgroups import CgroupFailed, Cgroups, ReplicaCgroup
 from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import StorageError
-from orchestration.local.isolation import SECRETS_FOLDER, Isolation, Place
+from orchestration.local.isolation import SECRETS_FOLDER, Isolation, Place, program_folders
 from orchestration.local.keeper.child import LISTEN_FD, NOTIFY_FD
 from orchestration.local.keeper_link import KeeperLink, KeptProcess, Mounts, SecretFiles, SpawnFailed, SpawnPlan
 from orchestration.local.limits import limits_of, rlimits
 from orchestration.local.logs import Logs
+from orchestration.local.ports import LOOPBACK, Ports
 from orchestration.local.secret_store import SecretStore
 from orchestration.names import FunctionId
 from orchestration.replica import Endpoint
@@ -42,47 +43,40 @@ class LaunchFailed(Exception):
 
 
 class Launched(msgspec.Struct):
-    """A started process. `notify` is the read end of its notify pipe; the owner closes it."""
+    """A started process. `notify` is the read end of its notify pipe; the owner closes it. `user` is its uid, None for ours."""
 
     process: KeptProcess
     endpoint: Endpoint
     notify: int
     cgroup: ReplicaCgroup | None
+    user: int | None = None
 
 
-def folders(bundle: Bundle, bundles: BundleSource) -> dict[str, str]:
-    """Return what the words in a bundle's command stand for. `{python}` is this interpreter where a bundle brings none."""
-    found = {layer.kind: str(bundles.folder(layer)) for layer in bundle.layers}
-    dependencies = found.get(LayerKind.DEPENDENCIES, "")
-    return {
-        "python": f"{dependencies}/bin/python" if dependencies else sys.executable,
-        "runtime": found.get(LayerKind.RUNTIME, ""),
-        "dependencies": dependencies,
-        "code": found.get(LayerKind.CODE, "/"),
-    }
+class _Prepared(msgspec.Struct, frozen=True):
+    """What a process is made of. `port` is the TCP port that it is to listen on, 0 for a socket that it inherits."""
 
-
-def fill(text: str, names: dict[str, str]) -> str:
-    """Return `text` with `{code}` and the other words replaced; other braces stay as they are."""
-    for name, value in names.items():
-        text = text.replace(f"{{{name}}}", value)
-    return text
+    plan: SpawnPlan
+    cgroup: ReplicaCgroup | None
+    port: int
 
 
 def environment(
-    revision: Revision, bundle: Bundle, names: dict[str, str], *, instance: str, temporary: str, secrets: str
+    revision: Revision, bundle: Bundle, names: dict[str, str], *, instance: str, temporary: str, secrets: str, port: int = 0
 ) -> dict[str, str]:
-    """Return a replica's environment: the bundle's defaults, the function's own, and on top what the contract gives."""
-    path = os.pathsep.join(([f"{names['dependencies']}/bin"] if names["dependencies"] else []) + ["/usr/local/bin", os.defpath])
-    own = {"PATH": path, "LANG": "C.UTF-8", "HOME": temporary, "TMPDIR": temporary}
-    own |= {key: fill(value, names) for key, value in bundle.env.items()}
-    if revision.env_process is not None:
-        own["fprocess"] = revision.env_process
+    """Return a replica's environment: the bundle's defaults, the function's own, and on top what the contract gives.
+
+    `port` is the TCP port to listen on, 0 for a replica that inherits its socket.
+    """
+    own = default_environment(bundle, names, temporary=temporary, env_process=revision.env_process)
     own |= revision.env_vars
+    socket_or_port = (
+        {"PORT": str(port), "PINNACE_NOTIFY_FD": str(LISTEN_FD)}
+        if port
+        else {"PINNACE_LISTEN_FD": str(LISTEN_FD), "PINNACE_NOTIFY_FD": str(NOTIFY_FD)}
+    )
     return own | {
         INSTANCE_VARIABLE: instance,
-        "PINNACE_LISTEN_FD": str(LISTEN_FD),
-        "PINNACE_NOTIFY_FD": str(NOTIFY_FD),
+        **socket_or_port,
         "PINNACE_LOG_FRAMES": "1",
         "exec_timeout": f"{revision.settings.timeout_s:g}s",
         "max_inflight": str(revision.settings.concurrency),
@@ -123,6 +117,7 @@ class Launcher:
         self._cgroups = cgroups
         self._user_of = user_of
         self._numbers = itertools.count(1)
+        self._ports = Ports()
 
     async def output(self, replica: str, within_s: float) -> str:
         """Return the last line that the replica's ended process wrote; `within_s` bounds the wait for it."""
@@ -135,27 +130,34 @@ class Launcher:
             secrets = await self._secrets.values(revision.namespace, revision.secrets)
             if missing := sorted(set(revision.secrets) - set(secrets)):
                 raise LaunchFailed(f"secret {', '.join(missing)} does not exist in namespace {revision.namespace!r}")
-            plan, cgroup = await asyncio.to_thread(self._prepare, revision, replica, secrets)
-            return await self._spawn(revision, replica, plan, cgroup)
+            prepared = await asyncio.to_thread(self._prepare, revision, replica, secrets)
+            return await self._spawn(revision, replica, prepared)
         except SpawnFailed as failure:
-            raise LaunchFailed(_explain(failure, plan)) from None
+            raise LaunchFailed(_explain(failure, prepared.plan)) from None
         except (OSError, LookupError, CgroupFailed, StorageError) as error:
             raise LaunchFailed(f"cannot start: {error}") from None
 
-    async def _spawn(self, revision: Revision, replica: str, plan: SpawnPlan, cgroup: ReplicaCgroup | None) -> Launched:
+    async def _spawn(self, revision: Revision, replica: str, prepared: _Prepared) -> Launched:
         """Make the process. `handed` are the files that only it needs, `kept` is what is undone when it cannot be made."""
+        name = f"{next(self._numbers):x}"
         with contextlib.ExitStack() as handed, contextlib.ExitStack() as kept:
-            path = self._run_dir / f"{next(self._numbers):x}.sock"
-            listener = handed.enter_context(_listen(path))
-            kept.callback(path.unlink, missing_ok=True)
+            listener: tuple[int, ...] = ()
+            if prepared.port:
+                endpoint = Endpoint(host=LOOPBACK, port=prepared.port)
+            else:
+                path = self._run_dir / f"{name}.sock"
+                listener = (handed.enter_context(_listen(path)).fileno(),)
+                kept.callback(path.unlink, missing_ok=True)
+                endpoint = Endpoint(unix=str(path))
             notify, says = _pipe(kept, handed)
             with contextlib.ExitStack() as read:
                 (out, stdout), (err, stderr) = _pipe(read, handed), _pipe(read, handed)
                 read.pop_all()  # from here on the logs own them
             self._logs.attach(FunctionId(revision.namespace, revision.function), replica, (out, err))
-            process = await self._keeper.spawn(f"{replica}/{path.stem}", plan, (stdout, stderr, listener.fileno(), says))
+            files = (stdout, stderr, *listener, says)
+            process = await self._keeper.spawn(f"{replica}/{name}", prepared.plan, files)
             kept.pop_all()
-        return Launched(process, Endpoint(unix=str(path)), notify, cgroup)
+        return Launched(process, endpoint, notify, prepared.cgroup, prepared.plan.uid)
 
     def ended(self, launched: Launched) -> None:
         """Take away what was the process's own."""
@@ -174,9 +176,10 @@ class Launcher:
             self._cgroups.remove(replica)
         self._logs.forget(replica)
 
-    def _prepare(self, revision: Revision, replica: str, secrets: dict[str, bytes]) -> tuple[SpawnPlan, ReplicaCgroup | None]:
+    def _prepare(self, revision: Revision, replica: str, secrets: dict[str, bytes]) -> _Prepared:
         bundle = self._bundles.resolve(revision.bundle)
-        names = folders(bundle, self._bundles)
+        names = places(bundle, self._bundles)
+        port = self._ports.free() if bundle.listens is Listens.PORT else 0
         uid = self._user_of(FunctionId(revision.namespace, revision.function)) if self._isolation.users else None
         temporary = self._folder.replicas / replica / "tmp"
         _own_folder(temporary, uid)
@@ -185,7 +188,8 @@ class Launcher:
         mounts = None
         secrets_folder = SECRETS_FOLDER
         if self._isolation.mounts:
-            needed = [name for name in (names["runtime"], names["dependencies"], names["code"]) if name not in ("", "/")]
+            folders = [names["runtime"], names["dependencies"], names["code"]]
+            needed = [*(name for name in folders if name not in ("", "/")), *program_folders(names.get("node", ""))]
             place = Place.of([*needed, names["python"]], interpreter=names["python"])
             mounts = Mounts(
                 covers=place.covers,
@@ -205,6 +209,7 @@ class Launcher:
                 instance=self._instance,
                 temporary="/tmp" if mounts is not None else str(temporary),  # noqa: S108
                 secrets=secrets_folder,
+                port=port,
             ),
             cwd=names["code"],
             cgroups=cgroup.folders if cgroup is not None else (),
@@ -213,7 +218,7 @@ class Launcher:
             uid=uid,
             gid=uid,
         )
-        return plan, cgroup
+        return _Prepared(plan, cgroup, port)
 
 
 def _pipe(reads: contextlib.ExitStack, writes: contextlib.ExitStack) -> tuple[int, int]:

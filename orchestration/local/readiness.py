@@ -1,7 +1,8 @@
 """When a started process can take calls: it says so on its notify pipe, or it answers HTTP.
 
 A program that knows nothing of the pipe is asked `GET /_/ready` once it has been silent for a while. Its socket is bound
-before it starts, so the one question waits there until it serves, and costs nothing meanwhile.
+before it starts, so the one question waits there until it serves, and costs nothing meanwhile. One that listens on a
+TCP port of its own is asked at once and often: until it listens, the kernel refuses the question.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Self
 
 import msgspec
 
+from orchestration.local.ports import owner
 from orchestration.replica import Endpoint
 
 SILENT_FOR_S = 0.3
 ASK_AGAIN_S = 0.05
+PORT_ASK_AGAIN_S = 0.01
 LONGEST_LINE_BYTES = 64 << 10
 
 
@@ -67,14 +70,22 @@ def _parse(line: bytes) -> Notification | None:
     return said if said.ready or said.failed else None
 
 
-async def answers(endpoint: Endpoint) -> None:
-    """Return once the program at `endpoint` answers `GET /_/ready` with anything but 5xx."""
-    await asyncio.sleep(SILENT_FOR_S)
+async def answers(endpoint: Endpoint, user: int | None = None) -> None:
+    """Return once the program at `endpoint` answers `GET /_/ready` with anything but 5xx; 501 says that it knows no GET.
+
+    On a TCP port it counts only if the one who listens is `user` (a uid, None for this process's).
+    """
+    on_port = endpoint.unix is None
+    if not on_port:
+        await asyncio.sleep(SILENT_FOR_S)
     while True:
         with contextlib.suppress(OSError, ValueError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            if await _ask(endpoint) < 500:
+            status = await _ask(endpoint)
+            if (status < 500 or status == 501) and (
+                not on_port or owner(endpoint.port) == (os.geteuid() if user is None else user)
+            ):
                 return
-        await asyncio.sleep(ASK_AGAIN_S)
+        await asyncio.sleep(PORT_ASK_AGAIN_S if on_port else ASK_AGAIN_S)
 
 
 async def _ask(endpoint: Endpoint) -> int:

@@ -260,7 +260,7 @@ class ReplicaProcess:
     async def _become_ready(self, launched: Launched) -> str | None:
         """Return None when it is Running or is to stop, else why it never was; empty when its end says more."""
         exited = launched.process.exited
-        asking = asyncio.create_task(answers(launched.endpoint))
+        asking = asyncio.create_task(answers(launched.endpoint, launched.user))
         try:
             with NotifyPipe(launched.notify) as pipe:
                 async with asyncio.timeout(READY_WITHIN_S):

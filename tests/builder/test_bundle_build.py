@@ -17,7 +17,7 @@ from builder.images import InvalidImageName
 from builder.layers import folder_digest
 from builder.requirements import InvalidRequirements
 from builder.store import BundleQuotaExceeded, BundleStore
-from builder.templates import InvalidTemplate, Templates, UnknownTemplate
+from builder.templates import TEMPLATES_FOLDER, InvalidTemplate, Templates, UnknownTemplate
 from orchestration.bundle import Bundle, LayerKind, UnknownBundle
 from tests.builder.tars import tar_of
 
@@ -100,7 +100,7 @@ def test_changed_code_changes_only_the_code_layer(store: BundleStore, make_funct
 
 def test_the_runtime_layer_is_a_compiled_copy(store: BundleStore, make_function: MakeFunction, context_of: MakeTar) -> None:
     runtime = folder_of(store, build(store, context_of(make_function())), LayerKind.RUNTIME)
-    assert folder_digest(runtime) == folder_digest(Templates().runtime)
+    assert folder_digest(runtime) == folder_digest(TEMPLATES_FOLDER / "_python")
     assert list(runtime.rglob("__pycache__/*.pyc"))
 
 
@@ -148,8 +148,13 @@ BROKEN: list[tuple[str, io.BytesIO, type[Exception], str]] = [
         BrokenCode,
         r"^function/other.py line 1: SyntaxError: ",
     ),
-    ("unknown language", tar_of(("context/template.yml", "language: go"), HANDLER), UnknownTemplate, "there are python3, "),
-    ("dockerfile", tar_of(("context/template.yml", "language: dockerfile"), HANDLER), UnknownTemplate, "container builder"),
+    ("unknown language", tar_of(("context/template.yml", "language: go"), HANDLER), UnknownTemplate, "there are bash, "),
+    (
+        "dockerfile",
+        tar_of(("context/template.yml", "language: dockerfile"), HANDLER),
+        UnknownTemplate,
+        "makes a container image",
+    ),
     ("no language", tar_of(("context/template.yml", "fprocess: x"), HANDLER), UnknownTemplate, "no template for language ''"),
     ("no template", tar_of(HANDLER), InvalidContext, "has no template.yml, which names the language$"),
     ("only a Dockerfile", tar_of(("context/Dockerfile", "FROM x")), InvalidContext, "lang: dockerfile cannot be built here"),
@@ -289,3 +294,39 @@ def test_an_image_that_was_there_survives_a_crash_of_its_next_build(
         if not crashed:
             break
     assert len(digests) >= 2
+
+
+def test_each_kind_of_template_gets_the_layers_it_needs(
+    store: BundleStore, make_function: MakeFunction, context_of: MakeTar
+) -> None:
+    script = build(store, context_of(make_function({"handler.sh": "cat\n"}, "script"), language="bash"))
+    program = build(store, context_of(make_function({"handler": "#!/bin/sh\n"}, "program"), language="binary"))
+    assert [layer.kind for layer in script.layers] == [LayerKind.RUNTIME, LayerKind.DEPENDENCIES, LayerKind.CODE]
+    assert [layer.kind for layer in program.layers] == [LayerKind.CODE]
+    assert (script.listens, program.listens, program.python) == ("socket", "port", None)
+    assert script.env == {"fprocess": "bash handler.sh"}
+
+
+OWN = 'language: own\ncommand: ["{python}", "{code}/index.py"]\ndependencies: python\nhandler_folder: src/app\n'
+
+
+def test_a_template_with_a_command_is_taken_from_the_context(store: BundleStore) -> None:
+    tar = tar_of(
+        ("context/template.yml", OWN),
+        ("context/Dockerfile", "FROM python"),
+        ("context/index.py", "import function.handler"),
+        ("context/src/app/handler.py", "x = 1"),
+    )
+    bundle = build(store, tar)
+    assert (bundle.template, bundle.command) == ("own", ("{python}", "{code}/index.py"))
+    assert [layer.kind for layer in bundle.layers] == [LayerKind.DEPENDENCIES, LayerKind.CODE]
+    code = folder_of(store, bundle, LayerKind.CODE)
+    assert {path.name for path in code.iterdir() if path.name != "__pycache__"} == {"index.py", "function", "src"}
+    assert (code / "function" / "handler.py").is_file()
+
+
+def test_a_template_for_another_python_is_warned_about(store: BundleStore) -> None:
+    notes = Notes()
+    build(store, tar_of(("context/template.yml", OWN + 'python: "2.7"\n'), ("context/src/app/handler.py", "")), notes)
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f"warning: template own is made for Python 2.7, and functions here run with this machine's {here}" in notes.lines

@@ -5,25 +5,56 @@ from pathlib import Path
 import pytest
 
 import builder
-from builder.templates import TEMPLATES_FOLDER, FolderExists, InvalidTemplate, Templates, UnknownTemplate
+from builder.templates import (
+    TEMPLATES_FOLDER,
+    FolderExists,
+    ImageTemplate,
+    InvalidTemplate,
+    Template,
+    Templates,
+    UnknownTemplate,
+    read_template,
+)
+from orchestration.bundle import Listens
+
+LANGUAGES = ["bash", "binary", "node", "python3", "python3-asgi", "python3-http"]
+OURS = 'command: ["{python}", "index.py"]\n'
+
+
+def runtime_of(template: Template) -> str:
+    return str(Templates().runtime(template) or "")
+
+
+def put(folder: Path, name: str, text: str = "", **files: str) -> Path:
+    (folder / name / "function").mkdir(parents=True)
+    (folder / name / "template.yml").write_text(f"language: {name}\n{text}")
+    for file, content in files.items():
+        (folder / name / file).write_text(content)
+    return folder
 
 
 def test_templates_lie_beside_the_package() -> None:
     assert Path(builder.__file__).parent.parent / "runtime-templates" == TEMPLATES_FOLDER
-    assert Templates().runtime.is_dir()
 
 
-def test_every_template_serves_with_our_runtime_and_has_a_handler() -> None:
-    templates = Templates().list()
-    assert [template.language for template in templates] == ["python3", "python3-asgi", "python3-http"]
-    for template in templates:
-        assert template.command[0] == "{python}"
-        assert template.command[-1] == template.language
-        entry = template.command[-2].replace("{runtime}", str(Templates().runtime))
-        assert Path(entry).is_file()
-        assert (template.folder / "function" / "handler.py").is_file()
-        assert template.description
-        assert template.welcome_message
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_built_in_template_runs_and_has_a_handler(language: str) -> None:
+    template = Templates().find(language)
+    assert template.runs_here and template.built_in
+    assert [file for file in template.handler if (template.skeleton / file).is_file()]
+    assert template.description
+    assert template.welcome_message
+    for word in template.command:
+        if word.startswith("{runtime}"):
+            assert Path(word.replace("{runtime}", runtime_of(template))).is_file()
+
+
+def test_all_are_listed() -> None:
+    assert [template.language for template in Templates().list()] == LANGUAGES
+
+
+def test_only_a_program_of_ones_own_listens_on_a_port() -> None:
+    assert [template.language for template in Templates().list() if template.listens is Listens.PORT] == ["binary"]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +65,8 @@ def test_every_template_serves_with_our_runtime_and_has_a_handler() -> None:
         ("python3-debian", "python3"),
         ("python3-http@1.2.0", "python3-http"),
         (" python3 ", "python3"),
+        ("node20", "node"),
+        ("bash-streaming", "bash"),
     ],
 )
 def test_names_of_openfaas_templates_are_served_by_ours(name: str, language: str) -> None:
@@ -42,13 +75,43 @@ def test_names_of_openfaas_templates_are_served_by_ours(name: str, language: str
 
 @pytest.mark.parametrize("name", ["golang-http", "", "_python", "../builder", ".", "python3-http/function", "@sha"])
 def test_an_unknown_language_lists_what_there_is(name: str) -> None:
-    with pytest.raises(UnknownTemplate, match=r"no template for language .*; there are python3, python3-asgi, python3-http"):
+    with pytest.raises(UnknownTemplate, match=r"no template for language .*; there are bash, binary, node, python3, "):
         Templates().find(name)
 
 
 def test_dockerfile_is_no_language_here() -> None:
-    with pytest.raises(UnknownTemplate, match="lang: dockerfile needs a container builder, which this gateway does not have"):
+    with pytest.raises(ImageTemplate, match="makes a container image, and this gateway runs functions as processes"):
         Templates().find("dockerfile")
+
+
+def test_a_projects_template_comes_before_a_built_in_one(tmp_path: Path) -> None:
+    templates = Templates(project=put(put(tmp_path, "node", OURS), "own", OURS))
+    assert templates.find("node").folder == tmp_path / "node"
+    assert templates.find("own@1.0").folder == tmp_path / "own"
+    assert not templates.find("own").built_in
+    assert templates.find("node20").built_in  # an alias is of ours, not of what a project calls so
+    assert [template.language for template in templates.list()] == sorted([*LANGUAGES, "own"])
+
+
+def test_a_pinned_template_of_the_project(tmp_path: Path) -> None:
+    templates = Templates(project=put(put(tmp_path, "own@v1", OURS), "own", OURS))
+    assert templates.find("own@v1").folder == tmp_path / "own@v1"
+    assert templates.find("own").folder == tmp_path / "own"
+
+
+def test_one_with_only_a_dockerfile_makes_functions_but_not_bundles(tmp_path: Path) -> None:
+    """OpenFaaS's own templates: where we serve the language, we do; where not, the message says what can be done."""
+    put(put(tmp_path, "golang-http", Dockerfile="FROM scratch"), "python3-http", Dockerfile="FROM python")
+    (tmp_path / "golang-http" / "function" / "handler.go").write_text("package function")
+    templates = Templates(project=tmp_path)
+    assert templates.find("python3-http").built_in
+    assert not templates.find("golang-http").runs_here
+    with pytest.raises(
+        ImageTemplate, match=r"template golang-http has only a Dockerfile, .* deploy it to a cluster, or .* lang: bin"
+    ):
+        templates.find_runnable("golang-http")
+    templates.new("golang-http", tmp_path / "made")
+    assert (tmp_path / "made" / "handler.go").is_file()
 
 
 def test_a_new_function_starts_from_the_templates_handler(tmp_path: Path) -> None:
@@ -61,14 +124,22 @@ def test_a_new_function_starts_from_the_templates_handler(tmp_path: Path) -> Non
         Templates().new("python3-http", tmp_path / "hello")
 
 
+def test_a_program_stays_one_that_can_be_run(tmp_path: Path) -> None:
+    Templates().new("binary", tmp_path / "hello")
+    assert (tmp_path / "hello/handler").stat().st_mode & 0o100
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("- a list", "must be a mapping"),
         ("a: [", "is not YAML"),
-        ("language: x", "Expected `array`, got `null`"),
         ("command: {a: b}", "Expected `array`, got `object`"),
         ("command: [a]\nenv: {A: [1]}", "Expected `str`, got `array`"),
+        ("command: [a]\npython: 3.10", 'python: write the version in quotes: "3.1"'),
+        ("command: [a]\ndependencies: cargo", "dependencies is 'cargo'; it may be python, node, or missing"),
+        ("command: [a]\nlistens: everywhere", "Invalid enum value 'everywhere'"),
+        ("command: [a]\nhandler_folder: ../x", "handler_folder '../x' leaves the template's folder"),
     ],
 )
 def test_a_broken_template_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -77,3 +148,10 @@ def test_a_broken_template_is_named(tmp_path: Path, text: str, message: str) -> 
     with pytest.raises(InvalidTemplate, match=r"template\.yml") as caught:
         Templates(tmp_path).find("own")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("runtime", ["_ruby", "../_python", "builder", "_python/pinnace_runtime"])
+def test_a_runtime_is_one_of_ours(tmp_path: Path, runtime: str) -> None:
+    template = read_template(put(tmp_path, "own", f"{OURS}runtime: {runtime}\n") / "own", built_in=False)
+    with pytest.raises(InvalidTemplate, match=r"own: there is no runtime .*; there are _node, _python"):
+        Templates().runtime(template)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,10 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any, Protocol
 
-ENTRY = Path(__file__).parents[2] / "runtime-templates" / "_python" / "pinnace_runtime" / "__main__.py"
+RUNTIMES = Path(__file__).parents[2] / "runtime-templates"
+ENTRY = RUNTIMES / "_python" / "pinnace_runtime" / "__main__.py"
+NODE_ENTRY = RUNTIMES / "_node" / "pinnace_runtime" / "main.js"
+NODE = shutil.which("node") or "node"
 WITHIN_S = 10.0
 
 
@@ -29,7 +33,8 @@ class Replica:
 
     def __init__(self, folder: Path, handler: str, template: str, *, tcp: bool, environment: dict[str, str]) -> None:
         (folder / "function").mkdir(parents=True, exist_ok=True)
-        (folder / "function" / "handler.py").write_text(handler)
+        file = {"node": "handler.js", "node-module": "handler.mjs", "classic": "handler.sh"}.get(template, "handler.py")
+        (folder / "function" / file).write_text(handler)
         self.folder = folder
         self._sockets = tempfile.TemporaryDirectory(prefix="pn-")  # short: a Unix socket's path has at most 108 bytes
         self._template = template
@@ -48,7 +53,7 @@ class Replica:
         contract = {"PINNACE_LISTEN_FD": str(self._listener.fileno()), "PINNACE_NOTIFY_FD": str(notify_w)}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", str(ENTRY), self._template],
+                [NODE, NODE_ENTRY] if self._template.startswith("node") else [sys.executable, "-I", ENTRY, self._template],
                 cwd=self.folder,
                 env={"PATH": os.environ["PATH"], "PINNACE_LOG_FRAMES": "1", **contract, **self._environment},
                 pass_fds=(self._listener.fileno(), notify_w),

@@ -26,7 +26,7 @@ BROKEN = [
     ("python3-asgi", "x = 1", "function/handler.py has no app, application, new() or async handle(scope, receive, send)"),
     ("python3-asgi", "def new():\n    return 5", "what new() in function/handler.py returns has no async handle"),
     ("python3-asgi", "def new():\n    return 1 / 0", "handler.py line 2: ZeroDivisionError: division by zero"),
-    ("cobol", "", "there is no template 'cobol'; there are python3-http, python3, python3-asgi"),
+    ("cobol", "", "there is no template 'cobol'; there are python3-http, python3, python3-asgi, classic"),
 ]
 
 

@@ -68,7 +68,18 @@ def _load_asgi(code: str) -> Serve:
     return _on_loop(find_application(import_handler(code)), code)
 
 
-_LOADERS: dict[str, Callable[[str], Serve]] = {"python3-http": _load_http, "python3": _load_text, "python3-asgi": _load_asgi}
+def _load_classic(code: str) -> Serve:
+    from pinnace_runtime.classic import load_classic
+
+    return load_classic(code)
+
+
+_LOADERS: dict[str, Callable[[str], Serve]] = {
+    "python3-http": _load_http,
+    "python3": _load_text,
+    "python3-asgi": _load_asgi,
+    "classic": _load_classic,
+}
 
 
 def _http_respond(handle: Callable[[Event, Context], Any]) -> Respond:

@@ -18,6 +18,7 @@ from pinnace_runtime.settings import parse_duration_s
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from pinnace_runtime.thread_server import ThreadServer
 
@@ -176,9 +177,10 @@ class Connection:
             logs.CALL_ID.set("")
             self._free_slot()
 
-    def _read_body(self, request: Request, buffer: bytes) -> tuple[bytes, bytes]:
+    def _read_body(self, request: Request, buffer: bytes) -> tuple[Any, bytes]:
         decoder = http1.body_of(request)
-        pieces = [decoder.feed(buffer)]
+        body = self._server.new_body()
+        body.append(decoder.feed(buffer))
         if request.expects_continue and not decoder.done:
             self._sock.sendall(http1.CONTINUE)
         while not decoder.done:
@@ -187,10 +189,10 @@ class Connection:
                 if self._read_shut:
                     raise BadRequest(503, DRAINING)
                 raise ConnectionResetError("the client left before its body was whole")
-            pieces.append(decoder.feed(data))
-        return b"".join(pieces), decoder.rest
+            body.append(decoder.feed(data))
+        return body.whole(), decoder.rest
 
-    def _reply(self, request: Request, body: bytes) -> Reply:
+    def _reply(self, request: Request, body: Any) -> Reply:
         try:
             return self._server.respond(request, body)
         except InvalidReply as error:

@@ -22,6 +22,7 @@ from pinnace_runtime.thread_connection import Connection
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from pinnace_runtime.http1 import Request
     from pinnace_runtime.reply import Reply
@@ -38,14 +39,34 @@ THREAD_BYTES = 768 * 1024
 FEWEST_THREADS = 8
 
 
+class Body:
+    """Collects a request's body in memory: the usual one of `ThreadServer`."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.append = self._pieces.append
+
+    def whole(self) -> bytes:
+        return b"".join(self._pieces)
+
+
 class ThreadServer:
     """Calls `respond(request, body)` in a thread for each connection that `listener` accepts.
 
     `respond` may raise: InvalidReply is logged as one line, anything else with its traceback; both answer 500.
+    `new_body` makes what collects a body that does not arrive with its head: `append(piece)`, then `whole()`.
     """
 
-    def __init__(self, listener: _socket.socket, respond: Callable[[Request, bytes], Reply], settings: Settings) -> None:
+    def __init__(
+        self,
+        listener: _socket.socket,
+        respond: Callable[[Request, Any], Reply],
+        settings: Settings,
+        *,
+        new_body: Callable[[], Any] = Body,
+    ) -> None:
         self.respond = respond
+        self.new_body = new_body
         self.settings = settings
         self.draining = False
         self.idle: set[Connection] = set()
