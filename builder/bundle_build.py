@@ -13,23 +13,23 @@ import hashlib
 import shutil
 import time
 from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Protocol
 
 import msgspec
 
 from builder.compiling import compile_folder
-from builder.context import BuildConfig, InvalidContext
+from builder.context import BuildConfig
 from builder.dependencies import PYTHON_VERSION, Dependencies
 from builder.disk import tree_size_bytes
 from builder.extraction import Limits, extract
-from builder.ignore import always_ignored
 from builder.images import image_name
 from builder.layers import folder_digest
 from builder.node_dependencies import NodeDependencies
-from builder.requirements import read_requirements
+from builder.platforms import check_includes_host
+from builder.source import arranged, is_handler_file, python_requirements
 from builder.store import BundleStore
-from builder.templates import HANDLER_FOLDER, TEMPLATE_FILE, Template, Templates, read_template_file, template_of
+from builder.templates import HANDLER_FOLDER, Template, Templates
 from orchestration.bundle import Bundle, Layer, LayerKind
 
 ADDITIONAL_PACKAGE = "ADDITIONAL_PACKAGE"  # the build argument in which OpenFaaS passes system packages
@@ -70,18 +70,13 @@ class BundleBuild:
         """Build and publish the context in the tar `context`. Raises an exception of this package, one line for the user."""
         with self._store.layers.staging() as folder:
             config = extract(context, folder / "context", self._limits)
+            check_includes_host(config.platforms)
             image = image_name(config.image)
             self._reporter.names(image)
-            template, function = self._sort(folder / "context")
+            template, code = arranged(folder, self._templates)
             for_python = f" for Python {PYTHON_VERSION}" if template.dependencies == "python" else ""
             self._log(f"building {image} with template {template.language}{for_python}")
             self._mention_unused(config, template)
-            code = folder / "code"
-            code.mkdir()
-            function.rename(code / HANDLER_FOLDER)
-            if not template.built_in:
-                _add_template(folder / "context", code)
-            _drop_ignored(code)
             layers = tuple(
                 layer
                 for layer in (
@@ -94,23 +89,6 @@ class BundleBuild:
         bundle = make_bundle(template, layers, time.time())
         self._store.publish(image, bundle)
         return bundle
-
-    def _sort(self, context: Path) -> tuple[Template, Path]:
-        """Return the template that the context asks for, and where the function's folder is in it."""
-        if not (context / TEMPLATE_FILE).is_file():
-            hint = " (lang: dockerfile cannot be built here)" if (context / "Dockerfile").exists() else ""
-            raise InvalidContext(f"the build context has no {TEMPLATE_FILE}, which names the language{hint}")
-        said = read_template_file(context / TEMPLATE_FILE)
-        language = str(said.get("language") or "")
-        if said.get("command"):
-            template = template_of(said, context, language, built_in=False)
-        else:
-            template = self._templates.find_runnable(language)
-        handler = PurePosixPath(str(said.get("handler_folder") or HANDLER_FOLDER))
-        function = context / handler
-        if ".." in handler.parts or handler.is_absolute() or function.is_symlink() or not function.is_dir():
-            raise InvalidContext(f"the build context has no folder {str(handler)!r}")
-        return template, function
 
     def _mention_unused(self, config: BuildConfig, template: Template) -> None:
         if template.python and template.python != PYTHON_VERSION:
@@ -142,11 +120,8 @@ class BundleBuild:
             packages = NodeDependencies(self._store, self._log, offline=self._offline, in_use=self._in_use)
             return packages.layer(function, no_cache=no_cache)
         if template.dependencies == "python":
-            requirements = read_requirements(function)
-            if not template.built_in:
-                requirements = read_requirements(code) + requirements
             dependencies = Dependencies(self._store, self._log, offline=self._offline, in_use=self._in_use)
-            return dependencies.layer(requirements, no_cache=no_cache)
+            return dependencies.layer(python_requirements(code, template), no_cache=no_cache)
         return None
 
     def _code(self, code: Path, template: Template) -> Layer:
@@ -154,7 +129,7 @@ class BundleBuild:
         if layer := self._store.layers.find(digest):
             return layer
         if template.dependencies == "python":
-            compile_folder(code, self._log, _is_handler_file)
+            compile_folder(code, self._log, is_handler_file)
         self._store.make_room(tree_size_bytes(code), self._in_use, time.time())
         return self._store.layers.adopt(LayerKind.CODE, digest, code)
 
@@ -175,24 +150,3 @@ def make_bundle(template: Template, layers: tuple[Layer, ...], now: float) -> Bu
         created_at=now,
         listens=template.listens,
     )
-
-
-def _is_handler_file(relative: str) -> bool:
-    """Whether the file lies directly in the function's folder, where the handler and its modules are."""
-    return PurePosixPath(relative).parent == PurePosixPath(HANDLER_FOLDER)
-
-
-def _add_template(context: Path, code: Path) -> None:
-    """Move the template's own files into the code, beside `function/`."""
-    for path in sorted(context.iterdir()):
-        if path.name not in (TEMPLATE_FILE, "Dockerfile", HANDLER_FOLDER):
-            path.rename(code / path.name)
-
-
-def _drop_ignored(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if always_ignored(path.name):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()

@@ -1,9 +1,9 @@
 """Dependency layers: a venv for each set of wheels, made once and shared by every function that needs the same set.
 
-    requirements ─(remembered, else pip download)─► lock: wheels with hashes ─(pip install, offline)─► layer
+    requirements ─(builder.wheelhouse)─► lock: wheels with hashes ─(pip install, offline)─► layer
 
 The lock is what a layer is named after, with the interpreter that it was made for. A venv knows its own path, so it is
-made where it stays. Downloaded wheels are kept, which is what makes a build without a network possible.
+made where it stays.
 """
 
 from __future__ import annotations
@@ -18,36 +18,14 @@ from pathlib import Path
 
 import msgspec
 
-from builder.disk import write_durably
 from builder.pip import TIME_LIMIT_S, PipFailed, run_pip
 from builder.requirements import Requirements
 from builder.store import BundleQuotaExceeded, BundleStore
+from builder.wheelhouse import DependenciesFailed, Lock, Wheelhouse
 from orchestration.bundle import Layer, LayerKind
 from orchestration.interpreter import base_interpreter
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-class DependenciesFailed(RuntimeError):
-    """The requirements cannot be had; one line says why."""
-
-
-class LockedWheel(msgspec.Struct, frozen=True):
-    """A wheel by file name and the SHA-256 of its content, in hexadecimal."""
-
-    name: str
-    sha256: str
-
-
-class Lock(msgspec.Struct, frozen=True):
-    """Exactly what a set of requirements came to when it was resolved."""
-
-    wheels: tuple[LockedWheel, ...]
-
-    def layer_digest(self, interpreter: Path) -> str:
-        """Return the digest of the layer that holds these wheels for this interpreter."""
-        content = msgspec.json.encode([LayerKind.DEPENDENCIES, self.wheels, *_made_for(interpreter)])
-        return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 class Dependencies:
@@ -67,10 +45,18 @@ class Dependencies:
     ) -> None:
         self._store = store
         self._log = log
-        self._offline = offline
         self._in_use = in_use
         self._time_limit_s = time_limit_s
         self._interpreter = base_interpreter()
+        self._wheelhouse = Wheelhouse(
+            store.wheels,
+            store.locks,
+            store.layers.staging,
+            log,
+            offline=offline,
+            room_for=lambda size: store.make_room(size, in_use, time.time()),
+            time_limit_s=time_limit_s,
+        )
 
     def layer(self, requirements: Requirements, *, no_cache: bool = False) -> Layer:
         """Return the layer for `requirements`, made now if it is not there. `no_cache` resolves them anew.
@@ -79,63 +65,17 @@ class Dependencies:
         """
         if not requirements.names_packages:
             return self._made(Lock(()))
-        remembered = self._store.locks / f"{requirements.digest(*_made_for(self._interpreter))}.json"
-        lock = None if no_cache else _read_lock(remembered)
+        made_for = _made_for(self._interpreter)
+        lock = None if no_cache else self._wheelhouse.remembered(requirements, made_for)
         if lock is not None:
-            if layer := self._store.layers.find(lock.layer_digest(self._interpreter)):
+            if layer := self._store.layers.find(layer_digest(lock, self._interpreter)):
                 return layer
-            if not self._has_wheels(lock):
+            if not self._wheelhouse.complete(lock):
                 lock = None  # they were collected: see what the requirements come to today
-        if lock is None:
-            lock = self._resolve(requirements)
-            write_durably(remembered, msgspec.json.encode(lock))
-        return self._made(lock)
-
-    def _resolve(self, requirements: Requirements) -> Lock:
-        with self._store.layers.staging() as folder:
-            (folder / "requirements.txt").write_text("\n".join((*requirements.lines, "")), encoding="utf-8")
-            arguments = ["download", "--only-binary=:all:", "--dest=wheels", f"--find-links={self._store.wheels}"]
-            if requirements.constraints:
-                (folder / "constraints.txt").write_text("\n".join((*requirements.constraints, "")), encoding="utf-8")
-                arguments.append("--constraint=constraints.txt")
-            if self._offline:
-                arguments.append("--no-index")
-            try:
-                run_pip([*arguments, "--requirement=requirements.txt"], folder, self._log, time_limit_s=self._time_limit_s)
-            except PipFailed as error:
-                if self._offline:
-                    raise DependenciesFailed(
-                        f"{error}; the gateway is offline and uses only the wheels in {self._store.wheels}: "
-                        "build once online, or put the wheels there"
-                    ) from None
-                raise DependenciesFailed(str(error)) from None
-            downloaded = sorted((folder / "wheels").glob("*.whl")) if (folder / "wheels").exists() else []
-            self._store.make_room(sum(path.stat().st_size for path in downloaded), self._in_use, time.time())
-            return Lock(tuple(self._keep(path) for path in downloaded))
-
-    def _keep(self, wheel: Path) -> LockedWheel:
-        locked = LockedWheel(wheel.name, _sha256(wheel))
-        kept = self._store.wheels / wheel.name
-        if not kept.exists() or _sha256(kept) != locked.sha256:
-            wheel.chmod(0o644)
-            wheel.rename(kept)
-        os.utime(kept)
-        return locked
-
-    def _has_wheels(self, lock: Lock) -> bool:
-        """Whether all wheels of the lock are kept. One that is not what it was is removed: pip would prefer it."""
-        complete = True
-        for wheel in lock.wheels:
-            kept = self._store.wheels / wheel.name
-            if not kept.exists():
-                complete = False
-            elif _sha256(kept) != wheel.sha256:
-                kept.unlink()
-                complete = False
-        return complete
+        return self._made(lock or self._wheelhouse.resolve(requirements, made_for))
 
     def _made(self, lock: Lock) -> Layer:
-        digest = lock.layer_digest(self._interpreter)
+        digest = layer_digest(lock, self._interpreter)
         if layer := self._store.layers.find(digest):
             return layer
         try:
@@ -164,9 +104,15 @@ class Dependencies:
 
     def _install(self, lock: Lock, venv: Path, lock_descriptor: int) -> None:
         python = venv / "bin" / "python"
-        wheels = [os.fspath(self._store.wheels / wheel.name) for wheel in lock.wheels]
+        wheels = [os.fspath(self._wheelhouse.path(wheel)) for wheel in lock.wheels]
         arguments = ["--python", os.fspath(python), "install", "--no-index", "--no-deps", *wheels]
         run_pip(arguments, venv, self._log, time_limit_s=self._time_limit_s, held=(lock_descriptor,))
+
+
+def layer_digest(lock: Lock, interpreter: Path) -> str:
+    """Return the digest of the layer that holds these wheels for this interpreter."""
+    content = msgspec.json.encode([LayerKind.DEPENDENCIES, lock.wheels, *_made_for(interpreter)])
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def make_venv(folder: Path, interpreter: Path) -> None:
@@ -186,16 +132,3 @@ def make_venv(folder: Path, interpreter: Path) -> None:
 
 def _made_for(interpreter: Path) -> tuple[str, str, str]:
     return (PYTHON_VERSION, sysconfig.get_platform(), os.fspath(interpreter))
-
-
-def _read_lock(path: Path) -> Lock | None:
-    try:
-        os.utime(path)
-        return msgspec.json.decode(path.read_bytes(), type=Lock)
-    except FileNotFoundError:
-        return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -29,6 +29,18 @@ def image_name(text: str) -> str:
     return f"{match['name']}:{match['tag'] or 'latest'}"
 
 
+def split_name(text: str) -> tuple[str, str, str | None]:
+    """Return an image name's parts as written: name with registry, tag or an empty text, digest or None.
+
+    Raises InvalidImageName.
+    """
+    match = _NAME.fullmatch(text) if len(text) <= LONGEST_NAME + 72 else None
+    if not match or _DIGEST.fullmatch(text):
+        shown = text if len(text) <= 80 else text[:77] + "..."
+        raise InvalidImageName(f"{shown!r} is not an image name such as registry.example.com/team/hello:1.0")
+    return match["name"], match["tag"] or "", match["digest"]
+
+
 def image_digest(text: str) -> str | None:
     """Return the digest in `sha256:HEX` or `name@sha256:HEX`, or None when the text has none."""
     if _DIGEST.fullmatch(text):

@@ -6,16 +6,20 @@ a user of their own. pip is started in the caller's process group, so that whoev
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from builder.platforms import Target
+
 TIME_LIMIT_S = 300.0
+_TARGET_PIP = Path(__file__).with_name("target_pip.py")
 
 # What an operator may configure; anything else in the environment could change where pip installs or what it runs.
 _PASSED_ON = frozenset(
@@ -50,13 +54,22 @@ def run_pip(
     *,
     time_limit_s: float = TIME_LIMIT_S,
     held: Iterable[int] = (),
+    target: Target | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> None:
     """Run pip in `folder` and give each line of its output to `log`. It inherits the descriptors `held`, such as a lock.
 
+    `target` makes it choose wheels for another platform (for `download` only); `variables` are added to its environment.
     Raises PipFailed, also when it takes longer than `time_limit_s`.
     """
-    environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON} | _ALWAYS
+    environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON} | _ALWAYS | dict(variables or {})
     command = [sys.executable, "-I", "-m", "pip", *arguments]
+    if target is not None:
+        markers = json.dumps(target.marker_environment())
+        fits = [f"--python-version={target.python}", "--implementation=cp"]
+        fits += [f"--abi={abi}" for abi in target.abis()]
+        fits += [f"--platform={name}" for name in target.wheel_platforms()]
+        command = [sys.executable, "-I", os.fspath(_TARGET_PIP), markers, *arguments, *fits]
     lines: list[str] = []
     deadline = time.monotonic() + time_limit_s
     with subprocess.Popen(
@@ -79,18 +92,19 @@ def run_pip(
         finally:
             process.kill()
     if process.returncode:
-        raise PipFailed(why_it_failed(lines, process.returncode))
+        raise PipFailed(why_it_failed(lines, process.returncode, target))
 
 
-def why_it_failed(lines: Sequence[str], code: int) -> str:
-    """Return the one line of pip's output that says what is wrong."""
+def why_it_failed(lines: Sequence[str], code: int, target: Target | None = None) -> str:
+    """Return the one line of pip's output that says what is wrong; `target` is what wheels had to fit."""
     errors = [line.partition("ERROR:")[2].strip() for line in lines if line.startswith("ERROR:")]
     errors = [error for error in errors if error and not error.startswith("Exception")]
     if missing := [error for error in errors if error.startswith("No matching distribution found")]:
         if any(_UNREACHABLE.search(line) for line in lines):
             return f"the package index cannot be reached, so pip says: {missing[-1]}"
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return f"{missing[-1]} (wheels for Python {version} on {os.uname().machine}; source distributions are not built)"
+        fits = str(target) if target is not None else f"Python {version} on {os.uname().machine}"
+        return f"{missing[-1]} (wheels for {fits}; source distributions are not built)"
     if conflict := [error for error in errors if "conflicting dependencies" in error]:
         return conflict[0]
     telling = [error for error in errors if not error.startswith("ResolutionImpossible")]

@@ -20,7 +20,6 @@ import msgspec
 from builder.bundle_build import BundleBuild
 from builder.compiling import BrokenCode
 from builder.context import InvalidContext
-from builder.dependencies import DependenciesFailed
 from builder.events import BuildEvent, Status, one_line
 from builder.images import InvalidImageName
 from builder.job import Job
@@ -28,6 +27,7 @@ from builder.node_dependencies import NodeDependenciesFailed
 from builder.requirements import InvalidRequirements
 from builder.store import BundleQuotaExceeded, BundleStore
 from builder.templates import InvalidTemplate, Templates, UnknownTemplate
+from builder.wheelhouse import DependenciesFailed
 from orchestration.bundle import UnknownBundle
 
 # Failures whose message is for the user. Anything else is a fault of ours: it ends the process with a traceback.

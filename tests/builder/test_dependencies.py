@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from builder import dependencies as module
-from builder.dependencies import Dependencies, DependenciesFailed, make_venv
+from builder.dependencies import Dependencies, make_venv
 from builder.pip import PipFailed, run_pip
 from builder.requirements import Requirements
 from builder.store import GRACE_S, BundleQuotaExceeded, BundleStore
+from builder.wheelhouse import DependenciesFailed
 from orchestration.bundle import Layer, LayerKind
 from orchestration.interpreter import base_interpreter
 
@@ -146,7 +147,7 @@ def test_offline_says_what_is_missing_and_what_to_do(
     wheels("thing")
     monkeypatch.delenv("PIP_FIND_LINKS")
     with pytest.raises(
-        DependenciesFailed, match=r"found for thing .*the gateway is offline .* build once online, or put the wheels there"
+        DependenciesFailed, match=r"found for thing .*this builder is offline .* build once online, or put the wheels there"
     ):
         Dependencies(store, log, offline=True).layer(Requirements(("thing",)))
 
