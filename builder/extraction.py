@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -20,7 +19,6 @@ from builder.context import CONFIG_NAME, CONTEXT_FOLDER, SECRETS_NAME, BuildConf
 from builder.disk import FILE_MODE, FOLDER_MODE, PROGRAM_MODE
 
 _CHUNK_BYTES = 1 << 20
-_MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,19 +174,10 @@ def _read_config(tar: tarfile.TarFile, member: tarfile.TarInfo, limits: Limits) 
         raise InvalidContext(f"{CONFIG_NAME} is not what it should be: {error}") from None
     if not wire.image:
         raise InvalidContext(f"{CONFIG_NAME} has no image name")
-    _check_platforms(wire.platforms or [])
     return BuildConfig(
         image=wire.image,
         build_args=wire.build_args or {},
-        platforms=tuple(wire.platforms or ()),
+        platforms=tuple(name.strip() for text in wire.platforms or () for name in text.split(",") if name.strip()),
         skip_push=wire.skip_push,
         no_cache=wire.no_cache,
     )
-
-
-def _check_platforms(platforms: list[str]) -> None:
-    """A bundle runs where it is built. Asking for more platforms is harmless; not asking for this one is not."""
-    machine = platform.machine().lower()
-    here = f"linux/{_MACHINES.get(machine, machine)}"
-    if platforms and not any(name == here or name.startswith(here + "/") for name in platforms):
-        raise InvalidContext(f"this gateway builds for {here} only, not for {', '.join(platforms)}: pass --platforms {here}")

@@ -3,9 +3,9 @@
 unpack → template → requirements → for each platform: base, runtime layer, dependency layer, code layer, configuration,
 manifest, bill of materials → an index where there are several → the image's name.
 
-The layers are a bundle's, packed: the dependency layer is a virtual environment over the base image's Python, so that the
-template's command means the same in both. The order is by how seldom they change, so that a changed handler is one new
-layer. Everything that bytes depend on is in the key under which a layer is kept, and nothing else is in the bytes.
+The layers are a bundle's, packed (`builder.packing`), so that the template's command means the same in both. Their order
+is by how seldom they change, so that a changed handler is one new layer. Everything that bytes depend on is in the key
+under which a layer is kept, and nothing else is in the bytes.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import datetime
 import os
 import platform as machine
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from builder.bases import LAYOUT_PREFIXES, Base, Bases
-from builder.bundle_build import Reporter, drop_ignored, is_handler_file, sort_context
-from builder.compiling import BrokenCode, compiled, compiled_name
-from builder.context import BuildConfig
+from builder.bundle_build import Reporter
+from builder.context import BuildConfig, InvalidContext
 from builder.dependencies import PYTHON_VERSION
 from builder.extraction import Limits, extract
 from builder.image_store import ImageStore
 from builder.images import image_name
-from builder.layers import COMPILED, folder_digest
-from builder.oci.archive import Compression, Entry, LayerBlob, write_layer
+from builder.layers import folder_digest
+from builder.node_dependencies import MODULES, NodeDependencies
+from builder.oci.archive import Compression, LayerBlob, write_layer
 from builder.oci.documents import (
     CONFIG,
+    DOCKER_LAYER,
     EMPTY,
     INDEX,
-    LAYER,
     LAYER_GZIP,
     MANIFEST,
     Descriptor,
@@ -49,25 +49,30 @@ from builder.oci.documents import (
     encode,
     sha256,
 )
+from builder.packing import CODE_PLACE, DEPENDENCIES_PLACE, RUNTIME_PLACE, native_file, tree, venv
 from builder.platforms import Platform, Target, host_platform, parse_platform
-from builder.requirements import Requirements, read_requirements
 from builder.sbom import CYCLONEDX, cyclonedx
+from builder.source import arranged, is_handler_file, python_requirements
+from builder.store import BundleStore
 from builder.templates import HANDLER_FOLDER, Template, Templates
 from builder.wheelhouse import Lock, LockedWheel, Wheelhouse
-from builder.wheels import Distribution, WheelFile, open_wheel
-from orchestration.bundle import LayerKind
+from builder.wheels import Distribution, open_wheel
+from orchestration.bundle import LayerKind, Listens
 
 FORMAT = 1
 """Counts changes of what layers look like: it is in every key, so that no old layer is taken for a new one."""
 
-DEFAULT_BASE = f"docker.io/library/python:{PYTHON_VERSION}-slim"
 BASE_VARIABLE = "PINNACE_BASE_IMAGE"
+BASES = {
+    "python": "docker.io/library/python:{python}-slim",
+    "node": "docker.io/library/node:22-slim",
+    "": "docker.io/library/debian:stable-slim",
+}
+"""Default bases by what a template's functions need. Python's is this machine's, so that a function gets the same here."""
+
 USER = "10001:10001"
 """By number, so that a cluster can see that it is not root."""
 
-RUNTIME_PLACE = "opt/pinnace/runtime"
-DEPENDENCIES_PLACE = "opt/pinnace/dependencies"
-CODE_PLACE = "home/app"
 LAYER_ANNOTATION = "dev.pinnace.layer"
 DIGEST_ANNOTATION = "dev.pinnace.digest"
 BUNDLE_ANNOTATION = "dev.pinnace.bundle"
@@ -80,7 +85,8 @@ class PackedBundle(msgspec.Struct, frozen=True, kw_only=True):
     template: str
     command: tuple[str, ...]
     env: dict[str, str]
-    python: str
+    python: str | None
+    listens: Listens
 
 
 class ImageBuild:
@@ -112,7 +118,7 @@ class ImageBuild:
         self._reporter = reporter
         self._log = reporter.log
         self._wheelhouse = wheelhouse
-        self._base = base or os.environ.get(BASE_VARIABLE) or DEFAULT_BASE
+        self._base = base or os.environ.get(BASE_VARIABLE) or ""
         self._pull = pull
         self._offline = offline
         self._compression = compression
@@ -130,11 +136,7 @@ class ImageBuild:
             config = extract(context, folder / "context", self._limits)
             name = image_name(config.image)
             self._reporter.names(name)
-            template, function = sort_context(folder / "context", self._templates)
-            code = folder / "code"
-            code.mkdir()
-            function.rename(code / HANDLER_FOLDER)
-            drop_ignored(code)
+            template, code = arranged(folder, self._templates)
             image, referrers = self.image(template, code, config)
         self._layout.tag(name, image, referrers)
         return image
@@ -142,11 +144,11 @@ class ImageBuild:
     def image(self, template: Template, code: Path, config: BuildConfig) -> tuple[Descriptor, tuple[Descriptor, ...]]:
         """Build the image of the function whose folder lies in `code`; return it and what refers to it."""
         platforms = [parse_platform(text) for text in config.platforms] or [host_platform()]
-        requirements = read_requirements(code / HANDLER_FOLDER)
+        base = self._base or BASES[template.dependencies].format(python=template.python or PYTHON_VERSION)
         images, referrers = [], []
         for platform in dict.fromkeys(platforms):
-            self._log(f"building for {platform} on {self._base}")
-            one = _OneImage(self, template, code, requirements, platform, no_cache=config.no_cache)
+            self._log(f"building for {platform} on {base}")
+            one = _OneImage(self, template, code, base, platform, no_cache=config.no_cache)
             image, bill = one.build()
             images.append(image)
             referrers += [bill] if bill is not None else []
@@ -160,14 +162,7 @@ class _OneImage:
     """The image of one function for one platform, step by step."""
 
     def __init__(
-        self,
-        build: ImageBuild,
-        template: Template,
-        code: Path,
-        requirements: Requirements,
-        platform: Platform,
-        *,
-        no_cache: bool,
+        self, build: ImageBuild, template: Template, code: Path, base: str, platform: Platform, *, no_cache: bool
     ) -> None:
         self._build = build
         self._store = build._store
@@ -175,22 +170,28 @@ class _OneImage:
         self._log = build._log
         self._template = template
         self._code = code
-        self._requirements = requirements
         self._platform = platform
-        bases = Bases(self._store, self._log, offline=build._offline)
-        self._base: Base = bases.find(build._base, platform, pull=build._pull)
-        self._target: Target = self._base.contents.target(platform, build._base)
-        self._lock = self._locked(no_cache=no_cache)
-        self._compiles = self._target.minor == PYTHON_VERSION
-        if not self._compiles:
+        self._no_cache = no_cache
+        self._base: Base = Bases(self._store, self._log, offline=build._offline).find(base, platform, pull=build._pull)
+        self._target: Target | None = None
+        self._lock = Lock(())
+        if template.dependencies == "python":
+            self._target = self._base.contents.target(platform, base)
+            self._lock = self._locked(self._target)
+        elif template.dependencies == "node" and self._base.contents.node is None:
+            raise InvalidContext(f"the base image {base} has no Node.js: none of usr/bin, usr/local/bin has a node")
+        self._compiles = self._target is not None and self._target.minor == PYTHON_VERSION
+        if self._target is not None and not self._compiles:
             self._log(
                 f"warning: the base image has Python {self._target.minor} and this builder {PYTHON_VERSION}: "
                 "nothing is compiled ahead, and first imports take longer"
             )
 
     def build(self) -> tuple[Descriptor, Descriptor | None]:
-        layers = (self._runtime_layer(), self._dependency_layer(), self._code_layer())
-        config = self._layout.add(encode(self._config([layer for layer, _ in layers])), CONFIG)
+        """Return the image and its bill of materials, if one is wanted."""
+        made = (self._runtime_layer(), self._dependency_layer(), self._code_layer())
+        layers = [layer for layer in made if layer is not None]
+        config = self._layout.add(encode(self._config(layers)), CONFIG)
         manifest = Manifest(
             schema_version=2,
             media_type=MANIFEST,
@@ -207,22 +208,25 @@ class _OneImage:
         )
         return image, self._bill(image) if self._build._sbom else None
 
-    def _locked(self, *, no_cache: bool) -> Lock:
-        if not self._requirements.names_packages:
+    def _locked(self, target: Target) -> Lock:
+        requirements = python_requirements(self._code, self._template)
+        if not requirements.names_packages:
             return Lock(())
-        house, made_for = self._build._wheelhouse, ("image", str(self._target), self._target.python)
-        lock = None if no_cache else house.remembered(self._requirements, made_for)
+        house, made_for = self._build._wheelhouse, ("image", str(target), target.python)
+        lock = None if self._no_cache else house.remembered(requirements, made_for)
         if lock is not None and house.complete(lock):
             return lock
-        self._log(f"resolving requirements for {self._target}")
-        return house.resolve(self._requirements, made_for, self._target)
+        self._log(f"resolving requirements for {target}")
+        return house.resolve(requirements, made_for, target)
 
-    def _runtime_layer(self) -> tuple[LayerBlob, Descriptor]:
-        folder = self._build._templates.runtime
+    def _runtime_layer(self) -> tuple[LayerBlob, Descriptor] | None:
+        folder = self._build._templates.runtime(self._template)
+        if folder is None:
+            return None
         digest = folder_digest(folder)
 
         def make() -> LayerBlob:
-            entries = self._tree(folder, RUNTIME_PLACE, must_compile=lambda _: True)
+            entries = tree(folder, RUNTIME_PLACE, compiles=self._compiles, must_compile=lambda _: True, log=self._log)
             return write_layer(self._layout, entries, self._build._compression)
 
         return self._layer(LayerKind.RUNTIME, digest, [digest], make)
@@ -231,36 +235,48 @@ class _OneImage:
         digest = folder_digest(self._code)
 
         def make() -> LayerBlob:
-            entries = self._tree(self._code, CODE_PLACE, must_compile=is_handler_file)
+            entries = tree(self._code, CODE_PLACE, compiles=self._compiles, must_compile=is_handler_file, log=self._log)
             return write_layer(self._layout, entries, self._build._compression)
 
         return self._layer(LayerKind.CODE, digest, [digest], make)
 
-    def _dependency_layer(self) -> tuple[LayerBlob, Descriptor]:
+    def _dependency_layer(self) -> tuple[LayerBlob, Descriptor] | None:
+        if self._target is not None:
+            return self._venv_layer(self._target)
+        return self._modules_layer() if self._template.dependencies == "node" else None
+
+    def _venv_layer(self, target: Target) -> tuple[LayerBlob, Descriptor]:
         python = self._base.contents.python
         assert python is not None  # it has a target
-        inputs = [self._lock.wheels, python, self._target.minor, self._platform.architecture]
-        digest = _digest_of([LayerKind.DEPENDENCIES, *inputs])
+        inputs = [self._lock.wheels, python, target.minor, self._platform.architecture]
+        wheels = [self._build._wheelhouse.path(locked) for locked in self._lock.wheels]
 
         def make() -> LayerBlob:
-            with contextlib.ExitStack() as stack:  # the wheels are read while the layer is written
-                entries = self._dependency_entries(stack, python)
+            with contextlib.ExitStack() as stack:
+                entries = venv(wheels, python, target.minor, stack, compiles=self._compiles)
                 return write_layer(self._layout, entries, self._build._compression)
 
+        digest = sha256(msgspec.json.encode([LayerKind.DEPENDENCIES, *inputs], order="deterministic"))
         return self._layer(LayerKind.DEPENDENCIES, digest, inputs, make)
 
-    def _dependency_entries(self, stack: contextlib.ExitStack, python: str) -> Iterator[Entry]:
-        files: dict[str, WheelFile] = {}
-        for locked in self._lock.wheels:
-            wheel = stack.enter_context(open_wheel(self._build._wheelhouse.path(locked)))
-            place = f"/{DEPENDENCIES_PLACE}/bin/python"
-            files.update((file.path, file) for file in wheel.files(place, self._target.minor))
-        yield from _venv(python, self._target)
-        for path, file in files.items():
-            yield Entry(f"{DEPENDENCIES_PLACE}/{path}", file.read, executable=file.executable)
-            if path.endswith(".py") and path.startswith("lib/") and self._compiles:
-                shown = path.split("/site-packages/", 1)[-1]
-                yield from self._compiled(f"{DEPENDENCIES_PLACE}/{path}", shown, file.read(), must=False)
+    def _modules_layer(self) -> tuple[LayerBlob, Descriptor]:
+        store = BundleStore(self._store.root / "node")
+        packages = NodeDependencies(store, self._log, offline=self._build._offline)
+        layer = packages.layer(self._code / HANDLER_FOLDER, no_cache=self._no_cache)
+        folder = store.folder(layer) / MODULES
+        if self._platform != host_platform() and (native := native_file(folder)):
+            raise InvalidContext(
+                f"{native} in {MODULES} is a program for {host_platform()}, where this is built, and not for {self._platform}: "
+                f"build on a machine of that kind, or leave the package out"
+            )
+        digest = folder_digest(folder)
+
+        def make() -> LayerBlob:
+            place = f"{DEPENDENCIES_PLACE}/{MODULES}"
+            entries = tree(folder, place, compiles=False, must_compile=lambda _: False, log=self._log)
+            return write_layer(self._layout, entries, self._build._compression)
+
+        return self._layer(LayerKind.DEPENDENCIES, digest, [digest], make)
 
     def _layer(
         self, kind: LayerKind, digest: str, inputs: list[Any], make: Callable[[], LayerBlob]
@@ -274,44 +290,17 @@ class _OneImage:
         annotations = {DIGEST_ANNOTATION: digest, LAYER_ANNOTATION: str(kind)}
         return layer, msgspec.structs.replace(layer.blob, annotations=annotations)
 
-    def _tree(self, folder: Path, place: str, must_compile: Callable[[str], bool]) -> Iterator[Entry]:
-        """What lies in `folder`, at `place`, with its Python files compiled."""
-        for parent, folders, files in os.walk(folder):
-            folders[:] = [name for name in folders if name != COMPILED]
-            for name in (*folders, *files):
-                path = Path(parent, name)
-                relative = path.relative_to(folder).as_posix()
-                if path.is_symlink():
-                    yield Entry(f"{place}/{relative}", target=os.fspath(path.readlink()))
-                elif path.is_dir():
-                    yield Entry(f"{place}/{relative}")
-                else:
-                    content = path.read_bytes()
-                    yield Entry(f"{place}/{relative}", content, executable=bool(path.stat().st_mode & 0o100))
-                    if name.endswith(".py") and self._compiles:
-                        yield from self._compiled(f"{place}/{relative}", relative, content, must=must_compile(relative))
-
-    def _compiled(self, path: str, shown: str, source: bytes, *, must: bool) -> Iterator[Entry]:
-        folder, _, name = path.rpartition("/")
-        try:
-            yield Entry(f"{folder}/{COMPILED}/{compiled_name(name)}", compiled(source, shown, self._log if must else _silent))
-        except BrokenCode:
-            if must:
-                raise
-
-    def _config(self, layers: list[LayerBlob]) -> ImageConfig:
+    def _config(self, layers: list[tuple[LayerBlob, Descriptor]]) -> ImageConfig:
         base, ours = self._base.config, self._run_config()
-        steps = tuple(
-            History(created=self._build._created, created_by=f"pinnace: {kind}")
-            for kind in (LayerKind.RUNTIME, LayerKind.DEPENDENCIES, LayerKind.CODE)
-        )
+        kinds = [(entry.annotations or {})[LAYER_ANNOTATION] for _, entry in layers]
+        steps = [History(created=self._build._created, created_by=f"pinnace: {kind}") for kind in kinds]
         return ImageConfig(
             created=self._build._created,
             architecture=base.architecture,
             os=base.os,
             variant=base.variant,
             config=ours,
-            rootfs=RootFs(type="layers", diff_ids=(*base.rootfs.diff_ids, *(layer.diff_id for layer in layers))),
+            rootfs=RootFs(type="layers", diff_ids=(*base.rootfs.diff_ids, *(layer.diff_id for layer, _ in layers))),
             history=(*(base.history or ()), *steps),
         )
 
@@ -319,7 +308,10 @@ class _OneImage:
         base = self._base.config.config or RunConfig()
         variables = dict(entry.partition("=")[::2] for entry in base.env or ())
         path = variables.get("PATH") or "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        variables |= {"PATH": f"/{DEPENDENCIES_PLACE}/bin:{path}", "HOME": "/tmp", "LANG": variables.get("LANG") or "C.UTF-8"}  # noqa: S108
+        own = f"/{DEPENDENCIES_PLACE}/bin:" if self._target is not None else ""
+        variables |= {"PATH": f"{own}{path}", "HOME": "/tmp", "LANG": variables.get("LANG") or "C.UTF-8"}  # noqa: S108
+        if self._template.listens is Listens.PORT:
+            variables["PORT"] = "8080"
         variables |= {key: self._filled(value) for key, value in sorted(self._template.env.items())}
         labels = {**(base.labels or {}), **self._build._labels, "dev.pinnace.template": self._template.language}
         return RunConfig(
@@ -335,6 +327,7 @@ class _OneImage:
     def _filled(self, text: str) -> str:
         places = {
             "python": f"/{DEPENDENCIES_PLACE}/bin/python",
+            "node": self._base.contents.node or "node",
             "runtime": f"/{RUNTIME_PLACE}",
             "dependencies": f"/{DEPENDENCIES_PLACE}",
             "code": f"/{CODE_PLACE}",
@@ -348,7 +341,8 @@ class _OneImage:
             template=self._template.language,
             command=self._template.command,
             env=self._template.env,
-            python=self._target.minor,
+            python=self._target.minor if self._target is not None else None,
+            listens=self._template.listens,
         )
         told = {key: value for key, value in self._build._labels.items() if key.startswith(f"{_OCI}.")}
         return told | {
@@ -383,30 +377,8 @@ class _OneImage:
         return msgspec.structs.replace(stored, artifact_type=CYCLONEDX, annotations=annotations)
 
 
-def _digest_of(inputs: object) -> str:
-    """Return `sha256:HEX` over what a layer is made of."""
-    return sha256(msgspec.json.encode(inputs, order="deterministic"))
-
-
-def _venv(python: str, target: Target) -> Iterator[Entry]:
-    """A virtual environment over the interpreter at `python` (PEP 405), as `builder.dependencies.make_venv` makes it."""
-    for name in ("python", "python3", f"python{target.minor}"):
-        yield Entry(f"{DEPENDENCIES_PLACE}/bin/{name}", target=python)
-    yield Entry(f"{DEPENDENCIES_PLACE}/lib64", target="lib")
-    yield Entry(f"{DEPENDENCIES_PLACE}/lib/python{target.minor}/site-packages")
-    home = python.rpartition("/")[0]
-    content = f"home = {home}\ninclude-system-site-packages = false\nversion = {target.minor}\n"
-    yield Entry(f"{DEPENDENCIES_PLACE}/pyvenv.cfg", content.encode())
-
-
 def _as_oci(layer: Descriptor) -> Descriptor:
     """A layer of a base image in Docker's older format, named as OCI names it: the blob is the same."""
-    known = {
-        "application/vnd.docker.image.rootfs.diff.tar.gzip": LAYER_GZIP,
-        "application/vnd.docker.image.rootfs.diff.tar": LAYER,
-    }
-    return msgspec.structs.replace(layer.bare(), media_type=known.get(layer.media_type, layer.media_type))
-
-
-def _silent(line: str) -> None:
-    """Packages carry files for other Python versions, which are never imported: nobody needs to hear of them."""
+    return msgspec.structs.replace(
+        layer.bare(), media_type=LAYER_GZIP if layer.media_type == DOCKER_LAYER else layer.media_type
+    )

@@ -7,6 +7,7 @@ runs where glibc is 2.28 or newer (PEP 600), `musllinux_1_2` where musl is 1.2 o
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from builder.context import InvalidContext
@@ -96,3 +97,13 @@ def host_platform() -> Platform:
     machine = platform.machine().lower()
     known = {**{there: name for name, there in _MACHINES.items()}, **{name: name for name in _MACHINES}}
     return parse_platform(f"linux/{known.get(machine, machine)}")
+
+
+def check_includes_host(platforms: Sequence[str]) -> None:
+    """A bundle runs where it is built: asking for more platforms is harmless, not asking for this one is not.
+
+    Raises InvalidContext. No platform named is this one.
+    """
+    here = str(host_platform())
+    if platforms and not any(name == here or name.startswith(here + "/") for name in platforms):
+        raise InvalidContext(f"this gateway builds for {here} only, not for {', '.join(platforms)}: pass --platforms {here}")

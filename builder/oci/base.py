@@ -1,4 +1,4 @@
-"""What is in a base image that matters for a function: which Python, where, and which C library.
+"""What is in a base image that matters for a function: which Python or Node.js, where, and which C library.
 
 It is read from the layers themselves, as they will lie over each other: no label needs to be believed. Decompressing 50 MB
 takes about a second, so what was found is kept beside the blobs, by the digest of the configuration.
@@ -21,6 +21,7 @@ from builder.platforms import Platform, Target
 
 OLDEST_PYTHON = (3, 11)
 _PYTHON = re.compile(r"(usr/local|usr|opt/[^/]+)/bin/python3\.(\d{1,2})")
+_NODE = re.compile(r"(?:usr/local|usr)/bin/node(?:js)?")
 _LIBC = re.compile(r"(?:usr/)?lib(?:64)?/(?:[a-z0-9_-]+/)?(libc\.so\.6|ld-musl-[a-z0-9_]+\.so\.1|libc-2\.\d+\.so)")
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]*version (\d+)\.(\d+)")
 _MUSL_VERSION = re.compile(rb"\0(1)\.(\d)\.\d{1,2}\0")
@@ -29,12 +30,13 @@ _MOST_ENTRIES = 500_000
 
 
 class BaseContents(msgspec.Struct, frozen=True):
-    """`python` is the interpreter's path in the image, None where there is none; versions are texts and numbers."""
+    """`python` and `node` are programs' paths in the image, None where there is none; versions are texts and numbers."""
 
     python: str | None
     python_version: str
     libc: str
     libc_version: tuple[int, int]
+    node: str | None = None
 
     def target(self, platform: Platform, name: str) -> Target:
         """Return what wheels must fit. Raises InvalidImage for a base without a Python that handlers can run with."""
@@ -70,6 +72,7 @@ def contents_of(layout: Layout, manifest: Manifest, config: ImageConfig) -> Base
 class _Found:
     def __init__(self) -> None:
         self._pythons: set[str] = set()
+        self._nodes: set[str] = set()
         self._libraries: dict[str, tuple[str, tuple[int, int]]] = {}
 
     def add_layer(self, archive: IO[bytes]) -> None:
@@ -84,6 +87,8 @@ class _Found:
                     self._white_out(folder, last)
                 elif _PYTHON.fullmatch(name) and not member.isdir():
                     self._pythons.add(name)
+                elif _NODE.fullmatch(name) and not member.isdir():
+                    self._nodes.add(name)
                 elif _LIBC.fullmatch(name) and member.isreg() and member.size <= _LARGEST_LIBRARY_BYTES:
                     source = tar.extractfile(member)
                     if source is not None and (library := _library(name, source.read())):
@@ -92,6 +97,7 @@ class _Found:
     def _white_out(self, folder: str, last: str) -> None:
         gone = f"{folder}/" if last == ".wh..wh..opq" else f"{folder}/{last.removeprefix('.wh.')}".lstrip("/")
         self._pythons = {name for name in self._pythons if not _below(name, gone)}
+        self._nodes = {name for name in self._nodes if not _below(name, gone)}
         self._libraries = {name: what for name, what in self._libraries.items() if not _below(name, gone)}
 
     def contents(self, told_version: str) -> BaseContents:
@@ -101,7 +107,8 @@ class _Found:
         if version and re.fullmatch(rf"{re.escape(version)}\.\d+", told_version):
             version = told_version
         libc, libc_version = max(self._libraries.values(), default=("", (0, 0)))
-        return BaseContents(f"/{python}" if python else None, version, libc, libc_version)
+        node = min(self._nodes, key=lambda name: (not name.startswith("usr/local/"), name), default=None)
+        return BaseContents(f"/{python}" if python else None, version, libc, libc_version, f"/{node}" if node else None)
 
 
 def _preference(path: str) -> tuple[bool, int]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NoReturn
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 from builder.oci.documents import (
     INDEX,
@@ -38,7 +38,7 @@ from builder.registry.authorization import Authorization
 from builder.registry.credentials import find_credentials
 from builder.registry.errors import NotAuthorized, NotInRegistry, RegistryError, TransferBroken
 from builder.registry.reference import HUB, HUB_API, is_local
-from builder.registry.transport import Answer, Transport, origin_of
+from builder.registry.transport import Answer, Transport, joined, origin_of
 
 CHUNK_BYTES = 16 << 20
 MOST_TRIES = 5
@@ -313,7 +313,7 @@ class Registry:
         location = answer.headers.get("location") or default
         if not location:
             raise RegistryError(f"the registry {self.host} does not say where to send a blob")
-        there = urljoin(answer.url, location)
+        there = joined(answer.url, location)
         if urlsplit(answer.url).scheme == "https" and urlsplit(there).scheme != "https":
             raise RegistryError(f"the registry {self.host} wants a blob sent without TLS, which is not done")
         return there

@@ -107,7 +107,7 @@ class Transport:
             if not follow or response.status not in _REDIRECTS or not (target := response.headers.get("Location")):
                 break
             self._done(connection, response)
-            there = urljoin(url, target)
+            there = joined(url, target)
             if origin_of(there) != origin_of(url):
                 if urlsplit(url).scheme == "https" and urlsplit(there).scheme != "https":
                     raise RegistryError(f"{host_of(url)} redirects to {host_of(there)} without TLS, which is not followed")
@@ -199,6 +199,14 @@ def origin_of(url: str) -> Origin:
     """Return scheme, host and port: what credentials belong to."""
     parts = urlsplit(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def joined(url: str, target: str) -> str:
+    """Return where a `Location` leads from `url`. Raises RegistryError for what is no address."""
+    try:
+        return _checked(urljoin(url, target)).geturl()
+    except ValueError:
+        raise RegistryError(f"{host_of(url)} sends us to {target[:100]!r}, which is no address") from None
 
 
 def host_of(url: str) -> str:

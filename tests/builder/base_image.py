@@ -16,7 +16,18 @@ from builder.oci.layout import Layout
 from builder.platforms import host_platform
 
 NAME = "python-base"
-_LEFT_OUT = {"__pycache__", "test", "tests", "idlelib", "ensurepip", "lib2to3", "pydoc_data", "turtledemo", "tkinter", "distutils"}
+_LEFT_OUT = {
+    "__pycache__",
+    "test",
+    "tests",
+    "idlelib",
+    "ensurepip",
+    "lib2to3",
+    "pydoc_data",
+    "turtledemo",
+    "tkinter",
+    "distutils",
+}
 
 
 @functools.cache

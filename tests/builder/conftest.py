@@ -13,6 +13,7 @@ import pytest
 from builder.context import BuildConfig, write_context
 from builder.store import BundleStore
 from builder.templates import Templates
+from tests.builder.base_image import make_base
 
 HANDLER = "def handle(event, context):\n    return {'statusCode': 200, 'body': 'hello'}\n"
 
@@ -26,6 +27,12 @@ def store(tmp_path: Path) -> BundleStore:
     root = tmp_path / "data"
     root.mkdir()
     return BundleStore(root)
+
+
+@pytest.fixture(scope="session")
+def base_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a base image with a Python, made from this machine's files."""
+    return make_base(tmp_path_factory.mktemp("base") / "oci")
 
 
 @pytest.fixture
@@ -67,14 +74,14 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWheel:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
 
-    def make(name: str, version: str = "1.0", requires: tuple[str, ...] = ()) -> Path:
-        path = folder / f"{name}-{version}-py3-none-any.whl"
+    def make(name: str, version: str = "1.0", requires: tuple[str, ...] = (), tag: str = "py3-none-any") -> Path:
+        path = folder / f"{name}-{version}-{tag}.whl"
         info = f"{name}-{version}.dist-info"
         metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {r}" for r in requires)]
         files = {
             f"{name}.py": f"VERSION = {version!r}\n",
             f"{info}/METADATA": "\n".join((*metadata, "")),
-            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
         }
         record = [
             f"{file},sha256={urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b'=').decode()},{len(text)}"
