@@ -189,7 +189,7 @@ class Transport:
     def _done(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         """Keep the connection when the whole answer is read or its rest is short, else close it."""
         with contextlib.suppress(OSError, http.client.HTTPException):
-            response.read1(_SHORT_BYTES)
+            response.read(_SHORT_BYTES)
         if not response.isclosed() or response.will_close:
             response.close()
             connection.close()

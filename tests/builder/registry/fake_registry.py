@@ -9,16 +9,22 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-Fault = Callable[["Handler"], bool]
-"""Looks at a request; answers it in its own way and returns True, or returns False to let it pass."""
+
+@dataclass(eq=False)
+class Fault:
+    """Answers the first request that it fits in its own way; then it is gone, before the answer goes out."""
+
+    fits: Callable[[Handler], bool]
+    act: Callable[[Handler], None]
 
 
 class FakeRegistry(ThreadingHTTPServer):
-    """`faults` are asked about each request, in order; one that has answered is removed unless it is in `lasting`.
+    """`faults` are asked about each request, in order.
 
     `auth` is None, `basic` or `bearer`; the login is `user:secret`. `requests` are (method, path, headers).
     """
@@ -55,12 +61,11 @@ class Handler(BaseHTTPRequestHandler):
         self.body = b""
         with self.server.lock:
             self.server.requests.append((self.command, self.path, dict(self.headers)))
-            faults = list(self.server.faults)
-        for fault in faults:
-            if fault(self):
-                with contextlib.suppress(ValueError):
-                    self.server.faults.remove(fault)
-                return None
+            fault = next((fault for fault in self.server.faults if fault.fits(self)), None)
+            if fault is not None:
+                self.server.faults.remove(fault)
+        if fault is not None:
+            return fault.act(self)
         self.take_body()
         if self.path.startswith("/token"):
             return self.give_token()
@@ -212,14 +217,7 @@ def fake_registry() -> Iterator[FakeRegistry]:
 
 def on(method: str, pattern: str, act: Callable[[Handler], None]) -> Fault:
     """A fault for requests of that method whose path fits."""
-
-    def fault(handler: Handler) -> bool:
-        if handler.command != method or not re.search(pattern, handler.path):
-            return False
-        act(handler)
-        return True
-
-    return fault
+    return Fault(lambda handler: handler.command == method and re.search(pattern, handler.path) is not None, act)
 
 
 def _basic() -> str:
