@@ -141,7 +141,8 @@ class Transport:
                 return connection, connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if not fresh and isinstance(error, ConnectionError | http.client.BadStatusLine):
+                idle = not fresh and isinstance(error, ConnectionError | http.client.BadStatusLine)
+                if idle and method in ("GET", "HEAD"):
                     continue  # a kept connection that the other side had closed meanwhile
                 if isinstance(error, RegistryError):
                     raise
