@@ -90,11 +90,34 @@ end
 POST: Final = 'wrk.method = "POST"; wrk.body = string.rep("{letter}", {size})'
 FRESH: Final = """
 local number = 0
+local head = table.concat({{{lines}}}, "\\r\\n")
 function request()
     number = number + 1
-    return "GET {path} HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nX-Fresh: " .. number .. "\\r\\n\\r\\n"
+    return string.format(head, number, number, number)
 end
 """
+HEADS: Final = {
+    "fresh": ("GET {path} HTTP/1.1", "Host: 127.0.0.1", "X-Fresh: %d", "", ""),
+    "browser": (
+        "GET {path} HTTP/1.1",
+        "Host: shop.example.com",
+        "Connection: keep-alive",
+        "sec-ch-ua: 'Chromium';v='124', 'Not-A.Brand';v='99'",
+        "sec-ch-ua-mobile: ?0",
+        "traceparent: 00-4bf92f3577b34da6a3ce9%011d-00f067a%09d-01",
+        "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0.0.0 Safari/537.36",
+        "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+        "Sec-Fetch-Site: same-origin",
+        "Sec-Fetch-Mode: cors",
+        "Referer: https://shop.example.com/orders?page=2",
+        "Accept-Encoding: gzip, deflate, br, zstd",
+        "Accept-Language: en-GB,en;q=0.9,de;q=0.8",
+        "Cookie: session=5f2e1c9b7a%010d; consent=yes; theme=dark",
+        "",
+        "",
+    ),
+}
+"""Heads that differ from request to request by three numbers, or one."""
 
 
 class Wrong(Exception):
@@ -102,17 +125,17 @@ class Wrong(Exception):
 
 
 class Case(NamedTuple):
-    """One kind of request: `size` is that of the answer to GET, and of the request's body with POST. With `fresh` no
-    head of a request or an answer is like another."""
+    """One kind of request: `size` is that of the answer to GET, and of the request's body with POST. With `heads`
+    (one of `HEADS`) no head of a request or an answer is like another."""
 
     method: str
     size: str
     connections: int
-    fresh: bool = False
+    heads: str = ""
 
     @property
     def path(self) -> str:
-        if self.fresh:
+        if self.heads:
             return "fresh"
         return self.size if self.method == "GET" or self.size == "2b" else "upload"
 
@@ -126,7 +149,7 @@ class Case(NamedTuple):
 
     def __str__(self) -> str:
         size = {"2b": "2 B", "10k": "10 KB", "1m": "1 MB"}[self.size]
-        heads = ", no head twice" if self.fresh else ""
+        heads = {"": "", "fresh": ", no head twice", "browser": ", a browser's heads, none twice"}[self.heads]
         return f"{self.method} {size}{heads}, {self.connections} connection{'s' if self.connections > 1 else ''}"
 
 
@@ -204,7 +227,9 @@ class Lab:
 def wrk(folder: Path, port: int, path: str, case: Case, seconds: float) -> dict[str, int]:
     """Run wrk; returns requests, bytes, us, p50, p99. Raises Wrong when an answer failed or fell short."""
     script = folder / "report.lua"
-    request = FRESH.format(path=path) if case.fresh else ""
+    request = ""
+    if case.heads:
+        request = FRESH.format(lines=", ".join(json.dumps(line.format(path=path)) for line in HEADS[case.heads]))
     if case.body:
         request = POST.format(letter=chr(case.body[0]), size=len(case.body))
     script.write_text(REPORT.format(request=request))

@@ -4,12 +4,13 @@ In the order in which bytes travel:
 
     server      listens, limits connections, stops gracefully
     client      one client connection: parses requests, keeps answers in order
-    request     a request's head: refuses what is malformed, writes the head that goes upstream
+    plain       heads that are as most are, requests' and responses', read by one regular expression each
+    request     any other request's head: refuses what is malformed, writes the head that goes upstream
     routes      function name → traffic → revision, fed by `orchestration.events`
     dispatcher  one revision: ready replicas, free slots, the bounded queue of waiting calls
     call        one call on its way: body held or streamed, tried again where that is safe, ended once
     upstream    pooled connections to one replica
-    response    a response's head on its way to the client
+    response    any other response's head on its way to the client
     refusal     the answers that the edge makes itself
 
 Beside the path: `flow` (back-pressure), `headers` (what crosses and what does not), `timeouts` (one sweep for every

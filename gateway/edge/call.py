@@ -21,9 +21,10 @@ from gateway.edge.tally import Tally
 
 if TYPE_CHECKING:
     from gateway.edge.client import ClientConnection
-    from gateway.edge.request import KnownRequest, RequestHead
+    from gateway.edge.request import RequestHead
     from gateway.edge.upstream import UpstreamConnection
 
+INFINITE: Final = float("inf")
 ATTEMPTS: Final = 3
 CLIENT_LEFT: Final = 499
 _IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
@@ -74,29 +75,34 @@ class Call:
     dispatcher: Dispatcher
     tally: Tally
 
-    def __init__(self, client: ClientConnection, request: RequestHead | KnownRequest, marks: bytes, started: float) -> None:
+    def __init__(self, client: ClientConnection, method: bytes, marks: bytes, started: float) -> None:
         self.client = client
+        self.method = method
         self.marks = marks
         self.started = started
-        self.method = request.method
-        self.http10 = request.http10
-        self.keep_alive = request.keep_alive
-        self.chunked = request.chunked
-        self.expect = bool(request.expect) and not request.http10
-        self.upgrade = bool(request.upgrade)
-        self.complete = not request.chunked and not request.length
-        self.head_only = request.method == b"HEAD"
+        self.head_only = method == b"HEAD"
+        self.http10 = self.chunked = self.expect = self.upgrade = False
+        self.keep_alive = self.complete = True
         self.head = b""
         self.body: list[bytes] | None = []
         self.held = 0
         self.received = 0
         self.refusal: Refusal | None = None
         self.attempts = 0
-        self.deadline = float("inf")
+        self.deadline = INFINITE
         self.phase = READ
         self.upstream: UpstreamConnection | None = None
 
     # the request
+
+    def parsed(self, head: RequestHead) -> None:
+        """Take what a head says that may be out of the ordinary."""
+        self.http10 = head.http10
+        self.keep_alive = head.keep_alive
+        self.chunked = head.chunked
+        self.expect = bool(head.expect) and not head.http10
+        self.upgrade = bool(head.upgrade)
+        self.complete = not head.chunked and not head.length
 
     def dispatch(self, now: float) -> None:
         """Hand the call, whose `head` is composed, to its dispatcher."""
@@ -202,7 +208,7 @@ class Call:
 
     # the end
 
-    def end(self, code: int, now: float, *, keep_alive: bool) -> None:
+    def end(self, code: int, now: float, keep_alive: bool) -> None:
         """The response has been handed to the client's transport, or broke off."""
         if self.phase == ENDED:
             return
@@ -210,12 +216,12 @@ class Call:
         self.upstream = None
         self.tally.count(code, now - self.started)
         self.dispatcher.release(self.backend, now)
-        self.client.call_ended(self, keep_alive=keep_alive)
+        self.client.call_ended(self, keep_alive)
 
     def break_off(self, code: int) -> None:
         """The response broke in the middle: the client must see that, so its connection breaks too."""
         client = self.client
-        self.end(code, client.context.clock(), keep_alive=False)
+        self.end(code, client.context.clock(), False)
         client.abort()
 
     def refuse(self, refusal: Refusal) -> None:

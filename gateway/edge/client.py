@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from time import time_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import httptools
 
-from gateway.edge.call import ENDED, READ, Call
+from gateway.edge.call import ENDED, INFINITE, READ, Call
 from gateway.edge.context import EdgeContext
 from gateway.edge.flow import PacedConnection
-from gateway.edge.headers import HEAD_END, KNOWN_HEAD_BYTES, KNOWN_HEADS, tokens
+from gateway.edge.headers import tokens
 from gateway.edge.refusal import Refusal, not_found
-from gateway.edge.request import KnownRequest, RequestHead, believed_forwarded_lines, forwarded_lines
+from gateway.edge.request import RequestHead, believed_forwarded_lines, forwarded_lines
 from gateway.edge.routes import ASYNC_PREFIX, PREFIX, split_target
 from orchestration.names import parse_function_id
 
 if TYPE_CHECKING:
+    from gateway.edge.plain import PlainRequest
     from gateway.edge.upstream import UpstreamConnection
-
-INFINITE: Final = float("inf")
 
 
 class ClientConnection(PacedConnection):
@@ -45,8 +43,6 @@ class ClientConnection(PacedConnection):
         "_head_feed",
         "_in_body",
         "_in_head",
-        "_learning",
-        "_learnt",
         "_parser",
         "_peer",
         "_receiving",
@@ -81,8 +77,6 @@ class ClientConnection(PacedConnection):
         self._in_head = False
         self._in_body = False
         self._fresh: Call | None = None
-        self._learning = False
-        self._learnt: KnownRequest | None = None
         self._starting = False
         self._closing = False
         self._feed_size = self._head_feed = 0
@@ -121,17 +115,10 @@ class ClientConnection(PacedConnection):
     # request bytes come in
 
     def data_received(self, data: bytes) -> None:
-        end = 0
         if self.call is None and not (self._in_head or self._in_body or self._closing):
-            heads = self.context.known_requests
-            end = data.find(HEAD_END) + 4
-            known = heads.get(data[:end])
-            if known is not None and len(data) == end + known.length and self._routed_again(known, data, end):
+            plain = self.context.plain_requests.read(data)
+            if plain is not None and self._start_plain(plain, data):
                 return
-            self._learning = len(heads) < KNOWN_HEADS and end <= KNOWN_HEAD_BYTES
-            self._learnt = None
-        else:
-            self._learning = False
         if self._tunnel is not None:
             self.deadline = self.context.now + self.context.settings.tunnel_idle_s
             self._tunnel.transport.write(data)
@@ -151,8 +138,6 @@ class ClientConnection(PacedConnection):
         else:  # one whole request, as most reads are
             self._fresh = None
             self.deadline = INFINITE
-            if self._learning and self._learnt is not None and len(data) == end + call.received:
-                self.context.known_requests[data[:end]] = self._learnt  # the read was this request and nothing else
             self._start(call, call.started)
 
     def _after_feed(self) -> None:
@@ -195,9 +180,8 @@ class ClientConnection(PacedConnection):
             refusal = head.too_large(context.settings)
         if head.upgrade and refusal is None:
             self._consider_upgrade(head)
-        call_id = (head.call_id and head.accepted_call_id()) or context.call_ids.make()
-        marks = b"X-Call-Id: %b\r\nX-Start-Time: %d\r\n" % (call_id, time_ns())
-        call = self._receiving = Call(self, head, marks, context.clock())
+        call = self._receiving = Call(self, head.method, context.call_ids.marks(head.accepted_call_id()), context.clock())
+        call.parsed(head)
         if refusal is not None:
             call.keep_alive = False
             call.refusal = refusal
@@ -242,8 +226,6 @@ class ClientConnection(PacedConnection):
                 call.refusal = not_found(str(function))
                 return
             call.tally = route.tally
-            if self._learning and head.plain:
-                self._learnt = KnownRequest(head, path, name)
         elif target.startswith(ASYNC_PREFIX):
             call.refusal = Refusal(501, "asynchronous calls are not served here; call /function/NAME instead")
             return
@@ -255,23 +237,23 @@ class ClientConnection(PacedConnection):
         call.held = len(call.head)
         call.dispatcher = dispatcher
 
-    def _routed_again(self, known: KnownRequest, data: bytes, end: int) -> bool:
-        """Start a call whose whole request came with a known head; False when its function is not there any more."""
+    def _start_plain(self, plain: PlainRequest, data: bytes) -> bool:
+        """Start a call whose whole request is `data`; False when there is no such function."""
         context = self.context
-        route = context.routes.names.get(known.name)
+        route = context.routes.names.get(plain.name)
         if route is None or (dispatcher := route.pick()) is None:
             return False
-        marks = b"X-Call-Id: %b\r\nX-Start-Time: %d\r\n" % (context.call_ids.make(), time_ns())
-        call = self.call = Call(self, known, marks, context.clock())
+        marks = context.call_ids.marks()
+        now = context.clock()
+        call = self.call = Call(self, plain.method, marks, now)
         call.tally = route.tally
         call.dispatcher = dispatcher
-        call.head = known.to_upstream(marks, self._forwarded)
-        call.held = len(call.head)
-        if known.length:
-            call.receive(data[end:])
-            call.complete = True
+        head = call.head = b"".join((plain.before, marks, self._forwarded, plain.after))
+        call.held = len(head)
+        if plain.length:
+            call.receive(data[plain.head_bytes :])
         self.deadline = INFINITE
-        call.dispatch(call.started)
+        call.dispatch(now)
         return True
 
     def _start(self, call: Call, now: float) -> None:
@@ -347,9 +329,7 @@ class ClientConnection(PacedConnection):
         last = self._behind[-1] if self._behind else self.call
         if self._closing or (last is not None and not last.keep_alive):
             return  # bytes after the last request of a connection mean nothing
-        call_id = self.context.call_ids.make()
-        marks = b"X-Call-Id: %b\r\nX-Start-Time: %d\r\n" % (call_id, time_ns())
-        call = Call(self, RequestHead(), marks, self.context.clock())
+        call = Call(self, b"", self.context.call_ids.marks(), self.context.clock())
         call.keep_alive = call.complete = False
         call.refusal = refusal
         if self.call is None:
@@ -376,9 +356,9 @@ class ClientConnection(PacedConnection):
         if keep_alive and call.http10:
             extra += b"Connection: keep-alive\r\n"
         self.transport.write(refusal.response(extra=extra, head_only=call.head_only, close=not keep_alive))
-        self.call_ended(call, keep_alive=keep_alive)
+        self.call_ended(call, keep_alive)
 
-    def call_ended(self, call: Call, *, keep_alive: bool) -> None:
+    def call_ended(self, call: Call, keep_alive: bool) -> None:
         """The answer has been written: go on with the next request, or close."""
         if call is not self.call:
             return

@@ -7,16 +7,16 @@ import ipaddress
 import secrets
 from collections.abc import Callable
 from email.utils import formatdate
+from time import time_ns
 from typing import TYPE_CHECKING
 
+from gateway.edge.plain import PlainRequests, PlainResponses
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.tally import Tally
 
 if TYPE_CHECKING:
     from gateway.edge.client import ClientConnection
     from gateway.edge.dispatcher import Dispatcher
-    from gateway.edge.request import KnownRequest
-    from gateway.edge.response import KnownResponse
     from gateway.edge.routes import Routes
 
 
@@ -33,17 +33,19 @@ class CallIds:
         self._prefix = f"{r[:8]}-{r[8:12]}-4{r[13:]}-{'89ab'[int(r[12], 16) % 4]}{secrets.token_hex(2)[1:]}-".encode()
         self._next = secrets.randbits(32)
 
-    def make(self) -> bytes:
-        """Return a new id of 36 characters."""
+    def marks(self, call_id: bytes = b"") -> bytes:
+        """Return the header lines that mark a call that begins now: its id, a new one of 36 characters unless it has one,
+        and its start in nanoseconds since 1970."""
+        if call_id:
+            return b"X-Call-Id: %b\r\nX-Start-Time: %d\r\n" % (call_id, time_ns())
         self._next += 1
-        return b"%b%012x" % (self._prefix, self._next)
+        return b"X-Call-Id: %b%012x\r\nX-Start-Time: %d\r\n" % (self._prefix, self._next, time_ns())
 
 
 class EdgeContext:
     """`clock` gives monotonic seconds; `now` is its value at the last sweep (at most 0.25 s ago): good enough for
     deadlines and free to read. `date` is the present `Date` header line. In a read of `small_bytes` no head can be too
-    large: a field takes at least four. `known_requests` and `known_responses` hold what heads came to that were read
-    since the last sweep: the same bytes need not be parsed again. Requests that are no function's are counted in
+    large: a field takes at least four. Requests that are no function's are counted in
     `control_tally`, or in `unrouted_tally` when the edge refused them itself."""
 
     __slots__ = (
@@ -55,10 +57,10 @@ class EdgeContext:
         "control_tally",
         "date",
         "draining",
-        "known_requests",
-        "known_responses",
         "nobody",
         "now",
+        "plain_requests",
+        "plain_responses",
         "routes",
         "settings",
         "small_bytes",
@@ -81,8 +83,8 @@ class EdgeContext:
         self.nobody = asyncio.Event()
         self.nobody.set()
         self.draining = False
-        self.known_requests: dict[bytes, KnownRequest] = {}
-        self.known_responses: dict[bytes, KnownResponse] = {}
+        self.plain_requests = PlainRequests(settings)
+        self.plain_responses = PlainResponses()
         self._trusted = tuple(ipaddress.ip_network(network, strict=False) for network in settings.trusted_proxies)
         self.turn()
 
@@ -90,8 +92,8 @@ class EdgeContext:
         """Read the clock anew."""
         self.now = self.clock()
         self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
-        self.known_requests.clear()
-        self.known_responses.clear()
+        self.plain_requests.forget()
+        self.plain_responses.forget()
 
     def joined(self, connection: ClientConnection) -> None:
         """A client connected."""

@@ -59,11 +59,9 @@ RESPONSE: Final[Mapping[bytes, int]] = {
     **dict.fromkeys((b"keep-alive", b"proxy-connection", b"te"), DROP),
 }
 
+FORWARDED_PREFIX: Final = b"x-forwarded-"
+"""All that begins so is said by proxies, and believed of trusted ones."""
 HEAD_END: Final = b"\r\n\r\n"
-KNOWN_HEADS: Final = 256
-"""How many heads are remembered between two sweeps, requests' and responses' each."""
-KNOWN_HEAD_BYTES: Final = 2048
-"""A longer one is not worth its memory."""
 
 _REMEMBERED: Final = 4096
 
@@ -86,7 +84,7 @@ def _kind(name: bytes, table: Mapping[bytes, int]) -> int:
         return kind
     if b"_" in name and _kind(name.replace(b"_", b"-"), table) != KEEP:
         return DROP  # `X_Forwarded_For` becomes the same variable as the real one in CGI-like environments
-    if table is REQUEST and name.startswith(b"x-forwarded-"):
+    if table is REQUEST and name.startswith(FORWARDED_PREFIX):
         return FORWARDED_OTHER
     return KEEP
 

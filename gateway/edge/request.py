@@ -39,34 +39,8 @@ from gateway.edge.settings import EdgeSettings
 _SLASH: Final = 0x2F
 _CALL_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
-_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
 _KINDS: Final = spellings(REQUEST)
-
-
-class KnownRequest:
-    """What a head came to that was judged and routed: the same bytes on any connection come to the same.
-
-    Upstream gets `before`, the call's marks, `framing`, what is said of the client, and `after`. Only what is plain is
-    known: HTTP/1.1 that persists, a body with a length or none, no upgrade, no expectation, no id of the client's.
-    """
-
-    __slots__ = ("after", "before", "framing", "length", "method", "name")
-
-    http10 = chunked = False
-    keep_alive = True
-    expect = upgrade = b""
-
-    def __init__(self, head: RequestHead, path: bytes, name: bytes) -> None:
-        self.method = head.method
-        self.length = head.length
-        self.name = name
-        self.before = b"".join((head.method, b" ", path, b" HTTP/1.1\r\nHost: ", head.host, b"\r\n", *head.fields))
-        self.framing = head.framing()
-        self.after = head.host + HEAD_END
-
-    def to_upstream(self, marks: bytes, forwarded: bytes) -> bytes:
-        """Return the head that goes upstream; `forwarded` lacks the value of `X-Forwarded-Host`, which comes last."""
-        return b"".join((self.before, marks, self.framing, forwarded, self.after))
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
 
 
 class RequestHead:
@@ -253,13 +227,6 @@ class RequestHead:
     def accepted_call_id(self) -> bytes:
         """Return the client's call id when it is well-formed, else nothing."""
         return self.call_id if self.call_id and _CALL_ID(self.call_id) else b""
-
-    @property
-    def plain(self) -> bool:
-        """Whether the head may become a `KnownRequest`."""
-        return self.keep_alive and not (
-            self.http10 or self.chunked or self.upgrade or self.expect or self.call_id or self.forwarded
-        )
 
     def framing(self) -> bytes:
         """Return the lines that tell upstream how long the body is, and to what it may switch."""

@@ -35,28 +35,6 @@ CHUNKED: Final = 2
 CLOSE: Final = 3
 
 
-class KnownResponse:
-    """What a head came to that announced a body of `length` bytes on a connection that persists.
-
-    The client gets `before`, the call's marks, the duration and the date unless they are among the fields, and `after`.
-    """
-
-    __slots__ = ("_after", "_before", "_dated", "_timed", "code", "length")
-
-    def __init__(self, code: int, length: int, before: bytes, after: bytes, *, timed: bool, dated: bool) -> None:
-        self.code = code
-        self.length = length
-        self._before = before
-        self._after = after
-        self._timed = timed
-        self._dated = dated
-
-    def to_client(self, call: Call, now: float, date: bytes, body: bytes) -> bytes:
-        """Return the whole response for a client that speaks HTTP/1.1 and stays."""
-        duration = b"" if self._timed else b"X-Duration-Seconds: %.6f\r\n" % (now - call.started)
-        return b"".join((self._before, call.marks, duration, b"" if self._dated else date, self._after, body))
-
-
 class ResponseHead:
     """The head of the response that is being read. One object serves all responses of a connection in turn."""
 
@@ -149,16 +127,6 @@ class ResponseHead:
             ending += b"Connection: keep-alive\r\n"
         duration = b"" if self._duration else b"X-Duration-Seconds: %.6f\r\n" % (now - call.started)
         return b"".join((status_line, *fields, call.marks, duration, b"" if self._date else date, ending, b"\r\n"))
-
-    def known(self, code: int) -> KnownResponse | None:
-        """Return what can be known of the head, or None when it is out of the ordinary."""
-        length = self.content_length
-        if length is None or not length.isdigit() or code in (204, 304) or self.internal:
-            return None
-        fields = without(self.fields, self._named) if self._named else self.fields
-        before = b"".join((_status_line(code, self.reason), *fields))
-        after = b"Content-Length: %b\r\n\r\n" % length
-        return KnownResponse(code, int(length), before, after, timed=self._duration, dated=self._date)
 
     def interim(self, code: int) -> bytes:
         """Return an interim (1xx) or switching (101) head for the client, without hop-by-hop fields."""

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Final
 
 import httptools
 
-from gateway.edge.call import CONNECTING, RESPONDING, Call
+from gateway.edge.call import CONNECTING, INFINITE, RESPONDING, Call
 from gateway.edge.flow import PacedConnection
-from gateway.edge.headers import HEAD_END, KNOWN_HEAD_BYTES, KNOWN_HEADS
-from gateway.edge.response import CHUNKED, CLOSE, LENGTH, NO_BODY, KnownResponse, ResponseHead
+from gateway.edge.response import CHUNKED, CLOSE, NO_BODY, ResponseHead
 from orchestration.replica import Endpoint
 
 if TYPE_CHECKING:
     from gateway.edge.context import EdgeContext
+    from gateway.edge.plain import PlainResponse
 
-INFINITE: Final = float("inf")
 HEAD_LIMIT_BYTES: Final = 1024 * 1024
 _RUNTIME_REFUSALS: Final = (429, 503)
 
@@ -130,8 +129,6 @@ class UpstreamConnection(PacedConnection):
         "_head_bytes",
         "_interim",
         "_keep",
-        "_learning",
-        "_learnt",
         "_out",
         "_owner",
         "_parser",
@@ -167,8 +164,6 @@ class UpstreamConnection(PacedConnection):
         self._interim = False
         self._refused = False
         self._unread = False
-        self._learning = False
-        self._learnt: KnownResponse | None = None
         self._until_eof = False
         self.call: Call | None = None
         self.idle_since = 0.0
@@ -198,15 +193,11 @@ class UpstreamConnection(PacedConnection):
         if call is None:
             self.drop()  # nobody asked: what follows cannot be trusted
             return
-        end = 0
         if self._unread:
-            heads = self._owner.context.known_responses
-            end = data.find(HEAD_END) + 4
-            known = heads.get(data[:end])
-            if known is not None and len(data) == end + known.length and self._answered_again(known, call, data[end:]):
+            plain = self._owner.context.plain_responses.read(data)
+            if plain is not None and self._answer_plain(plain, call, data):
                 return
             self._unread = False
-            self._learning = len(heads) < KNOWN_HEADS and end <= KNOWN_HEAD_BYTES
         if self._tunnel:
             call.client.tunnel_out(data)
             return
@@ -218,27 +209,18 @@ class UpstreamConnection(PacedConnection):
             if not self._done:
                 self._fault = self._fault or f"the replica's response is malformed: {error}"
             self._surplus = True
-        if self._learning:
-            self._learning = False
-            self._remember(data, end)
         self._after_feed(call, len(data))
 
-    def _answered_again(self, known: KnownResponse, call: Call, body: bytes) -> bool:
-        """Relay a whole response that came with a known head; False when this client must be answered otherwise."""
+    def _answer_plain(self, plain: PlainResponse, call: Call, data: bytes) -> bool:
+        """Relay a whole response; False when this client must be answered otherwise."""
         context = self._owner.context
         if call.head_only or call.http10 or context.draining or not (call.keep_alive and call.complete):
             return False
         now = context.clock()
-        call.client.transport.write(known.to_client(call, now, context.date, body))
+        call.client.transport.write(plain.to_client(call, now, context.date, data))
         self._reusable(call)
-        call.end(known.code, now, keep_alive=True)
+        call.end(plain.code, now, True)
         return True
-
-    def _remember(self, data: bytes, end: int) -> None:
-        """When the read was one response and nothing else, its head need not be parsed when it comes once more."""
-        known, self._learnt = self._learnt, None
-        if known is not None and self._done and not self._surplus and len(data) == end + known.length:
-            self._owner.context.known_responses[data[:end]] = known
 
     def _after_feed(self, call: Call, size: int) -> None:
         """All callbacks for one read have run: write what they made, see where the exchange stands."""
@@ -289,8 +271,6 @@ class UpstreamConnection(PacedConnection):
         if self._framing == CLOSE or not call.complete or context.draining:
             call.keep_alive = False
         self._out.append(head.to_client(code, self._framing, call, context.clock(), context.date))
-        if self._learning and self._keep and self._framing == LENGTH:
-            self._learnt = head.known(code)
         head.reset()
         if call.head_only:
             self._done = True  # though the parser waits for a body
@@ -369,7 +349,7 @@ class UpstreamConnection(PacedConnection):
             self._reusable(call)
         else:
             self.drop()
-        call.end(self._code, self._owner.context.clock(), keep_alive=call.keep_alive)
+        call.end(self._code, self._owner.context.clock(), call.keep_alive)
 
     def _reusable(self, call: Call) -> None:
         """Request and response are complete: the connection may serve another call."""
@@ -385,7 +365,7 @@ class UpstreamConnection(PacedConnection):
         if call is None:
             return
         if self._tunnel:
-            call.end(self._code, self._owner.context.clock(), keep_alive=False)
+            call.end(self._code, self._owner.context.clock(), False)
         elif call.phase == RESPONDING:
             call.break_off(self._code)
         else:

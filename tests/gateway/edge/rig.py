@@ -65,21 +65,14 @@ class Pool(UpstreamConnections):
         call.send(connection)
 
 
-class Forgetful(dict[bytes, Any]):
-    """A memory that keeps nothing."""
+class Parsed:
+    """Reads no head: all of them go to the parser."""
 
-    def __setitem__(self, head: bytes, known: object) -> None:
-        pass
+    def read(self, data: bytes) -> None:
+        """Nothing is plain."""
 
-
-class Counting(dict[bytes, Any]):
-    """A memory that counts how often it helped."""
-
-    hits = 0
-
-    def get(self, head: bytes, default: Any = None) -> Any:
-        self.hits += head in self
-        return super().get(head, default)
+    def forget(self) -> None:
+        """Nothing is remembered."""
 
 
 class Outcome(NamedTuple):
@@ -93,7 +86,7 @@ class Outcome(NamedTuple):
 class Rig:
     """One client connection of an edge whose sockets are notes and whose clock stands still."""
 
-    def __init__(self, *, remembering: bool = True, **settings: Any) -> None:
+    def __init__(self, *, plain: bool = True, **settings: Any) -> None:
         self.edge = Edge(
             EdgeSettings(port=0, **settings),
             control=Endpoint(unix="/none"),
@@ -104,12 +97,12 @@ class Rig:
         context = self.context = self.edge._context
         context.date = b"Date: now\r\n"
         context.call_ids._prefix, context.call_ids._next = b"id-", 0
-        memory = Counting if remembering else Forgetful
-        self.requests = context.known_requests = memory()
-        self.responses = context.known_responses = memory()
+        if not plain:
+            context.plain_requests = context.plain_responses = Parsed()  # type: ignore[assignment]
         self.pool = Pool(context)
         self.edge.connections = lambda endpoint: self.pool  # type: ignore[method-assign]
         self.edge.soon = lambda function: None  # type: ignore[method-assign]
+        context.control = self.edge._control_dispatcher(Endpoint(unix="/none"))
         self.function = deploy(None, FunctionSpec(service="echo", image="x"), "sha256:0", 0.0)
         self.edge.apply(FunctionChanged(self.function))
         replica = Replica(
@@ -140,5 +133,7 @@ class Rig:
 
     def outcome(self) -> Outcome:
         """Return all that anybody could see."""
-        tally = self.edge.tallies()[self.function.id]
+        tally = self.edge.tallies()[self.function.id].copy()
+        tally.add(self.context.control_tally)
+        tally.add(self.context.unrouted_tally)
         return Outcome(self.transport.written, [t.written for _, t in self.pool.made], tally.codes)

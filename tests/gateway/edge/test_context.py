@@ -12,9 +12,11 @@ from gateway.edge.settings import EdgeSettings
 
 def test_call_ids_look_like_uuids_and_differ() -> None:
     one, other = CallIds(), CallIds()
-    made = [ids.make() for ids in (one, other) for _ in range(1000)]
+    made = [ids.marks() for ids in (one, other) for _ in range(1000)]
     assert len(set(made)) == 2000
-    assert all(re.fullmatch(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", i) for i in made)
+    marks = rb"X-Call-Id: [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\r\nX-Start-Time: [0-9]{19}\r\n"
+    assert all(re.fullmatch(marks, mark) for mark in made)
+    assert one.marks(b"mine").startswith(b"X-Call-Id: mine\r\nX-Start-Time: ")
 
 
 @pytest.mark.parametrize(

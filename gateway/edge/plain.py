@@ -1,0 +1,225 @@
+"""Heads that are as most are, read without the parser.
+
+Most requests and responses come whole in one read, and nothing in their heads is unusual. Such a head matches one
+regular expression, narrower than RFC 9112, and goes on as it came: what the edge removes is cut out, what it adds is
+appended. Whatever does not match goes to the parser (`request`, `response`), which alone refuses anything; so the two
+can only disagree where a match means something else to the parser. tests/gateway/edge/test_plain.py looks for that.
+
+A line is plain when its name has no meaning for the edge (`headers.REQUEST`, `headers.RESPONSE`) and consists of letters,
+digits and `-`, and its value is printable ASCII. Beside such lines there may be, once each,
+`Host`, `Content-Length` and `Connection: keep-alive`.
+
+Clients that send the same bytes again and again are common: reads are remembered too, a bounded number of them, until
+the next sweep (0.25 s), so that what comes once makes room for what comes often.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from string import ascii_lowercase
+from sys import maxsize
+from typing import TYPE_CHECKING, Final
+
+from gateway.edge.headers import FORWARDED_PREFIX, HEAD_END, REQUEST, RESPONSE
+from gateway.edge.refusal import METHODS
+from gateway.edge.settings import EdgeSettings
+
+if TYPE_CHECKING:
+    from gateway.edge.call import Call
+
+KNOWN_READS: Final = 256
+"""How many reads are remembered between two sweeps, requests and responses each."""
+KNOWN_READ_BYTES: Final = 2048
+"""A longer one is not worth its memory."""
+PLAIN_HEAD_BYTES: Final = 8192
+"""A longer head is the parser's."""
+
+# Repeats are possessive where nothing after them could match what they took: no byte is looked at twice.
+_VALUE: Final = r"[!-~][ -~]*+\r\n"
+
+
+def _once(group: int, initial: str, rest: str) -> str:
+    """Return what matches a line that may come once: `rest` captures `group`."""
+    return f"{initial}(?({group})(?!)|{rest})"
+
+
+def _lines_without_meaning(names: Iterable[bytes]) -> tuple[str, str]:
+    """Return what matches a line whose name is none of `names`: one pattern for names that differ from them in the first
+    letter, one for the others. A name that ends in `-` stands for all that begin with it."""
+    meant = sorted(name.decode() for name in names)
+    initials = sorted({name[0] for name in meant})
+    others = "".join(letter for letter in ascii_lowercase if letter not in initials)
+    rest = "[A-Za-z0-9-]*+: " + _VALUE
+    alternatives = []
+    for initial in initials:
+        meant_here = [name[1:] if name.endswith("-") else f"{name[1:]}:" for name in meant if name[0] == initial]
+        alternatives.append(f"[{initial}{initial.upper()}](?!(?i:{'|'.join(meant_here)})){rest}")
+    return f"[{others}{others.upper()}]{rest}", "|".join(alternatives)
+
+
+def _head(first_line: str, *lines: str) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
+    return re.compile(f"{first_line}(?:{'|'.join(lines)})*\\r\\n".encode()).match
+
+
+_LENGTH: Final = r"ontent-[Ll]ength: (0|[1-9][0-9]{0,17})\r\n"
+_KEEP_ALIVE: Final = r"onnection: keep-alive()\r\n"
+_METHODS: Final = "|".join(sorted(method.decode() for method in METHODS))
+_FAR, _NEAR = _lines_without_meaning([*REQUEST, FORWARDED_PREFIX])
+_REQUEST: Final = _head(
+    rf"({_METHODS}) /function/([a-z0-9.-]++)((?:[/?][!\"$-~]*+)?) HTTP/1\.1\r\n",
+    _FAR,
+    _once(4, "[Hh]", r"ost: ([A-Za-z0-9.-]++(?::[0-9]{1,5})?)\r\n"),
+    _once(5, "[Cc]", _LENGTH),
+    _once(6, "[Cc]", _KEEP_ALIVE),
+    _NEAR,
+)
+_FAR, _NEAR = _lines_without_meaning(RESPONSE)
+_RESPONSE: Final = _head(
+    rf"HTTP/1\.1 ([2-5][0-9][0-9]) {_VALUE}",
+    _FAR,
+    _once(2, "[Cc]", _LENGTH),
+    rf"[Dd]ate: {_VALUE}()",
+    rf"[Xx]-[Dd]uration-[Ss]econds: {_VALUE}()",
+    _once(5, "[Cc]", _KEEP_ALIVE),
+    _NEAR,
+)
+_CODES: Final = {b"%d" % code: code for code in range(200, 600) if code not in (204, 304)}
+"""Those whose responses have a body where their length says so."""
+_SLASH: Final = ord("/")
+_KEEP_ALIVE_BYTES: Final = len(b"Connection: keep-alive")
+
+
+class PlainRequest:
+    """A judged head of `head_bytes`, announcing a body of `length` bytes or none. The same bytes on any connection come
+    to the same: HTTP/1.1 that persists, no upgrade, no expectation, no id of the client's.
+
+    Upstream gets `before`, the call's marks, what is said of the client, and `after`.
+    """
+
+    __slots__ = ("after", "before", "head_bytes", "length", "method", "name")
+
+    after: bytes
+    before: bytes
+    head_bytes: int
+    length: int
+    method: bytes
+    name: bytes
+
+
+class PlainRequests:
+    """Reads requests to functions."""
+
+    __slots__ = ("_known", "_most_body_bytes", "_most_bytes", "_most_fields", "_next")
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        self._most_bytes = min(PLAIN_HEAD_BYTES, settings.max_header_bytes)
+        self._most_fields = settings.max_header_fields
+        self._most_body_bytes = settings.max_body_bytes or maxsize
+        self._known: dict[bytes, PlainRequest] = {}
+        self._next = PlainRequest()
+
+    def forget(self) -> None:
+        """Remember nothing."""
+        self._known.clear()
+
+    def read(self, data: bytes) -> PlainRequest | None:
+        """Return the head of a read that is one whole plain request and nothing else, or None.
+
+        It is the caller's until the next call: its object is used again.
+        """
+        known = self._known.get(data) if len(data) <= KNOWN_READ_BYTES else None
+        if known is not None:
+            return known
+        match = _REQUEST(data, 0, self._most_bytes)
+        if match is None:
+            return None
+        method, name, _, host, digits, keep_alive = match.groups()
+        head_bytes = match.end()
+        length = int(digits) if digits is not None else 0
+        if host is None or len(data) != head_bytes + length or length > self._most_body_bytes:
+            return None
+        if head_bytes > 4 * self._most_fields and data.count(b"\r\n", 0, head_bytes) > self._most_fields + 2:
+            return None
+        plain = self._next
+        plain.head_bytes = head_bytes
+        plain.length = length
+        plain.method = method
+        plain.name = name
+        path = match.start(3)
+        space = b" " if data[path] == _SLASH else b" /"
+        if keep_alive is None:
+            plain.before = b"".join((method, space, data[path : head_bytes - 2]))
+        else:
+            cut = match.start(6)
+            plain.before = b"".join((method, space, data[path : cut - _KEEP_ALIVE_BYTES], data[cut + 2 : head_bytes - 2]))
+        plain.after = host + HEAD_END
+        if len(self._known) < KNOWN_READS and len(data) <= KNOWN_READ_BYTES:
+            self._known[data] = plain
+            self._next = PlainRequest()
+        return plain
+
+
+class PlainResponse:
+    """A judged head of `head_bytes`, announcing a body of `length` bytes on a connection that persists.
+
+    The client gets `head`, the call's marks, the duration and the date unless they are among the fields, and the body.
+    """
+
+    __slots__ = ("code", "dated", "head", "head_bytes", "timed")
+
+    code: int
+    dated: bool
+    head: bytes
+    head_bytes: int
+    timed: bool
+
+    def to_client(self, call: Call, now: float, date: bytes, data: bytes) -> bytes:
+        """Return the whole response for a client that speaks HTTP/1.1 and stays; `data` is the read that this is of."""
+        duration = b"" if self.timed else b"X-Duration-Seconds: %.6f\r\n" % (now - call.started)
+        return b"".join((self.head, call.marks, duration, b"" if self.dated else date, data[self.head_bytes - 2 :]))
+
+
+class PlainResponses:
+    """Reads responses."""
+
+    __slots__ = ("_known", "_next")
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, PlainResponse] = {}
+        self._next = PlainResponse()
+
+    def forget(self) -> None:
+        """Remember nothing."""
+        self._known.clear()
+
+    def read(self, data: bytes) -> PlainResponse | None:
+        """Return the head of a read that is one whole plain response and nothing else, or None.
+
+        It is the caller's until the next call: its object is used again.
+        """
+        known = self._known.get(data) if len(data) <= KNOWN_READ_BYTES else None
+        if known is not None:
+            return known
+        match = _RESPONSE(data, 0, PLAIN_HEAD_BYTES)
+        if match is None:
+            return None
+        code, digits, date, duration, keep_alive = match.groups()
+        head_bytes = match.end()
+        code = _CODES.get(code)
+        if code is None or digits is None or len(data) != head_bytes + int(digits):
+            return None
+        plain = self._next
+        plain.head_bytes = head_bytes
+        plain.code = code
+        plain.dated = date is not None
+        plain.timed = duration is not None
+        if keep_alive is None:
+            plain.head = data[: head_bytes - 2]
+        else:
+            cut = match.start(5)
+            plain.head = data[: cut - _KEEP_ALIVE_BYTES] + data[cut + 2 : head_bytes - 2]
+        if len(self._known) < KNOWN_READS and len(data) <= KNOWN_READ_BYTES:
+            self._known[data] = plain
+            self._next = PlainResponse()
+        return plain
