@@ -31,7 +31,7 @@ from builder.wheelhouse import DependenciesFailed
 from orchestration.bundle import UnknownBundle
 
 # Failures whose message is for the user. Anything else is a fault of ours: it ends the process with a traceback.
-_EXPECTED = (
+EXPECTED = (
     BrokenCode, BundleQuotaExceeded, DependenciesFailed, InvalidContext, InvalidImageName, InvalidRequirements,
     InvalidTemplate, NodeDependenciesFailed, UnknownBundle, UnknownTemplate,
 )  # fmt: skip
@@ -67,7 +67,7 @@ def run(job: Job, out: BinaryIO) -> None:
     try:
         with open(job.context, "rb") as context:  # noqa: PTH123
             bundle = build.run(context)
-    except _EXPECTED as error:
+    except EXPECTED as error:
         reporter.end("failed", str(error))
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -66,10 +66,10 @@ def build(
     """
     if function.build_secrets:
         raise Misuse(f"{function.name}: build_secrets are not supported yet")
-    template = _template(gateway, function)
+    template = template_of(function, gateway)
     config = BuildConfig(image=image_of(function), build_args=dict(function.build_args), platforms=function.platforms)
     with tempfile.SpooledTemporaryFile(max_size=HELD_BYTES) as tar:
-        _pack(tar, function, template, copies, config)
+        pack(tar, function, template, copies, config)
         give_up_at = time.monotonic() + BUSY_S
         while (log := _post(gateway, function.name, tar, told, may_wait=time.monotonic() < give_up_at)) is None:
             told("waiting: the gateway has many builds to do")
@@ -121,11 +121,15 @@ def _follow(name: str, lines: Iterator[bytes], told: Callable[[str], None]) -> l
     return log
 
 
-def _template(gateway: Gateway, function: StackFunction) -> Template:
+def template_of(function: StackFunction, gateway: Gateway | None = None) -> Template:
+    """Return the template that makes a bundle of the function.
+
+    Raises Misuse for a language that none is for; where the gateway builds nothing and there is an image, CannotBuild.
+    """
     try:
         return Templates(project=PROJECT_FOLDER).find_runnable(function.lang)
     except UnknownTemplate as error:
-        if function.image and _builds_nothing(gateway):
+        if gateway is not None and function.image and _builds_nothing(gateway):
             raise CannotBuild(f"{gateway.url} does not build functions") from None
         raise Misuse(f"{function.name}: {error}") from None
     except InvalidTemplate as error:
@@ -140,17 +144,29 @@ def _builds_nothing(gateway: Gateway) -> bool:
     return False
 
 
-def _pack(tar: IO[bytes], function: StackFunction, template: Template, copies: tuple[str, ...], config: BuildConfig) -> None:
-    assert function.handler is not None
-    with contextlib.ExitStack() as stack:
-        handler = function.handler
-        if copies:
-            handler = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faas-"))) / "function"
-            _copy(function.handler, copies, handler)
+def pack(tar: IO[bytes], function: StackFunction, template: Template, copies: tuple[str, ...], config: BuildConfig) -> None:
+    """Write the function's build context to `tar`. Raises Misuse."""
+    with assembled(function, copies) as handler:
         try:
             write_context(tar, handler, template, config)
         except InvalidContext as error:
             raise Misuse(f"{function.name}: {error}") from None
+
+
+@contextlib.contextmanager
+def assembled(function: StackFunction, copies: tuple[str, ...]) -> Iterator[Path]:
+    """The function's folder with the stack file's extra paths in it; a copy for as long as the context lasts, if there are any.
+
+    Raises Misuse.
+    """
+    assert function.handler is not None
+    if not copies:
+        yield function.handler
+        return
+    with tempfile.TemporaryDirectory(prefix="faas-") as folder:
+        handler = Path(folder) / "function"
+        _copy(function.handler, copies, handler)
+        yield handler
 
 
 def _copy(source: Path, copies: tuple[str, ...], destination: Path) -> None:

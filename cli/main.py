@@ -32,6 +32,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Functions": {
         "new": Entry("cli.commands.new:new", "Make a function from a template."),
         "deploy": Entry("cli.commands.deploy:deploy", "Build and deploy functions and wait until they answer."),
+        "up": Entry("cli.commands.up:up", "Build and deploy functions, again at each save with --watch."),
+        "local-run": Entry("cli.commands.local_run:local_run", "Run one function here, without a gateway."),
         "list": Entry("cli.commands.list:list_functions", "List functions."),
         "describe": Entry("cli.commands.describe:describe", "Show everything about one function."),
         "invoke": Entry("cli.commands.invoke:invoke", "Call a function."),

@@ -33,7 +33,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]], *, shrink
 
 def table_lines(head: Sequence[str], rows: Sequence[Sequence[object]], *, shrink: int = -1, width: int = 0) -> list[str]:
     """Return the lines of a table; `width` is the terminal's, 0 when lines may be as long as they need."""
-    cells = [[_clean(text) for text in head], *([_clean(cell) for cell in row] for row in rows)]
+    cells = [[clean(text) for text in head], *([clean(cell) for cell in row] for row in rows)]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
     widths = [max(_width(line[i]) for line in cells) for i in range(len(head))]
     over = sum(widths) + len(_GAP) * (len(head) - 1) - width
@@ -112,7 +112,7 @@ def pairs(mapping: Any) -> list[str]:
     return [f"{key}={value}" for key, value in sorted(mapping.items())] if isinstance(mapping, dict) else []
 
 
-def _clean(cell: object) -> str:
+def clean(cell: object) -> str:
     """One line, with nothing in it that a terminal would obey."""
     text = "" if cell is None else str(cell)
     return "".join(c if c.isprintable() else " " for c in text)

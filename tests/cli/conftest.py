@@ -30,6 +30,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("OPENFAAS_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("OPENFAAS_URL", "OPENFAAS_PREFIX", "CI", "FAAS_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     return folder

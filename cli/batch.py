@@ -1,0 +1,177 @@
+"""Several functions tested, built and deployed side by side; one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+import click
+
+from cli.api import Gateway
+from cli.build import BuildFailed, CannotBuild, build, image_of, template_of
+from cli.deploy_flags import DeployFlags
+from cli.deployment import send, taken_away, wait_ready
+from cli.errors import CliError
+from cli.gate import TestsStopped, run_tests
+from cli.guess import check_entry
+from cli.options import open_gateway
+from cli.progress import Progress
+from cli.selection import Selection, select
+from cli.stack import StackFunction
+from cli.tables import clean, counted, seconds_text
+
+_LOG_LINES = 40
+_TEST_LINES = 400
+_WARNING = "warning: "
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What holds for every function of one deploy. `functions` have the command line's changes. `deploys`: not only builds."""
+
+    gateway: Gateway
+    selection: Selection
+    functions: tuple[StackFunction, ...]
+    flags: DeployFlags
+    timeout_s: float
+    test_timeout_s: float | None
+    deploys: bool = True
+
+
+def make_plan(path: str, flags: DeployFlags, *, deploys: bool = True) -> Plan:
+    """Read what is to be deployed and check it; nothing is sent. Notes for the user go to stderr. Raises Misuse."""
+    changes = flags.changes()
+    timeout_s, test_timeout_s = flags.timeout_s, flags.test_timeout_s
+    selection = select(flags.asked(path))
+    functions = tuple(changes.applied_to(function) for function in selection.functions)
+    for function in functions:
+        image_of(function)  # a name that cannot be is found before anything is sent, as is a folder without a handler
+        if function.builds and function.handler is not None:
+            check_entry(function.name, function.lang, function.handler, selection.copies, function.fprocess)
+    for note in selection.notes:
+        click.echo(f"Note: {note}", err=True)
+    gateway = open_gateway(flags.gateway, flags.tls_no_verify, stack_gateway=selection.gateway)
+    return Plan(gateway, selection, functions, flags, timeout_s, test_timeout_s, deploys)
+
+
+def deploy_all(plan: Plan) -> int:
+    """Deploy side by side, in threads that do not keep a Ctrl-C from ending the command. Return the exit code."""
+    functions = plan.functions
+    todo: queue.SimpleQueue[StackFunction] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[StackFunction, str | Exception]] = queue.SimpleQueue()
+    for function in functions:
+        todo.put(function)
+
+    def work() -> None:
+        while True:
+            try:
+                function = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                results.put((function, deploy_one(function, plan, progress)))
+            except Exception as error:  # handed to the thread that reports
+                results.put((function, error))
+
+    failed: list[tuple[StackFunction, Exception]] = []
+    with Progress() as progress:
+        for _ in range(min(plan.flags.parallel, len(functions))):
+            threading.Thread(target=work, daemon=True, name="deploy").start()
+        for _ in functions:
+            function, outcome = results.get()
+            progress.done(_shown(function))
+            if isinstance(outcome, Exception):
+                failed.append((function, outcome))
+                _show_log(_shown(function), outcome, progress, plan.flags.verbose)
+                if len(functions) > 1:
+                    progress.say(f"Error: {_told(function, outcome)}")
+            else:
+                progress.say(outcome, sys.stdout)
+    if not failed:
+        return 0
+    if len(functions) == 1:
+        raise failed[0][1]
+    names = ", ".join(_shown(function) for function, _ in failed)
+    click.echo(f"{len(functions) - len(failed)} of {counted(len(functions), 'function')} deployed; failed: {names}", err=True)
+    # The reason that all failures share (no gateway, no login) is the command's; otherwise it just failed.
+    codes = {error.exit_code if isinstance(error, CliError) else CliError.exit_code for _, error in failed}
+    return codes.pop() if len(codes) == 1 else CliError.exit_code
+
+
+def deploy_one(function: StackFunction, plan: Plan, progress: Progress) -> str:
+    """Take one function all the way and return the line that says so."""
+    started = time.monotonic()
+    name, flags = _shown(function), plan.flags
+    image = _built(function, plan, progress)
+    if not plan.deploys:
+        return f"Built {name} in {seconds_text(time.monotonic() - started)}. Image: {image}"
+    progress.stage(name, "deploying")
+    gone = taken_away(plan.gateway, function) if flags.update or flags.replace else []
+    generation = send(plan.gateway, function, image, update=flags.update, replace=flags.replace)
+    if gone:
+        progress.say(f"Note: {name}: no longer set: {', '.join(gone)} (flags hold for one deploy; stack.yaml keeps settings)")
+    if flags.wait:
+        progress.stage(name, "starting")
+        wait_ready(plan.gateway, function, generation, plan.timeout_s)
+    word = "Deployed" if flags.wait else "Accepted"
+    return f"{word} {name} in {seconds_text(time.monotonic() - started)}. URL: {plan.gateway.url}/function/{name}"
+
+
+def _built(function: StackFunction, plan: Plan, progress: Progress) -> str:
+    """Test and build the function, unless it is an image that exists. Return the image's name."""
+    name, image = _shown(function), image_of(function)
+
+    def told(line: str) -> None:
+        _told_by_build(name, line, plan, progress)
+
+    if not function.builds:
+        return image
+    try:
+        template = template_of(function, plan.gateway)
+        if plan.test_timeout_s is not None:
+            progress.stage(name, "testing")
+            output = run_tests(function, plan.selection.copies, template, told, plan.test_timeout_s)
+            if output is not None and plan.flags.verbose:
+                progress.say(_block(name, output))
+        progress.stage(name, "building")
+        image, _ = build(plan.gateway, function, plan.selection.copies, told)
+    except CannotBuild:
+        if not function.image:
+            raise
+        progress.say(f"Note: {plan.gateway.url} does not build functions; deploying the image {image} as it is there")
+    return image
+
+
+def _told_by_build(name: str, line: str, plan: Plan, progress: Progress) -> None:
+    if plan.flags.verbose:
+        progress.say(f"{name} | {line}")
+    elif line.startswith(_WARNING):
+        progress.say(f"Note: {name}: {line.removeprefix(_WARNING)}")
+
+
+def _show_log(name: str, error: Exception, progress: Progress, verbose: bool) -> None:
+    """What failed tests wrote, or the last lines of a failed build, unless they were shown as they came."""
+    if isinstance(error, TestsStopped) and error.output:
+        progress.say(_block(name, error.output))
+    elif isinstance(error, BuildFailed) and not verbose and len(error.log) >= 2:
+        for line in [line for line in error.log if line and line not in str(error)][-_LOG_LINES:]:
+            progress.say(f"{name} | {line}")
+
+
+def _block(name: str, output: str) -> str:
+    """Many lines as one text, so that those of functions tested at the same time do not mix."""
+    lines = output.splitlines()
+    left_out = [f"… {len(lines) - _TEST_LINES} lines before these"] if len(lines) > _TEST_LINES else []
+    return "\n".join(f"{name} | {clean(line)}" for line in (*left_out, *lines[-_TEST_LINES:]))
+
+
+def _told(function: StackFunction, error: Exception) -> str:
+    text = str(error) if isinstance(error, CliError | OSError) else f"{type(error).__name__}: {error}"
+    return text if text.startswith(f"{function.name}: ") else f"{_shown(function)}: {text}"
+
+
+def _shown(function: StackFunction) -> str:
+    return f"{function.name}.{function.namespace}" if function.namespace else function.name

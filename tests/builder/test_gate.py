@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from builder import gate
+from builder.gate import Gate, TestsFailed, has_tests
+from builder.store import BundleStore
+from builder.templates import Templates, read_template
+from tests.builder.npm_registry import serving
+
+MakeFunction = Callable[..., Path]
+MakeWheel = Callable[..., Path]
+needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not on this machine")
+
+HANDLER = "def handle(event, context):\n    return 'hi'\n"
+PASSES = "from handler import handle\n\ndef test_it():\n    assert handle(None, None) == 'hi'\n"
+FAILS = "from .handler import handle\n\ndef test_it():\n    assert handle(None, None) == 'other'\n"
+UNITTEST = (
+    "import unittest\nfrom function.handler import handle\n\nclass Handling(unittest.TestCase):\n"
+    "    def test_it(self):\n        self.assertEqual(handle(None, None), '{}')\n"
+)
+PYTHON = Templates().find("python3-http")
+NODE = Templates().find("node")
+
+
+def run(store: BundleStore, function: Path, language: str = "python3-http", **settings: float) -> str:
+    return Gate(store, lambda _: None, time_limit_s=settings.get("time_limit_s", 60)).run(function, Templates().find(language))
+
+
+@pytest.fixture
+def without_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_folders_with_pytest", list)
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({"handler.py": HANDLER}, False),
+        ({"handler.py": HANDLER, "test_handler.py": ""}, True),
+        ({"handler.py": HANDLER, "handler_test.py": ""}, True),
+        ({"handler.py": HANDLER, "tests/test_it.py": ""}, True),
+        ({"handler.py": HANDLER, "testing.py": "", "test_notes.txt": ""}, False),
+        ({"handler.py": HANDLER, ".venv/lib/test_other.py": "", "node_modules/x/test_y.py": ""}, False),
+    ],
+)
+def test_python_tests_are_found_by_their_names(make_function: MakeFunction, files: dict[str, str], found: bool) -> None:
+    assert has_tests(make_function(files), PYTHON) is found
+
+
+@pytest.mark.parametrize(
+    ("scripts", "found"),
+    [
+        ({"test": "node --test"}, True),
+        ({}, False),
+        ({"test": " "}, False),
+        ({"test": 'echo "Error: no test specified" && exit 1'}, False),
+        ({"test": 5}, False),
+    ],
+)
+def test_npm_tests_are_those_of_package_json(make_function: MakeFunction, scripts: dict[str, object], found: bool) -> None:
+    function = make_function({"handler.js": "", "package.json": json.dumps({"scripts": scripts})})
+    assert has_tests(function, NODE) is found
+    assert not has_tests(make_function({"package.json": "{", "test_x.py": ""}, "broken"), NODE)
+
+
+def test_tests_that_pass_leave_nothing_in_the_folder(store: BundleStore, make_function: MakeFunction) -> None:
+    function = make_function({"handler.py": HANDLER, "test_handler.py": PASSES})
+    assert "1 passed" in run(store, function)
+    assert sorted(path.name for path in function.iterdir()) == ["handler.py", "test_handler.py"]
+
+
+def test_a_failing_test_is_shown(store: BundleStore, make_function: MakeFunction) -> None:
+    with pytest.raises(TestsFailed, match=r"^its tests failed$") as caught:
+        run(store, make_function({"handler.py": HANDLER, "handler_test.py": FAILS}))
+    assert "assert 'hi' == 'other'" in caught.value.output
+    assert "1 failed" in caught.value.output
+
+
+def test_packages_of_the_requirements_can_be_imported_and_only_those(
+    store: BundleStore, make_function: MakeFunction, wheels: MakeWheel
+) -> None:
+    wheels("shout")
+    test = "import shout\n\ndef test_it():\n    assert shout.VERSION == '1.0'\n"
+    function = make_function({"handler.py": HANDLER, "requirements.txt": "shout\n", "test_it.py": test})
+    assert "1 passed" in run(store, function)
+    forgotten = make_function({"handler.py": "import msgspec\n" + HANDLER, "test_handler.py": PASSES}, "forgotten")
+    with pytest.raises(TestsFailed) as caught:
+        run(store, forgotten)
+    assert "No module named 'msgspec'" in caught.value.output, "it is installed on this machine, but not for the function"
+
+
+@pytest.mark.usefixtures("without_pytest")
+def test_without_pytest_unittest_runs_them(store: BundleStore, make_function: MakeFunction) -> None:
+    assert "OK" in run(store, make_function({"handler.py": HANDLER, "tests/test_it.py": UNITTEST.format("hi")}, "good"))
+    with pytest.raises(TestsFailed, match=r"^its tests failed$") as caught:
+        run(store, make_function({"handler.py": HANDLER, "handler_test.py": UNITTEST.format("other")}, "bad"))
+    assert "AssertionError: 'hi' != 'other'" in caught.value.output
+
+
+@pytest.mark.usefixtures("without_pytest")
+@pytest.mark.parametrize("test", [PASSES, "import pytest\n" + UNITTEST.format("hi")])
+def test_tests_for_pytest_do_not_pass_for_want_of_it(store: BundleStore, make_function: MakeFunction, test: str) -> None:
+    with pytest.raises(
+        TestsFailed, match=r"its tests are written for pytest, which is neither .* pip install pytest, or --skip"
+    ):
+        run(store, make_function({"handler.py": HANDLER, "test_handler.py": test}))
+
+
+def test_tests_that_hang_are_ended_with_all_they_started(
+    store: BundleStore, make_function: MakeFunction, tmp_path: Path
+) -> None:
+    test = (
+        "import pathlib, subprocess, time\n\ndef test_it():\n    child = subprocess.Popen(['sleep', '60'])\n"
+        f"    pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid))\n    time.sleep(60)\n"
+    )
+    function = make_function({"handler.py": HANDLER, "test_handler.py": test})
+    run(store, make_function({"handler.py": HANDLER, "test_handler.py": PASSES}, "warm"))
+    with pytest.raises(TestsFailed, match=r"its tests took longer than 1\.5 s"):
+        run(store, function, time_limit_s=1.5)
+    stat = Path(f"/proc/{(tmp_path / 'child').read_text()}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_a_template_of_the_projects_own_is_there_too(store: BundleStore, tmp_path: Path, make_function: MakeFunction) -> None:
+    own = tmp_path / "own"
+    (own / "function").mkdir(parents=True)
+    (own / "template.yml").write_text("language: own\ncommand: [x]\ndependencies: python\n")
+    (own / "shim.py").write_text("WORD = 'hi'\n")
+    test = "import shim\n\ndef test_it():\n    assert shim.WORD == 'hi'\n"
+    function = make_function({"handler.py": HANDLER, "test_handler.py": test})
+    assert "1 passed" in Gate(store, lambda _: None).run(function, read_template(own, built_in=False))
+
+
+@needs_npm
+def test_npm_test_runs_with_development_packages(
+    store: BundleStore, make_function: MakeFunction, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "npmrc").write_text(f"cache={tmp_path / 'cache'}\n")
+    monkeypatch.setenv("NPM_CONFIG_USERCONFIG", str(tmp_path / "npmrc"))
+    manifest = {"scripts": {"test": "node check.js"}, "devDependencies": {"checker": "1.0.0"}}
+    files = {
+        "handler.js": "module.exports = async () => 'hi'",
+        "check.js": "require('checker')(require('./handler'))",
+        "package.json": json.dumps(manifest),
+    }
+    with serving() as registry:
+        monkeypatch.setenv("NPM_CONFIG_REGISTRY", registry.url)
+        check = "if (await f() !== 'hi') { console.log('it said', await f()); process.exit(1) }"
+        registry.add("checker", f"module.exports = async f => {{ {check} }}")
+        function = make_function(files)
+        run(store, function, "node")
+        (function / "handler.js").write_text("module.exports = async () => 'other'")
+        with pytest.raises(TestsFailed) as caught:
+            run(store, function, "node")
+    assert "it said other" in caught.value.output
+    assert not (function / "node_modules").exists()
