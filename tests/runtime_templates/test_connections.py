@@ -5,7 +5,6 @@ from __future__ import annotations
 import _socket
 import asyncio
 import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +14,6 @@ from pinnace_runtime.loop_connection import LoopConnection
 from pinnace_runtime.loop_server import LoopServer
 from pinnace_runtime.reply import http_reply
 from pinnace_runtime.settings import Settings
-from pinnace_runtime.thread_connection import Connection
 from pinnace_runtime.thread_server import ThreadServer
 
 from tests.runtime_templates.replica import StartReplica, read_all, wait_until
@@ -44,12 +42,13 @@ def test_half_a_head_is_waited_for_only_so_long_by_a_thread(pair: tuple[socket.s
     client, sock = pair
     listener = _socket.socket()
     server = ThreadServer(listener, lambda request, body: http_reply("x"), Settings())
-    thread = threading.Thread(target=Connection(server, _socket.socket(fileno=sock.detach())).run)
-    thread.start()
+    server.deadlines.start()
+    connection = server.take_in(_socket.socket(fileno=sock.detach()))
     client.sendall(HALF_A_HEAD)
+    assert connection.take()
     assert read_all(client).startswith(b"HTTP/1.1 408 ")
-    thread.join(10)
-    assert not thread.is_alive()
+    assert connection.take()
+    assert connection.phase is thread_connection.CLOSED
     listener.close()
 
 

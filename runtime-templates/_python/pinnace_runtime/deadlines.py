@@ -60,14 +60,17 @@ class Deadlines:
     def _run(self) -> None:
         while True:
             # First the time at which this thread wakes, then the look at the calls: one that begins in between rings.
-            self._wakes_at = _NEVER
+            announced_at, self._wakes_at = self._wakes_at, _NEVER
             now = time.monotonic()
             calls = self._calls.copy()
             for call, deadline in calls.items():
                 with self._expiring:
                     if deadline <= now and self.end(call):
                         self._expire(call)
-            self._wakes_at = min(self._wakes_at, min((at for at in calls.values() if at > now), default=_NEVER))
+            # The call that rang may have ended by now. Its time is kept all the same, so that the next need not ring.
+            next_at = announced_at if announced_at > now else _NEVER
+            next_at = min((at for at in calls.values() if now < at < next_at), default=next_at)
+            self._wakes_at = min(self._wakes_at, next_at)
             if self._wakes_at == _NEVER:
                 self._alarm.acquire()
             else:

@@ -1,7 +1,14 @@
-"""One client connection of a thread server: a blocking thread that reads a call, answers it, and reads the next.
+"""One client connection of a thread server: calls one after the other, each answered before the next is begun.
 
-In the usual call there is one `recv`, one `sendall`, and no lock. Waits are bounded by the socket's own time limits
-(SO_RCVTIMEO, SO_SNDTIMEO), because a Python-level timeout would put a `poll` before each of the two.
+    between calls ──► head ──► body ──► call ──► between calls
+                        └────────┴─────► lingers ──► closed
+
+The leading thread takes what has arrived and goes on to the next connection: while a connection is `led`, nothing here
+waits, except under the eyes of the watch (see `leadership`). A call whose thread leads no more has the connection to
+itself, and gives it back in the end.
+
+In the usual call there is one `recv`, one `send`, and no lock. The socket blocks, with the time limit SO_SNDTIMEO, because
+a Python-level timeout would put a `poll` before each of the two; the leader says MSG_DONTWAIT.
 """
 
 from __future__ import annotations
@@ -9,17 +16,16 @@ from __future__ import annotations
 import _socket
 import sys
 import time
+from contextvars import Context
 
 from pinnace_runtime import http1, logs
-from pinnace_runtime.http1 import BadRequest, Request, plain_response
-from pinnace_runtime.reply import InvalidReply, Reply, failure, piece_bytes
+from pinnace_runtime.http1 import BadRequest, ChunkedBody, Request, SizedBody, plain_response
+from pinnace_runtime.reply import InvalidReply, Reply, failure
+from pinnace_runtime.reply_stream import Pieces
 from pinnace_runtime.settings import parse_duration_s
 
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
-
     from pinnace_runtime.thread_server import ThreadServer
 
 HEAD_WITHIN_S = 10.0
@@ -31,11 +37,47 @@ HEAD_END = b"\r\n\r\n"
 DRAINING = "this replica is shutting down"
 RUNTIME_MARK = (b"X-OpenFaaS-Internal", b"runtime")
 
+_DONTWAIT = _socket.MSG_DONTWAIT
+
+BETWEEN_CALLS, HEAD, BODY, CALL, LINGERS, CLOSED = "between calls", "head", "body", "call", "lingers", "closed"
+
 
 class Connection:
-    """A connection and its thread. It is the key of its call in the book of deadlines."""
+    """A connection. It is its own key in the book of deadlines.
+
+    `led`: it is in the leader's hands. `buffer` is what has arrived and is not served yet.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_decoder",
+        "_head_sent",
+        "_holds_slot",
+        "_is_head",
+        "_pieces",
+        "_read_shut",
+        "_request",
+        "_server",
+        "_sock",
+        "buffer",
+        "fd",
+        "idle_since",
+        "led",
+        "phase",
+        "served",
+    )
+
+    _request: Request
+    _decoder: SizedBody | ChunkedBody
+    _pieces: list[bytes]
 
     def __init__(self, server: ThreadServer, sock: _socket.socket) -> None:
+        self.fd = sock.fileno()
+        self.led = True
+        self.phase = BETWEEN_CALLS
+        self.buffer = b""
+        self.served = False
+        self.idle_since = time.monotonic()
         self._server = server
         self._sock = sock
         self._is_head = False
@@ -43,156 +85,188 @@ class Connection:
         self._head_sent = False
         self._holds_slot = False
         self._deadline = 0.0
-        self.served = False
-        self.idle_since = 0.0
 
-    def run(self) -> None:
-        """Serve calls until either side ends the connection. The body of the thread."""
+    # What the leader calls. Each says whether its thread still leads.
+
+    def take(self) -> bool:
+        """Take what has arrived, and serve the call that is whole by now, if one is."""
+        phase = self.phase
         try:
-            self._serve()
-        except (OSError, MemoryError):
-            pass  # the client went away or stood still for too long, or there is no room to read what it sends
-        finally:
-            self._server.deadlines.settle()
-            self._sock.close()
-            self._server.ended(self)
+            data = self._sock.recv(BODY_RECV_BYTES if phase is BODY else RECV_BYTES, _DONTWAIT)
+        except BlockingIOError:
+            return True
+        if not data:
+            self._no_more()
+        elif phase is BETWEEN_CALLS or phase is HEAD:
+            self.buffer = self.buffer + data if self.buffer else data
+            self._serve_next()
+        elif phase is BODY:
+            self._take_body(data)
+        return self._go_on()
+
+    def serve(self) -> bool:
+        """Serve the next call of what had arrived with the last one."""
+        self._serve_next()
+        return self._go_on()
+
+    def close(self) -> None:
+        """End the connection, and all that is known of it."""
+        self.phase = CLOSED
+        self._server.deadlines.end(self)
+        self._server.deadlines.settle()
+        self._free_slot()
+        self._server.forget(self)
+        self._sock.close()
 
     def shut_reading(self) -> None:
-        """Wake the thread if it waits for a next call. What has arrived is still read and served."""
+        """Take no next call. What has arrived is still read and served."""
+        self._read_shut = True
         try:
             self._sock.shutdown(_socket.SHUT_RD)
         except OSError:
             return  # the client was faster
 
+    # What the deadlines' thread calls.
+
     def expire(self) -> None:
-        """Answer for a call whose time is up and end the connection; the handler runs on. Called by the deadlines' thread."""
+        """Time is up: answer for what is late, and end the connection. A handler runs on."""
         try:
-            if not self._head_sent:
+            answer = b""
+            if self.phase is HEAD:
+                answer = plain_response(
+                    408, f"the request head took longer than {HEAD_WITHIN_S:g} s\n", RUNTIME_MARK, close=True
+                )
+            elif self.phase is not LINGERS and not self._head_sent:
                 text = f"The call took longer than exec_timeout, {self._server.settings.exec_timeout_s:g} s\n"
                 answer = plain_response(504, text, RUNTIME_MARK, close=True, head=self._is_head)
-                self._sock.send(answer, _socket.MSG_DONTWAIT)
+            self._sock.send(answer, _DONTWAIT)
             self._sock.shutdown(_socket.SHUT_RDWR)
         except OSError:
             return  # the client was faster
 
-    def _serve(self) -> None:
+    # The way of a call.
+
+    def _go_on(self) -> bool:
+        while not self.led:
+            if self.phase is CLOSED:
+                return False
+            if not (self.buffer and self.phase is BETWEEN_CALLS):
+                self._server.give_back(self)
+                return False
+            self._serve_next()
+        if self.buffer and self.phase is BETWEEN_CALLS:
+            self._server.again.append(self)
+        return True
+
+    def _no_more(self) -> None:
+        """The client ended its side, or the drain did."""
+        if self._read_shut and self.phase in (HEAD, BODY) and self._server.deadlines.end(self):
+            self._refuse(BadRequest(503, DRAINING))
+        else:
+            self.close()
+
+    def _serve_next(self) -> None:
         server = self._server
-        buffer = b""
-        while True:
-            if buffer[:1] == b"\r":
-                buffer = buffer.lstrip(b"\r\n")  # RFC 9112 section 2.2: an empty line before a request is no error
-            end = buffer.find(HEAD_END)
-            if end < 0:
-                buffer = self._read_head(buffer)
-                end = buffer.find(HEAD_END)
-                if end < 0:
-                    return
-            try:
-                if end > http1.HEAD_LIMIT_BYTES:
-                    raise BadRequest(431, f"the request head is larger than {http1.HEAD_LIMIT_BYTES} bytes")
-                request = http1.parse_head(buffer[:end])
-            except BadRequest as error:
-                self._refuse(error)
+        buffer = self.buffer
+        if buffer[0] == 13:
+            self.buffer = buffer = buffer.lstrip(b"\r\n")  # RFC 9112 section 2.2: an empty line before a request is no error
+        end = buffer.find(HEAD_END)
+        if end < 0 and len(buffer) <= http1.HEAD_LIMIT_BYTES:
+            if buffer and self.phase is BETWEEN_CALLS:
+                self.phase = HEAD
+                server.deadlines.begin(self, time.monotonic() + HEAD_WITHIN_S)
+            return
+        if self.phase is HEAD:
+            if not server.deadlines.end(self):
+                self.close()
                 return
-            buffer = buffer[end + 4 :]
-            self._is_head = request.method == "HEAD"
-            self.served = True
-            if request.path.startswith(b"/_/") and (probe := server.probe(request.path)):
-                lasts, buffer = self._answer_early(request, buffer, *probe)
-            elif not server.take_slot():
-                text = f"Concurrent request limit exceeded. Max concurrent requests: {server.settings.max_inflight}\n"
-                lasts, buffer = self._answer_early(request, buffer, 429, text, RUNTIME_MARK)
-            else:
-                lasts, buffer = self._call(request, buffer)
-            if not lasts:
-                return
-
-    def _read_head(self, buffer: bytes) -> bytes:
-        """Return the buffer with a whole head in it, or with less when the client ended or was refused."""
-        if not buffer:
-            data = self._wait_for_call()
-            if not data:
-                return b""
-            buffer = data.lstrip(b"\r\n")
-            if HEAD_END in buffer:
-                return buffer
-        give_up_at = time.monotonic() + HEAD_WITHIN_S
+            self.phase = BETWEEN_CALLS
         try:
-            while HEAD_END not in buffer:
-                if len(buffer) > http1.HEAD_LIMIT_BYTES:
-                    self._refuse(BadRequest(431, f"the request head is larger than {http1.HEAD_LIMIT_BYTES} bytes"))
-                    return b""
-                self._sock.settimeout(max(0.001, give_up_at - time.monotonic()))
-                data = self._sock.recv(RECV_BYTES)
-                if not data:
-                    if self._read_shut and buffer:
-                        self._refuse(BadRequest(503, DRAINING))
-                    return b""
-                buffer = (buffer + data).lstrip(b"\r\n")
-        except TimeoutError:
-            self._refuse(BadRequest(408, f"the request head took longer than {HEAD_WITHIN_S:g} s"))
-            return b""
-        finally:
-            self._sock.settimeout(None)
-        return buffer
+            if not 0 <= end <= http1.HEAD_LIMIT_BYTES:
+                raise BadRequest(431, f"the request head is larger than {http1.HEAD_LIMIT_BYTES} bytes")
+            request = http1.parse_head(buffer[:end])
+        except BadRequest as error:
+            self._refuse(error)
+            return
+        self.buffer = buffer[end + 4 :]
+        self._is_head = request.method == "HEAD"
+        self.served = True
+        if request.path[:3] == b"/_/" and (probe := server.probe(request.path)):
+            self._answer_early(request, *probe)
+        elif not server.take_slot():
+            text = f"Concurrent request limit exceeded. Max concurrent requests: {server.settings.max_inflight}\n"
+            self._answer_early(request, 429, text, RUNTIME_MARK)
+        else:
+            self._begin_call(request)
 
-    def _wait_for_call(self) -> bytes:
-        idle = self._server.idle
-        self.idle_since = time.monotonic()
-        idle.add(self)
-        if self._server.draining and self.served:
-            self.shut_reading()
-            self._read_shut = True
-        data = self._sock.recv(RECV_BYTES)
-        try:
-            idle.remove(self)
-        except KeyError:
-            self._read_shut = True  # the drain took it from the set, and shut it
-        return data
-
-    def _call(self, request: Request, buffer: bytes) -> tuple[bool, bytes]:
-        """Serve one call, whose slot is taken; return whether the connection lasts, and what the client sent after it."""
-        server = self._server
+    def _begin_call(self, request: Request) -> None:
+        """Run the call, whose slot is taken, if its body is whole; else wait for that."""
         self._holds_slot = True
-        self._deadline = time.monotonic() + call_timeout_s(request, server.settings.exec_timeout_s)
-        logs.CALL_ID.set(request.call_id)
-        server.deadlines.begin(self, self._deadline)
+        self.idle_since = now = time.monotonic()
+        timeout_s = self._server.settings.exec_timeout_s
+        self._deadline = now + (call_timeout_s(request, timeout_s) if request.timeout else timeout_s)
+        self._server.deadlines.begin(self, self._deadline)
+        length = request.content_length
+        if length == 0:
+            self._run(request, b"")
+        elif length is not None and length <= len(self.buffer):
+            body, self.buffer = self.buffer[:length], self.buffer[length:]
+            self._run(request, body)
+        else:
+            self.phase = BODY
+            self._request = request
+            self._decoder = http1.body_of(request)
+            self._pieces = []
+            data, self.buffer = self.buffer, b""
+            self._take_body(data)
+            if request.expects_continue and self.phase is BODY:
+                self._send(http1.CONTINUE)
+
+    def _take_body(self, data: bytes) -> None:
+        decoder = self._decoder
         try:
-            length = request.content_length
-            if length is not None and length <= len(buffer):
-                body, rest = buffer[:length], buffer[length:]
+            self._pieces.append(decoder.feed(data))
+        except BadRequest as error:
+            if self._server.deadlines.end(self):
+                self._refuse(error)
             else:
-                body, rest = self._read_body(request, buffer)
+                self.close()
+            return
+        if decoder.done:
+            request, body, self.buffer = self._request, b"".join(self._pieces), decoder.rest
+            del self._request, self._decoder, self._pieces
+            self._run(request, body)
+
+    def _run(self, request: Request, body: bytes) -> None:
+        self.phase = CALL
+        lasts = Context().run(self._answer, request, body)
+        if lasts:
+            self.phase = BETWEEN_CALLS
+        else:
+            self.close()
+
+    def _answer(self, request: Request, body: bytes) -> bool:
+        """Have the handler answer, in a context of the call's own. Whether the connection lasts."""
+        leadership = self._server.leadership
+        logs.CALL_ID.set(request.call_id)
+        leads = self.led and leadership.begin(self)
+        began = 0.0 if leads else time.monotonic()
+        lasts = None
+        try:
             reply = self._reply(request, body)
             if reply.stream is not None:
-                return self._send_stream(request, reply), rest
-            return self._send_reply(request, reply), rest
-        except BadRequest as error:
-            if server.deadlines.end(self):
-                self._refuse(error)
-            return False, b""
+                lasts = self._send_stream(request, reply)
+                if lasts is None:
+                    reply = failure()
         finally:
-            server.deadlines.end(self)
+            if leads:
+                leadership.end()
+            else:
+                leadership.took(time.monotonic() - began)
             logs.end_call(request.call_id)
-            logs.CALL_ID.set("")
-            self._free_slot()
+        return self._send_reply(request, reply) if lasts is None else lasts
 
-    def _read_body(self, request: Request, buffer: bytes) -> tuple[Any, bytes]:
-        decoder = http1.body_of(request)
-        body = self._server.new_body()
-        body.append(decoder.feed(buffer))
-        if request.expects_continue and not decoder.done:
-            self._sock.sendall(http1.CONTINUE)
-        while not decoder.done:
-            data = self._sock.recv(BODY_RECV_BYTES)
-            if not data:
-                if self._read_shut:
-                    raise BadRequest(503, DRAINING)
-                raise ConnectionResetError("the client left before its body was whole")
-            body.append(decoder.feed(data))
-        return body.whole(), decoder.rest
-
-    def _reply(self, request: Request, body: Any) -> Reply:
+    def _reply(self, request: Request, body: bytes) -> Reply:
         try:
             return self._server.respond(request, body)
         except InvalidReply as error:
@@ -210,11 +284,12 @@ class Connection:
             answer += reply.body
         # The slot is free before the client can know that the call has ended: its next one must not be refused.
         self._free_slot()
-        self._sock.sendall(answer)
+        self._send(answer)
         return lasts
 
-    def _send_stream(self, request: Request, reply: Reply) -> bool:
-        """Send each piece as it comes. The first comes before the head, so that a failure until then is a plain 500."""
+    def _send_stream(self, request: Request, reply: Reply) -> bool | None:
+        """Send each piece as it comes. Whether the connection lasts; None: it failed before the first, nothing is sent."""
+        deadlines, send = self._server.deadlines, self._sock.sendall
         has_body = not self._is_head and http1.may_have_body(reply.status)
         pieces = Pieces(reply.stream)
         try:
@@ -222,12 +297,12 @@ class Connection:
             chunked = has_body and reply.length is None and not request.http_1_0
             lasts = self._lasts(request) and (chunked or reply.length is not None or not has_body)
             if pieces.failed:
-                return self._send_reply(request, failure())
-            if not self._server.deadlines.end(self):
+                return None
+            if not deadlines.end(self):
                 return False
             self._head_sent = True
-            self._server.deadlines.begin(self, self._deadline)
-            self._sock.sendall(reply.head(for_head=self._is_head, keep_alive=lasts, chunked=chunked))
+            deadlines.begin(self, self._deadline)
+            send(reply.head(for_head=self._is_head, keep_alive=lasts, chunked=chunked))
             missing = reply.length
             piece = first
             while piece is not None:
@@ -235,54 +310,67 @@ class Connection:
                     missing -= len(piece)
                     if missing < 0:
                         break
-                self._sock.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
                 piece = pieces.next()
             if has_body and missing:
                 logs.log(f"the body is not of the {reply.length} bytes that its Content-Length says")
             if pieces.failed or (has_body and missing):
                 self._cut(request)
                 return False
-            if not self._server.deadlines.end(self):
+            if not deadlines.end(self):
                 return False
             self._head_sent = False
             self._free_slot()
             if chunked:
-                self._sock.sendall(http1.LAST_CHUNK)
+                send(http1.LAST_CHUNK)
             return lasts
         finally:
             pieces.close()
+
+    def _send(self, data: bytes) -> None:
+        """Send all of it. What the socket does not take at once is waited for under the eyes of the watch."""
+        try:
+            sent = self._sock.send(data, _DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            leads = self.led and self._server.leadership.begin(self)
+            try:
+                self._sock.sendall(memoryview(data)[sent:])
+            finally:
+                if leads:
+                    self._server.leadership.end()
 
     def _cut(self, request: Request) -> None:
         """End the connection so that the client sees that the response is not whole."""
         if request.http_1_0:  # where the end of the connection is the end of the body: reset it
             self._sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, (1).to_bytes(4, sys.byteorder) + bytes(4))
 
-    def _answer_early(
-        self, request: Request, buffer: bytes, status: int, text: str, *headers: tuple[bytes, bytes]
-    ) -> tuple[bool, bytes]:
+    def _answer_early(self, request: Request, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
         """Answer before the body is read. The connection lasts only where the whole body is here already."""
         length = request.content_length
-        whole = length is not None and length <= len(buffer)
+        whole = length is not None and length <= len(self.buffer)
         lasts = whole and self._lasts(request)
         answer = plain_response(status, text, *headers, close=not lasts, head=self._is_head)
         if not whole:
             self._say_last(answer)
-            return False, b""
-        self._sock.sendall(answer)
-        return lasts, buffer[length:]
+            return
+        self.buffer = self.buffer[length:]
+        self._send(answer)
+        if not lasts:
+            self.close()
 
     def _refuse(self, error: BadRequest) -> None:
         self._say_last(plain_response(error.status, f"{error}\n", RUNTIME_MARK, close=True, head=self._is_head))
 
     def _say_last(self, answer: bytes) -> None:
         """Send `answer`, then let the client finish for a moment: closing on unread data would reset the connection."""
-        self._sock.sendall(answer)
+        self._free_slot()
+        self.buffer = b""
+        self._send(answer)
         self._sock.shutdown(_socket.SHUT_WR)
-        give_up_at = time.monotonic() + REFUSED_BODY_WITHIN_S
-        while (left_s := give_up_at - time.monotonic()) > 0:
-            self._sock.settimeout(left_s)
-            if not self._sock.recv(BODY_RECV_BYTES):
-                return
+        self.phase = LINGERS
+        self._server.deadlines.begin(self, time.monotonic() + REFUSED_BODY_WITHIN_S)
 
     def _lasts(self, request: Request) -> bool:
         return request.keep_alive and not self._server.draining and not self._read_shut
@@ -291,37 +379,6 @@ class Connection:
         if self._holds_slot:
             self._holds_slot = False
             self._server.free_slot()
-
-
-class Pieces:
-    """What a handler's iterator yields, as bytes. `failed` once it raised or yielded something else; that is logged."""
-
-    def __init__(self, stream: Iterator[object]) -> None:
-        self._stream = stream
-        self.failed = False
-
-    def next(self) -> bytes | None:
-        """Return the next piece that is not empty, or None at the end."""
-        try:
-            for piece in self._stream:
-                if data := piece_bytes(piece):
-                    return data
-        except InvalidReply as error:
-            logs.log(str(error))
-            self.failed = True
-        except BaseException as error:
-            logs.log_exception(error)
-            self.failed = True
-        return None
-
-    def close(self) -> None:
-        """Let a generator that has not ended run its `finally` blocks."""
-        close = getattr(self._stream, "close", None)
-        try:
-            if close is not None:
-                close()
-        except BaseException as error:
-            logs.log_exception(error)
 
 
 def call_timeout_s(request: Request, exec_timeout_s: float) -> float:

@@ -1,8 +1,9 @@
-"""Serves blocking handlers: the main thread accepts connections, each of which has a thread of its own.
+"""Serves blocking handlers on all connections: one thread leads at a time, the others run calls that take long.
 
-At SIGTERM nothing that was accepted is lost: connections still in the listener's backlog are taken in, calls in flight
-finish, and the reading side of idle connections is shut, after which their threads still find and serve what
-had arrived. A connection that never brought a call gets a moment for its first. A second signal ends the wait.
+The main thread only waits for signals, so that code of the user's can never keep them from it. At SIGTERM nothing that
+was accepted is lost: connections still in the listener's backlog are taken in, calls in flight finish, and the reading
+side of idle connections is shut, after which what had arrived is still found and served. A connection that never brought
+a call gets a moment for its first. A second signal ends the wait.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import os
 import select
 import sys
 import time
+from collections import deque
 
+from pinnace_runtime import logs
 from pinnace_runtime.deadlines import Deadlines
+from pinnace_runtime.leadership import Leadership
 from pinnace_runtime.settings import Settings
-from pinnace_runtime.thread_connection import Connection
+from pinnace_runtime.thread_connection import BETWEEN_CALLS, Connection
 
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:
@@ -33,10 +37,14 @@ STALLED_CLIENT_S = 60
 FIRST_CALL_WITHIN_S = 1.0
 FEWEST_CONNECTIONS = 1024
 GIVES_WAY_AFTER_S = 1.0
-ROOM_WITHIN_S = 0.01
+ROOM_WITHIN_S = 0.02
+SWEEP_EVERY_S = 30.0
 THREAD_STACK_BYTES = 512 * 1024
 THREAD_BYTES = 768 * 1024
 FEWEST_THREADS = 8
+EVENTS_AT_ONCE = 64
+
+_NEVER = float("inf")
 
 
 class Body:
@@ -51,7 +59,7 @@ class Body:
 
 
 class ThreadServer:
-    """Calls `respond(request, body)` in a thread for each connection that `listener` accepts.
+    """Calls `respond(request, body)` for each call on each connection that `listener` accepts.
 
     `respond` may raise: InvalidReply is logged as one line, anything else with its traceback; both answer 500.
     `new_body` makes what collects a body that does not arrive with its head: `append(piece)`, then `whole()`.
@@ -69,14 +77,21 @@ class ThreadServer:
         self.new_body = new_body
         self.settings = settings
         self.draining = False
-        self.idle: set[Connection] = set()
+        self.again: deque[Connection] = deque()  # the leader has more of them at hand
         self.deadlines = Deadlines(Connection.expire)
+        self.leadership = Leadership(self._lead, self._let_go)
         # A list is a semaphore without a lock of its own: pop and append are atomic.
         self._slots: list[None] | None = [None] * settings.max_inflight if settings.max_inflight else None
         self._listener = listener
-        self._connections: set[Connection] = set()
+        self._connections: dict[int, Connection] = {}
         self._most_connections = max(FEWEST_CONNECTIONS, 2 * settings.max_inflight)
-        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.epoll()
+        self._accepts = False
+        self._tidies_at = _NEVER
+        self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # main thread to leader
+        self._drains = False  # the leader has been told: nothing is accepted any more
+        self._lets_unserved_go = False
+        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # signals and the leader to main thread
         self._signals = 0
 
     def serve(self, ready: Callable[[], None]) -> bool:
@@ -84,22 +99,19 @@ class ThreadServer:
         _signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         for number in (_signal.SIGTERM, _signal.SIGINT):
             _signal.signal(number, self._signalled)
-        self._most_connections = min(self._most_connections, _most_threads())
         self._listener.settimeout(0)
+        self._poll.register(self._told, select.EPOLLIN)
+        self._accept_more()
+        most_threads = _most_threads()
         self.deadlines.start()
+        self.leadership.start(most_threads)
         ready()
         poll = select.poll()
         poll.register(self._wake_r, select.POLLIN)
-        poll.register(self._listener.fileno(), select.POLLIN)
         while not self._signals:
-            for fd, _ in poll.poll():
-                if fd == self._wake_r:
-                    self._take_wakes()
-                elif len(self._connections) < self._most_connections:
-                    self._accept()
-                else:
-                    self._make_room()
-        return self._drain()
+            poll.poll()
+            self._take_wakes()
+        return self._drain(poll)
 
     def probe(self, path: bytes) -> tuple[int, str] | None:
         """Return the answer to a health or readiness probe, or None when `path` is the function's own."""
@@ -118,12 +130,82 @@ class ThreadServer:
         if self._slots is not None:
             self._slots.append(None)
 
-    def ended(self, connection: Connection) -> None:
-        """Forget a connection; its thread is about to end."""
-        self._connections.discard(connection)
-        self.idle.discard(connection)
-        if self.draining:
-            self._wake()
+    # Whose a connection is.
+
+    def _let_go(self, connection: Connection) -> None:
+        """The connection is its call's thread's from now on. Called under the lock of leadership."""
+        connection.led = False
+        self._poll.unregister(connection.fd)
+
+    def give_back(self, connection: Connection) -> None:
+        """The connection is the leader's again."""
+        connection.idle_since = time.monotonic()
+        with self.leadership.lock:
+            connection.led = True
+            if self._drains and connection.served and connection.phase is BETWEEN_CALLS:
+                connection.shut_reading()
+            self._poll.register(connection.fd, select.EPOLLIN)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is about to be closed."""
+        if connection.led:
+            # A process that the handler forked may hold the socket open, and epoll would tell of it for ever.
+            self._poll.unregister(connection.fd)
+        self._connections.pop(connection.fd, None)
+        if self.draining and not self._connections:
+            self._wake_main()
+
+    # What the leader does.
+
+    def _lead(self) -> None:
+        """Serve all connections until this thread leads no more."""
+        connections, again, leadership = self._connections, self.again, self.leadership
+        connection: Connection | None
+        while True:
+            try:
+                for fd, _ in self._poll.poll(self._patience_s(), 1 if leadership.steps_down else EVENTS_AT_ONCE):
+                    connection = connections.get(fd)
+                    if connection is None:
+                        self._take_other(fd)
+                    elif not connection.take():
+                        return
+                for _ in range(len(again)):
+                    connection = again.popleft()
+                    if connection.led and connection.phase is BETWEEN_CALLS and connection.buffer and not connection.serve():
+                        return
+            except BaseException as error:
+                if connection is None:
+                    raise
+                if not isinstance(
+                    error, OSError | MemoryError
+                ):  # the client left, stood still, sent more than there is room for
+                    logs.log_exception(error)  # a fault of this runtime: it costs a connection, not the replica
+                connection.close()
+                if not connection.led:
+                    return
+
+    def _patience_s(self) -> float:
+        """How long the leader may wait for something to arrive."""
+        if self.again:
+            return 0.0
+        if self._tidies_at == _NEVER:
+            return -1.0
+        now = time.monotonic()
+        if now >= self._tidies_at:
+            self._tidy(now)
+            return 0.0
+        return self._tidies_at - now
+
+    def _take_other(self, fd: int) -> None:
+        """Something that is no connection wants to be looked at."""
+        if fd == self._told:
+            os.eventfd_read(fd)
+            self._do_drain()
+        elif self._accepts and fd == self._listener.fileno():
+            while len(self._connections) < self._most_connections:
+                if not self._accept():
+                    return
+            self._make_room()
 
     def _accept(self) -> bool:
         """Take in one connection. False when none waits."""
@@ -132,65 +214,90 @@ class ThreadServer:
         except OSError as error:
             # Out of descriptors or memory: the client waits in the backlog until others have ended.
             if not isinstance(error, BlockingIOError | ConnectionError):
-                time.sleep(0.05)
+                self._rest_from_accepting()
             return False
-        sock = _socket.socket(fileno=fd)
+        self.take_in(_socket.socket(fileno=fd))
+        return True
+
+    def take_in(self, sock: _socket.socket) -> Connection:
+        """Have the leader serve a connection."""
         sock.settimeout(None)
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _timeval(KEEP_ALIVE_S))
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _timeval(STALLED_CLIENT_S))
         if sock.family != _socket.AF_UNIX:
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         connection = Connection(self, sock)
-        self._connections.add(connection)
-        try:
-            _thread.start_new_thread(connection.run, ())
-        except (RuntimeError, MemoryError):  # no more threads: this client is refused, the others are served
-            self._connections.discard(connection)
-            sock.close()
-        return True
+        self._connections[connection.fd] = connection
+        self._poll.register(connection.fd, select.EPOLLIN)
+        if self._tidies_at == _NEVER:
+            self._tidies_at = connection.idle_since + SWEEP_EVERY_S
+        return connection
 
     def _make_room(self) -> None:
-        """A client waits and there are as many as can be: one that is idle gives way. While none is, it goes on waiting."""
+        """A client waits and there are as many as can be: who is idle for the longest gives way. While none is, it waits on."""
         idle_before = time.monotonic() - GIVES_WAY_AFTER_S
-        for connection in self.idle.copy():
-            if connection.idle_since < idle_before:
-                self.idle.discard(connection)
-                connection.shut_reading()
-                break
-        time.sleep(ROOM_WITHIN_S)
+        idle = [connection for connection in self._idle() if connection.idle_since < idle_before]
+        if idle:
+            min(idle, key=lambda connection: connection.idle_since).shut_reading()
+        self._rest_from_accepting()
 
-    def _drain(self) -> bool:
-        self.draining = True
-        while self._accept():
-            pass
-        self._listener.close()
+    def _rest_from_accepting(self) -> None:
+        if self._accepts:
+            self._accepts = False
+            self._poll.unregister(self._listener.fileno())
+        self._tidies_at = time.monotonic() + ROOM_WITHIN_S
+
+    def _accept_more(self) -> None:
+        self._accepts = True
+        self._poll.register(self._listener.fileno(), select.EPOLLIN)
+
+    def _tidy(self, now: float) -> None:
+        """Accept again after a rest; end what has been idle for longer than any proxy keeps it."""
+        if not (self._accepts or self._drains):
+            self._accept_more()
+        for connection in self._idle():
+            if connection.idle_since < now - KEEP_ALIVE_S:
+                connection.shut_reading()
+        self._tidies_at = now + SWEEP_EVERY_S if self._connections else _NEVER
+
+    def _idle(self) -> list[Connection]:
+        return [c for c in list(self._connections.values()) if c.led and c.phase is BETWEEN_CALLS and not c.buffer]
+
+    def _do_drain(self) -> None:
+        if not self._drains:
+            while self._accept():
+                pass
+            self._rest_from_accepting()
+            self._listener.close()
+            self._drains = True
+        for connection in self._idle():
+            if connection.served or self._lets_unserved_go:
+                connection.shut_reading()
+        self._wake_main()
+
+    # What the main thread does.
+
+    def _drain(self, poll: select.poll) -> bool:
         began = time.monotonic()
-        self._shut_idle(served=True)
+        self.draining = True
+        os.eventfd_write(self._told, 1)
         first_call_by = began + FIRST_CALL_WITHIN_S
         give_up_at = began + self.settings.exec_timeout_s
-        poll = select.poll()
-        poll.register(self._wake_r, select.POLLIN)
-        while self._connections and self._signals < 2:
+        while (self._connections or not self._drains) and self._signals < 2:
             now = time.monotonic()
             if now >= first_call_by:
-                self._shut_idle(served=False)
-                first_call_by = float("inf")
+                self._lets_unserved_go = True
+                os.eventfd_write(self._told, 1)
+                first_call_by = _NEVER
             if now >= give_up_at:
                 break
             poll.poll(1000 * max(0.0, min(first_call_by, give_up_at) - now) + 1)
             self._take_wakes()
         return not self._connections
 
-    def _shut_idle(self, *, served: bool) -> None:
-        for connection in self.idle.copy():
-            if not served or connection.served:
-                self.idle.discard(connection)
-                connection.shut_reading()
-
     def _signalled(self, number: int, frame: object) -> None:
         self._signals += 1
 
-    def _wake(self) -> None:
+    def _wake_main(self) -> None:
         try:
             os.write(self._wake_w, b"e")
         except BlockingIOError:
