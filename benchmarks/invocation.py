@@ -1,6 +1,6 @@
 """The way of a call, measured beside nginx and HAProxy over the same origin in the same run.
 
-    python -m benchmarks.invocation [--rounds 9] [--seconds 1] [--rate 4000] [--quick]
+    python -m benchmarks.invocation [--rounds 9] [--seconds 1] [--rate 4000] [--quick | --function-only]
 
 Direct, nginx, HAProxy and Pinnace's edge take turns within each round, each one process, wrk with one thread; ratios are
 those within a round, their median and range over the rounds. Every answer is checked: wrk's errors, the bytes it got,
@@ -160,10 +160,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each run")
     parser.add_argument("--rate", type=float, default=4000.0, help="calls a second for latency below saturation")
     parser.add_argument("--quick", action="store_true", help="four cases, three rounds")
+    parser.add_argument("--function-only", action="store_true", help="only a Python function through the whole platform")
     options = parser.parse_args()
     cases, count = (QUICK, 3) if options.quick else (CASES, options.rounds)
     with tempfile.TemporaryDirectory(prefix="inv") as folder, lab(Path(folder)) as bench:
         try:
+            if options.function_only:
+                print("\n".join(runtime(bench, options.rounds, 2 * options.seconds)))
+                return
             probes(bench.targets, cases)
             done = rounds(bench, cases, count, options.seconds)
             heading = (

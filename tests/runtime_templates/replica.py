@@ -31,13 +31,22 @@ class StartReplica(Protocol):
 class Replica:
     """The process, its socket, its notify pipe and its log."""
 
-    def __init__(self, folder: Path, handler: str, template: str, *, tcp: bool, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        handler: str,
+        template: str,
+        *,
+        tcp: bool,
+        environment: dict[str, str],
+        python: str = sys.executable,
+    ) -> None:
         (folder / "function").mkdir(parents=True, exist_ok=True)
         file = {"node": "handler.js", "node-module": "handler.mjs", "classic": "handler.sh"}.get(template, "handler.py")
         (folder / "function" / file).write_text(handler)
         self.folder = folder
         self._sockets = tempfile.TemporaryDirectory(prefix="pn-")  # short: a Unix socket's path has at most 108 bytes
-        self._template = template
+        self._command = [NODE, str(NODE_ENTRY)] if template.startswith("node") else [python, "-I", str(ENTRY), template]
         self._log = folder / "log"
         self._clients: list[socket.socket] = []
         self.address: str | tuple[str, int]
@@ -53,7 +62,7 @@ class Replica:
         contract = {"PINNACE_LISTEN_FD": str(self._listener.fileno()), "PINNACE_NOTIFY_FD": str(notify_w)}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [NODE, NODE_ENTRY] if self._template.startswith("node") else [sys.executable, "-I", ENTRY, self._template],
+                self._command,
                 cwd=self.folder,
                 env={"PATH": os.environ["PATH"], "PINNACE_LOG_FRAMES": "1", **contract, **self._environment},
                 pass_fds=(self._listener.fileno(), notify_w),

@@ -2,23 +2,27 @@
 
 The pattern is Leader/Followers (Schmidt, Stal, Rohnert, Buschmann: Pattern-Oriented Software Architecture 2). One thread
 leads at a time; a call never changes threads, leadership does. A handler that returns at once is run by the leader as it
-comes: no other thread wakes, none waits for the interpreter's lock, and a trivial call costs a third of what it costs
-with a thread for each connection. A handler that does not return at once must not hold the others, so:
+comes: no other thread wakes, none waits for the interpreter's lock, and a trivial call takes 14 µs of CPU, where with a
+thread for each of 50 connections it takes 45. A handler that does not return at once must not hold the others, so:
 
-- The *watch*, one of the followers, looks each `TICK_S` whether the leader still runs the handler that it ran at the
-  last look. If so it leads from then on; the handler's thread finishes its call and becomes a follower. That is what Go's
-  `sysmon` does for a thread in a system call. While no handler runs the watch sleeps: an idle process costs nothing.
-- Where more than `SLOW_SHARE` of the calls would have been overtaken, the leader steps down before each call: a follower
-  leads, the call starts in the thread that read it, and 50 calls of 100 ms start within a few milliseconds. That costs
-  the waking of a thread, about 40 µs, where an overtaken call costs a tick or two: 2 in 100 is where the two are equal.
+- The *watch*, one of the followers, looks every `TICK_S` whether the leader still runs what it ran at the last look. If
+  so, the watch leads from then on; the overtaken thread finishes its call and becomes a follower. Go's `sysmon` does
+  that for a thread in a system call. While no calls come the watch sleeps: an idle process costs nothing.
+- The leader weighs what it loses: the time for which handlers wait (for a database, say) instead of working. Where that
+  is more than `THREAD_COSTS_S` a call, calls run *apart*: the leader steps down before each, a follower leads, and the
+  thread stays with its connection for a while. So 50 calls of 100 ms start within a few milliseconds. After `_apart_for`
+  such calls the leader tries again to run them itself, more rarely each time that this was a mistake.
+
+A handler that works without waiting, in Python, is not run apart: only one thread at a time can have the interpreter's lock.
 
 Every change of leadership is made under one lock, together with taking the call's connection out of the leader's hands.
-The call of a quick handler takes no lock: a list with the running call is the token, and who pops it leads.
+The call of a quick handler takes no lock: a dict with the running call is the token, and who pops it leads.
 """
 
 from __future__ import annotations
 
 import _thread
+import time
 
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:
@@ -26,12 +30,15 @@ if TYPE_CHECKING:
 
     from pinnace_runtime.thread_connection import Connection
 
-TICK_S = 0.001
+TICK_S = 0.0005
 IDLE_THREAD_S = 10.0
 
-SLOW_SHARE = 0.04
-QUICK_SHARE = 0.01
-FORGETS = 1 / 64  # the share is an exponential mean over the last 64 calls or so: three slow ones in a row are enough
+THREAD_COSTS_S = 40e-6  # of the interpreter's time, for a call apart: two threads are woken, each waits for the lock
+WEIGHS_ABOVE_S = 50e-6  # quicker handlers are not weighed: there is too little to lose for two looks at a clock
+LOST_AT_MOST_S = 2 * TICK_S
+FORGETS = 1 / 64  # means are exponential, over the last 64 calls or so: three overtaken ones in a row are enough
+LATE_S = 4 * TICK_S
+FEWEST_APART, MOST_APART = 64, 8192
 
 _RESTS, _WATCHES, _LEADS = "rests", "watches", "leads"
 
@@ -65,14 +72,19 @@ class Leadership:
 
     def __init__(self, lead: Callable[[], None], let_go: Callable[[Connection], None]) -> None:
         self.lock = _thread.allocate_lock()
-        self.steps_down = False  # before each call, since calls take their time
+        self.apart = False  # calls take their time: the leader steps down before each
+        self.weighs = False  # calls may take their time: the leader's CPU time tells how much of it is waiting
         self._lead = lead
         self._let_go = let_go
         self._most_threads = 0
         self._threads = 0
-        self._running: list[Connection] = []  # the call whose handler the leader runs; empty otherwise
+        self._running: dict[Connection, bool] = {}  # the call whose handler the leader runs; empty otherwise
         self._turn = 0
-        self._slow_share = 0.0
+        self._turn_tried = 0
+        self._mean_s = 0.0
+        self._lost_s = 0.0
+        self._apart_for = FEWEST_APART
+        self._apart_left = 0
         self._resting: list[_Follower] = []
         self._watch: _Follower | None = None
         self._watch_sleeps = False
@@ -90,41 +102,49 @@ class Leadership:
     def begin(self, call: Connection) -> bool:
         """The leader is about to do for `call` what may take its time. Whether it leads on meanwhile.
 
-        `end` has to follow where it does; where it does not, the thread is like any other, and `took` tells how long it was.
+        `end` has to follow where it does; where it does not, the thread has become one like any other.
         """
-        if self.steps_down and self._step_down(call):
-            return False
+        return not (self.apart and self._step_down(call)) and self.watch(call)
+
+    def watch(self, call: Connection) -> bool:
+        """The same for what takes its time only now and then: the leader does not step down for it, it is only watched."""
         self._turn += 1
-        self._running.append(call)
+        self._running[call] = True
         if self._watch_sleeps:
             self._wake_watch()
         elif self._watch is None:
             self._appoint_watch()
         return True
 
-    def end(self) -> bool:
+    def end(self, call: Connection) -> bool:
         """The thread that was told to lead on is through with it. Whether it still leads."""
-        try:
-            self._running.pop()
-        except IndexError:
+        if not self._running.pop(call, False):
             with self.lock:  # who overtook has also let go of the connection by the time that this can be had
                 return False
-        if self._slow_share:
-            self._count(0.0)
         return True
 
-    def took(self, seconds: float) -> None:
-        """A call in a thread that does not lead took so long."""
-        if self._slow_share or seconds > TICK_S:
-            self._count(1.0 if seconds > TICK_S else 0.0)
+    def ran(self, seconds: float, waited_s: float) -> None:
+        """The leader ran a call, which took so long, and waited for so long of it (0 where that was not weighed)."""
+        self._mean_s += (min(seconds, LOST_AT_MOST_S) - self._mean_s) * FORGETS
+        self.weighs = self._mean_s > WEIGHS_ABOVE_S
+        self._lost(waited_s)
 
-    def _count(self, slow: float) -> None:
-        share = self._slow_share + (slow - self._slow_share) * FORGETS
-        self._slow_share = share if share > FORGETS * QUICK_SHARE else 0.0
-        if share > SLOW_SHARE:
-            self.steps_down = True
-        elif share < QUICK_SHARE:
-            self.steps_down = False
+    def ran_apart(self) -> None:
+        """Another thread ran a call."""
+        if self.apart:
+            self._apart_left -= 1
+            if self._apart_left <= 0:
+                self.apart = False
+                self._lost_s = 0.0
+                self._turn_tried = self._turn
+
+    def _lost(self, seconds: float) -> None:
+        self._lost_s += (min(seconds, LOST_AT_MOST_S) - self._lost_s) * FORGETS
+        if self._lost_s > THREAD_COSTS_S + self._mean_s / 8 and not self.apart:
+            mistaken = self._turn - self._turn_tried < MOST_APART
+            self._apart_for = min(2 * self._apart_for, MOST_APART) if mistaken else FEWEST_APART
+            self._apart_left = self._apart_for
+            self.apart = True
 
     # Changes of leadership.
 
@@ -145,12 +165,11 @@ class Leadership:
         """Lead instead of the thread whose handler still runs. False if that is back."""
         with self.lock:
             try:
-                call = self._running.pop()
-            except IndexError:
+                call, _ = self._running.popitem()
+            except KeyError:
                 return False
             self._watch = None
             self._let_go(call)
-        self._count(1.0)
         return True
 
     def _wake_watch(self) -> None:
@@ -192,11 +211,13 @@ class Leadership:
     def _stand_watch(self, watch: _Follower) -> None:
         """Return when this thread leads: it overtook the leader, or that stepped down and found no other."""
         while watch.role is _WATCHES:
-            turn = self._turn
+            turn, now = self._turn, time.monotonic()
             if watch.sleep(TICK_S):
                 continue
             if self._running:
                 if self._turn == turn and self._overtake():
+                    if time.monotonic() - now < LATE_S:  # later, it had to wait for the lock: the handler works
+                        self._lost(LOST_AT_MOST_S)
                     return
             elif self._turn - turn < 2:
                 self._watch_sleeps = True

@@ -26,6 +26,8 @@ from pinnace_runtime.settings import parse_duration_s
 
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:
+    from typing import Any
+
     from pinnace_runtime.thread_server import ThreadServer
 
 HEAD_WITHIN_S = 10.0
@@ -45,16 +47,17 @@ BETWEEN_CALLS, HEAD, BODY, CALL, LINGERS, CLOSED = "between calls", "head", "bod
 class Connection:
     """A connection. It is its own key in the book of deadlines.
 
-    `led`: it is in the leader's hands. `buffer` is what has arrived and is not served yet.
+    `led`: it is in the leader's hands. `stays`: it is not, and its thread waits for the next call. `buffer` is what has
+    arrived and is not served yet.
     """
 
     __slots__ = (
+        "_body",
         "_deadline",
         "_decoder",
         "_head_sent",
         "_holds_slot",
         "_is_head",
-        "_pieces",
         "_read_shut",
         "_request",
         "_server",
@@ -65,11 +68,12 @@ class Connection:
         "led",
         "phase",
         "served",
+        "stays",
     )
 
     _request: Request
     _decoder: SizedBody | ChunkedBody
-    _pieces: list[bytes]
+    _body: Any
 
     def __init__(self, server: ThreadServer, sock: _socket.socket) -> None:
         self.fd = sock.fileno()
@@ -77,6 +81,7 @@ class Connection:
         self.phase = BETWEEN_CALLS
         self.buffer = b""
         self.served = False
+        self.stays = False
         self.idle_since = time.monotonic()
         self._server = server
         self._sock = sock
@@ -150,13 +155,32 @@ class Connection:
         while not self.led:
             if self.phase is CLOSED:
                 return False
-            if not (self.buffer and self.phase is BETWEEN_CALLS):
+            if self.phase is BETWEEN_CALLS and (self.buffer or self._stay()):
+                self._serve_next()
+            elif self.phase is not CLOSED:
                 self._server.give_back(self)
                 return False
-            self._serve_next()
         if self.buffer and self.phase is BETWEEN_CALLS:
             self._server.again.append(self)
         return True
+
+    def _stay(self) -> bool:
+        """Where calls run apart, wait a while for the next one: only this thread wakes for it then. Whether it came."""
+        if not self._server.leadership.apart:
+            return False
+        self.idle_since = time.monotonic()
+        self.stays = True
+        if self._server.draining:  # if that begins now, the leader sees that this one stays
+            return False
+        try:
+            self.buffer = self._sock.recv(RECV_BYTES)
+        except BlockingIOError:
+            return False
+        finally:
+            self.stays = False
+        if not self.buffer:
+            self.close()
+        return bool(self.buffer)
 
     def _no_more(self) -> None:
         """The client ended its side, or the drain did."""
@@ -216,28 +240,34 @@ class Connection:
             self.phase = BODY
             self._request = request
             self._decoder = http1.body_of(request)
-            self._pieces = []
+            self._body = self._server.new_body()
             data, self.buffer = self.buffer, b""
             self._take_body(data)
             if request.expects_continue and self.phase is BODY:
                 self._send(http1.CONTINUE)
 
     def _take_body(self, data: bytes) -> None:
-        decoder = self._decoder
+        decoder, leadership = self._decoder, self._server.leadership
         try:
-            self._pieces.append(decoder.feed(data))
+            piece = decoder.feed(data)
         except BadRequest as error:
             if self._server.deadlines.end(self):
                 self._refuse(error)
             else:
                 self.close()
             return
+        watched = self.led and leadership.watch(self)  # the piece may go into a file
+        try:
+            self._body.append(piece)
+        finally:
+            if watched:
+                leadership.end(self)
         if decoder.done:
-            request, body, self.buffer = self._request, b"".join(self._pieces), decoder.rest
-            del self._request, self._decoder, self._pieces
+            request, body, self.buffer = self._request, self._body.whole(), decoder.rest
+            del self._request, self._decoder, self._body
             self._run(request, body)
 
-    def _run(self, request: Request, body: bytes) -> None:
+    def _run(self, request: Request, body: Any) -> None:
         self.phase = CALL
         lasts = Context().run(self._answer, request, body)
         if lasts:
@@ -245,12 +275,13 @@ class Connection:
         else:
             self.close()
 
-    def _answer(self, request: Request, body: bytes) -> bool:
+    def _answer(self, request: Request, body: Any) -> bool:
         """Have the handler answer, in a context of the call's own. Whether the connection lasts."""
         leadership = self._server.leadership
         logs.CALL_ID.set(request.call_id)
         leads = self.led and leadership.begin(self)
-        began = 0.0 if leads else time.monotonic()
+        worked_s = time.thread_time() if leadership.weighs else 0.0
+        began = time.monotonic()
         lasts = None
         try:
             reply = self._reply(request, body)
@@ -259,14 +290,15 @@ class Connection:
                 if lasts is None:
                     reply = failure()
         finally:
-            if leads:
-                leadership.end()
-            else:
-                leadership.took(time.monotonic() - began)
+            if not leads:
+                leadership.ran_apart()
+            elif leadership.end(self):
+                took_s = time.monotonic() - began
+                leadership.ran(took_s, took_s - (time.thread_time() - worked_s) if worked_s else 0.0)
             logs.end_call(request.call_id)
         return self._send_reply(request, reply) if lasts is None else lasts
 
-    def _reply(self, request: Request, body: bytes) -> Reply:
+    def _reply(self, request: Request, body: Any) -> Reply:
         try:
             return self._server.respond(request, body)
         except InvalidReply as error:
@@ -334,12 +366,12 @@ class Connection:
         except BlockingIOError:
             sent = 0
         if sent < len(data):
-            leads = self.led and self._server.leadership.begin(self)
+            leads = self.led and self._server.leadership.watch(self)
             try:
                 self._sock.sendall(memoryview(data)[sent:])
             finally:
                 if leads:
-                    self._server.leadership.end()
+                    self._server.leadership.end(self)
 
     def _cut(self, request: Request) -> None:
         """End the connection so that the client sees that the response is not whole."""

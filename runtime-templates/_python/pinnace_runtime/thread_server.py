@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # Longer than a proxy in front keeps its idle connections, so that it is the proxy that closes them.
 KEEP_ALIVE_S = 600
 STALLED_CLIENT_S = 60
+STAYS_S = 1  # a thread with its connection, where calls run apart
 FIRST_CALL_WITHIN_S = 1.0
 FEWEST_CONNECTIONS = 1024
 GIVES_WAY_AFTER_S = 1.0
@@ -163,7 +164,7 @@ class ThreadServer:
         connection: Connection | None
         while True:
             try:
-                for fd, _ in self._poll.poll(self._patience_s(), 1 if leadership.steps_down else EVENTS_AT_ONCE):
+                for fd, _ in self._poll.poll(self._patience_s(), 1 if leadership.apart else EVENTS_AT_ONCE):
                     connection = connections.get(fd)
                     if connection is None:
                         self._take_other(fd)
@@ -222,6 +223,7 @@ class ThreadServer:
     def take_in(self, sock: _socket.socket) -> Connection:
         """Have the leader serve a connection."""
         sock.settimeout(None)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _timeval(STAYS_S))
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _timeval(STALLED_CLIENT_S))
         if sock.family != _socket.AF_UNIX:
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
@@ -260,7 +262,7 @@ class ThreadServer:
         self._tidies_at = now + SWEEP_EVERY_S if self._connections else _NEVER
 
     def _idle(self) -> list[Connection]:
-        return [c for c in list(self._connections.values()) if c.led and c.phase is BETWEEN_CALLS and not c.buffer]
+        return [c for c in list(self._connections.values()) if (c.led or c.stays) and c.phase is BETWEEN_CALLS and not c.buffer]
 
     def _do_drain(self) -> None:
         if not self._drains:
