@@ -44,10 +44,10 @@ def run_tests(
     with assembled(function, copies) as folder:
         if not has_tests(folder, template):
             return None
-        from builder.dependencies import DependenciesFailed
         from builder.node_dependencies import NodeDependenciesFailed
         from builder.requirements import InvalidRequirements
         from builder.store import BundleQuotaExceeded, BundleStore
+        from builder.wheelhouse import DependenciesFailed
 
         root = cache_folder()
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
