@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import select
 import shutil
@@ -26,7 +25,7 @@ import msgspec
 from builder import gate_runner
 from builder.dependencies import Dependencies
 from builder.ignore import always_ignored
-from builder.node_dependencies import MANIFEST, MODULES, NodeDependencies
+from builder.node_dependencies import MODULES, NodeDependencies
 from builder.requirements import read_requirements
 from builder.store import BundleStore
 from builder.templates import HANDLER_FOLDER, Template
@@ -35,8 +34,6 @@ from orchestration.interpreter import base_interpreter
 
 TIME_LIMIT_S = 300.0
 OUTPUT_KEPT_BYTES = 256 << 10
-
-_NPM_PLACEHOLDER = "no test specified"
 
 
 class TestsFailed(RuntimeError):
@@ -52,13 +49,6 @@ class TestsFailed(RuntimeError):
 class _Outcome(msgspec.Struct, frozen=True):
     code: int
     output: str
-
-
-def has_tests(function: Path, template: Template) -> bool:
-    """Whether the function in that folder has tests of its own."""
-    if template.dependencies == "node":
-        return _npm_test(function)
-    return template.dependencies == "python" and any(_python_tests(function))
 
 
 class Gate:
@@ -162,23 +152,6 @@ class Gate:
         if late:
             raise TestsFailed(f"its tests took longer than {self._time_limit_s:g} s", text)
         return _Outcome(process.returncode, text)
-
-
-def _python_tests(function: Path) -> list[Path]:
-    found = []
-    for parent, folders, files in os.walk(function):
-        folders[:] = [name for name in folders if not always_ignored(name)]
-        found += [Path(parent, name) for name in files if gate_runner.is_test_file(name)]
-    return found
-
-
-def _npm_test(function: Path) -> bool:
-    try:
-        scripts = json.loads((function / MANIFEST).read_bytes()).get("scripts") or {}
-        script = scripts.get("test")
-    except (OSError, ValueError, AttributeError):
-        return False  # the build says what is wrong with it
-    return isinstance(script, str) and bool(script.strip()) and _NPM_PLACEHOLDER not in script
 
 
 def _copy(source: Path, destination: Path, *, leave_out: Path | None = None) -> None:

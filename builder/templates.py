@@ -29,7 +29,7 @@ DOCKERFILE_LANGUAGE = "dockerfile"
 _SERVED_BY = {
     "python3-http": ("python3-http-debian", "python3-http-armhf"),
     "python3": ("python3-debian", "python3-armhf"),
-    "node": ("node22", "node20", "node18", "node17", "node16", "node14", "node12"),
+    "node": ("node26", "node25", "node24", "node22", "node20", "node18", "node17", "node16", "node14", "node12"),
     "bash": ("bash-streaming",),
 }
 
@@ -120,6 +120,7 @@ class Templates:
         name = language.strip()
         bare = name.partition("@")[0]
         own = self._read(self.project, name, built_in=False) or self._read(self.project, bare, built_in=False)
+        own = own or self._pinned(name)
         if own is not None and own.runs_here:
             return own
         served_by = next((ours for ours, theirs in _SERVED_BY.items() if bare in theirs), bare)
@@ -169,6 +170,13 @@ class Templates:
         if folder is not None:
             for path in sorted(folder.glob(f"[!_.]*/{TEMPLATE_FILE}")):
                 yield read_template(path.parent, built_in=built_in)
+
+    def _pinned(self, name: str) -> Template | None:
+        """The template of the project that was pulled at some version, where there is only one of that name."""
+        if self.project is None or "@" in name:
+            return None
+        found = [path.name for path in self.project.glob("*@*") if path.name.partition("@")[0] == name]
+        return self._read(self.project, found[0], built_in=False) if len(found) == 1 else None
 
     def _read(self, folder: Path | None, name: str, *, built_in: bool) -> Template | None:
         if folder is None or not name or name.startswith(("_", ".")) or Path(name).name != name:

@@ -39,11 +39,12 @@ def run_tests(
 
     Raises TestsStopped when they fail, or cannot be run.
     """
-    from builder.gate import Gate, TestsFailed, has_tests
+    from builder.own_tests import has_tests
 
     with assembled(function, copies) as folder:
         if not has_tests(folder, template):
             return None
+        from builder.gate import Gate, TestsFailed
         from builder.node_dependencies import NodeDependenciesFailed
         from builder.requirements import InvalidRequirements
         from builder.store import BundleQuotaExceeded, BundleStore

@@ -59,6 +59,14 @@ _FUNCTION_FIELDS = {f.name for f in fields(StackFunction)} - {"name"} | {"enviro
 
 
 @dataclass(frozen=True)
+class TemplateSource:
+    """A template that a stack file names, and where `faas template pull stack` gets it: `URL[#REF]`, empty for the store."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Stack:
     """A stack file. `copies` are extra paths that go into each function's folder, `notes` what is read but not followed."""
 
@@ -67,6 +75,7 @@ class Stack:
     functions: tuple[StackFunction, ...]
     copies: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    templates: tuple[TemplateSource, ...] = ()
 
     def select(self, glob: str = "", regex: str = "") -> tuple[StackFunction, ...]:
         """Return the functions whose names fit the glob or the regular expression. Raises Misuse when none does."""
@@ -96,13 +105,13 @@ def read_stack(source: str | Path, *, envsubst: bool = True, environment: Mappin
     if not isinstance(functions, dict):
         raise Misuse(f"{name}: functions must be a mapping of names to functions, not {_kind(functions)}")
     base = Path() if name.startswith(("http://", "https://")) else Path(name).parent
-    copies, notes = _configuration(content, name)
+    copies, templates, notes = _configuration(content, name)
     read = tuple(_function(key, value, name, base, envsubst, environment) for key, value in functions.items())
     for key, value in functions.items():
         notes += _unknown(value, _FUNCTION_FIELDS, f"{name}: functions.{key}.")
         if value.get("build_options"):
             notes.append(f"{name}: functions.{key}.build_options does nothing; templates are built in")
-    return Stack(name, gateway, read, copies, tuple(notes))
+    return Stack(name, gateway, read, copies, tuple(notes), templates)
 
 
 def read_provider_gateway(path: Path, environment: Mapping[str, str] = os.environ) -> str:
@@ -213,14 +222,18 @@ def _provider_gateway(content: dict[str, Any], name: str) -> str:
     return _Reader(provider, name, "provider").text("gateway")
 
 
-def _configuration(content: dict[str, Any], name: str) -> tuple[tuple[str, ...], list[str]]:
+def _configuration(content: dict[str, Any], name: str) -> tuple[tuple[str, ...], tuple[TemplateSource, ...], list[str]]:
     configuration = _Reader(content, name, "").mapping("configuration")
     copies = _Reader(configuration, name, "configuration").texts("copy")
-    notes: list[str] = []
-    if templates := configuration.get("templates"):
-        names = [str(t.get("name")) for t in templates if isinstance(t, dict)] if isinstance(templates, list) else []
-        notes.append(f"{name}: configuration.templates ({', '.join(names)}) is not followed; templates are built in")
-    return copies, [*notes, *_unknown(content, ("version", "provider", "functions", "configuration"), f"{name}: ")]
+    found = []
+    listed = configuration.get("templates") or []
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise Misuse(f"{name}: configuration.templates must be a list of mappings with name and source")
+    for i, entry in enumerate(listed):
+        given = _Reader(entry, name, f"configuration.templates[{i}]")
+        found.append(TemplateSource(given.text("name"), given.text("source")))
+    notes = _unknown(content, ("version", "provider", "functions", "configuration"), f"{name}: ")
+    return copies, tuple(found), notes
 
 
 def _unknown(fields: dict[str, Any], known: Collection[str], where: str) -> list[str]:

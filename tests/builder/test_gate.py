@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder import gate
-from builder.gate import Gate, TestsFailed, has_tests
+from builder.gate import Gate, TestsFailed
 from builder.store import BundleStore
 from builder.templates import Templates, read_template
 from tests.builder.npm_registry import serving
@@ -24,8 +24,6 @@ UNITTEST = (
     "import unittest\nfrom function.handler import handle\n\nclass Handling(unittest.TestCase):\n"
     "    def test_it(self):\n        self.assertEqual(handle(None, None), '{}')\n"
 )
-PYTHON = Templates().find("python3-http")
-NODE = Templates().find("node")
 
 
 def run(store: BundleStore, function: Path, language: str = "python3-http", **settings: float) -> str:
@@ -35,37 +33,6 @@ def run(store: BundleStore, function: Path, language: str = "python3-http", **se
 @pytest.fixture
 def without_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "_folders_with_pytest", list)
-
-
-@pytest.mark.parametrize(
-    ("files", "found"),
-    [
-        ({"handler.py": HANDLER}, False),
-        ({"handler.py": HANDLER, "test_handler.py": ""}, True),
-        ({"handler.py": HANDLER, "handler_test.py": ""}, True),
-        ({"handler.py": HANDLER, "tests/test_it.py": ""}, True),
-        ({"handler.py": HANDLER, "testing.py": "", "test_notes.txt": ""}, False),
-        ({"handler.py": HANDLER, ".venv/lib/test_other.py": "", "node_modules/x/test_y.py": ""}, False),
-    ],
-)
-def test_python_tests_are_found_by_their_names(make_function: MakeFunction, files: dict[str, str], found: bool) -> None:
-    assert has_tests(make_function(files), PYTHON) is found
-
-
-@pytest.mark.parametrize(
-    ("scripts", "found"),
-    [
-        ({"test": "node --test"}, True),
-        ({}, False),
-        ({"test": " "}, False),
-        ({"test": 'echo "Error: no test specified" && exit 1'}, False),
-        ({"test": 5}, False),
-    ],
-)
-def test_npm_tests_are_those_of_package_json(make_function: MakeFunction, scripts: dict[str, object], found: bool) -> None:
-    function = make_function({"handler.js": "", "package.json": json.dumps({"scripts": scripts})})
-    assert has_tests(function, NODE) is found
-    assert not has_tests(make_function({"package.json": "{", "test_x.py": ""}, "broken"), NODE)
 
 
 def test_tests_that_pass_leave_nothing_in_the_folder(store: BundleStore, make_function: MakeFunction) -> None:
