@@ -1,9 +1,12 @@
 """The loop around the decider: takes load as edges push it, writes replica counts through the orchestrator.
 
-The unit of work is one revision that something happened to: a sample came, its function changed, or it has been idle
-long enough. Idle revisions cost nothing but one entry in a heap of deadlines; nothing is polled. For each revision at
-most one write is under way; what happens meanwhile is looked at when it returns, and a write that the orchestrator
-refuses is tried again with growing pauses (0.1 s doubling to 10 s).
+The unit of work is one function that something happened to: a sample came, it changed, one of its replicas did, or the time
+came at which its decider wanted to be asked. It is then decided upon in the next turn of the loop, once, however much
+happened. Functions to which nothing happens cost one entry in a heap of times at most; nothing is polled. For each function
+at most one write is under way; what happens meanwhile is looked at when it returns, and a write that the orchestrator refuses
+is tried again with growing pauses (0.1 s doubling to 10 s).
+
+What decides is the revision that gets the largest share of the calls.
 """
 
 from __future__ import annotations
@@ -15,45 +18,108 @@ import time
 from collections.abc import Callable
 from math import inf
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-from autoscaler.decider import decide
-from orchestration.events import Event, FunctionChanged, FunctionRemoved
+import msgspec
+
+from autoscaler.decider import Decider
+from autoscaler.starts import StartLimits, Starts
+from orchestration.decisions import Decision, Rule, Scaling
+from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
+from orchestration.function import Function
 from orchestration.load import LoadSample
 from orchestration.names import FunctionId
 from orchestration.orchestrator import NotFound, Orchestrator
-from orchestration.settings import scale_settings
+from orchestration.replica import Replica, ReplicaState
+from orchestration.scaling import ScaleSettings
+from orchestration.scaling_labels import scale_settings
+from orchestration.settings import InvalidSetting
 
 log = logging.getLogger("pinnace.autoscaler")
 
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 10.0
+CHANGES_KEPT: Final = 20
 
 
 class _Watched:
-    """What is known of the revision that serves one function. `calls` maps an edge to its calls in flight and waiting."""
+    """What is known of one function. `idle` maps an edge to its replicas without calls, `states` the serving revision's
+    replicas to where they are; `written` is the count that was last asked for (None: not known)."""
 
-    __slots__ = ("alarm_at", "calls", "checking", "function", "last_active", "retry_s", "revision", "touched")
+    __slots__ = (
+        "again",
+        "alarm_at",
+        "changes",
+        "decider",
+        "function",
+        "generation",
+        "idle",
+        "latest",
+        "retry_s",
+        "revision",
+        "settings",
+        "states",
+        "touched",
+        "trouble",
+        "writing",
+        "written",
+    )
 
-    def __init__(self, function: FunctionId, revision: str, now: float) -> None:
-        self.function = function
-        self.revision = revision
-        self.calls: dict[str, tuple[int, int]] = {}
-        self.last_active = now
-        self.checking: asyncio.Task[None] | None = None
+    def __init__(self, function: Function, settings: ScaleSettings) -> None:
+        self.function = function.id
+        self.generation = function.generation
+        self.revision = function.serving.name
+        self.settings = settings
+        self.decider: Decider | None = None
+        self.states: dict[str, ReplicaState] = {}
+        self.idle: dict[str, tuple[str, ...]] = {}
+        self.written: int | None = None
+        self.writing: asyncio.Task[None] | None = None
+        self.again = False
         self.touched = False
         self.alarm_at = inf
         self.retry_s = FIRST_RETRY_S
+        self.latest: Decision | None = None
+        self.changes: list[Decision] = []
+        self.trouble = ""
+
+    @property
+    def ready(self) -> int:
+        return sum(state is ReplicaState.RUNNING for state in self.states.values())
+
+    @property
+    def failing(self) -> int:
+        return sum(state is ReplicaState.CRASH_LOOP for state in self.states.values())
+
+    def idle_replicas(self) -> tuple[str, ...]:
+        """Replicas that no edge has a call on."""
+        edges = list(self.idle.values())
+        return tuple(replica for replica in edges[0] if all(replica in other for other in edges[1:])) if edges else ()
 
 
 class Scaler:
-    """Owns every decision about replica counts. Leaving the context ends its tasks; counts stay as they are."""
+    """Owns every decision about replica counts. Leaving the context ends its tasks; counts stay as they are.
 
-    def __init__(self, orchestrator: Orchestrator, clock: Callable[[], float] = time.monotonic) -> None:
+    `clock` gives monotonic seconds, `wall` Unix seconds. Only who `leads` writes: of several, the others follow the load so
+    that they can take over at once.
+    """
+
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        *,
+        limits: StartLimits | None = None,
+        leads: bool = True,
+    ) -> None:
         self._orchestrator = orchestrator
         self._clock = clock
+        self._wall = wall
+        self._leads = leads
         self._watched: dict[FunctionId, _Watched] = {}
-        self._deadlines: list[tuple[float, FunctionId]] = []
+        self._starts: Starts[FunctionId] = Starts(limits or StartLimits())
+        self._times: list[tuple[float, FunctionId]] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -66,109 +132,237 @@ class Scaler:
         self._closed = True
         if self._alarm is not None:
             self._alarm.cancel()
-        tasks = [w.checking for w in self._watched.values() if w.checking is not None]
+        tasks = [w.writing for w in self._watched.values() if w.writing is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    # what it is told
+
     def apply(self, event: Event) -> None:
         """Take what `Orchestrator.watch` yields."""
-        if isinstance(event, FunctionChanged):
-            function, revision = event.function.id, event.function.serving.name
-            watched = self._watched.get(function)
-            if watched is None:
-                watched = self._watched[function] = _Watched(function, revision, self._clock())
-            elif watched.revision != revision:
-                watched.revision, watched.last_active = revision, self._clock()
-                watched.calls.clear()
-            self._check(watched)
-        elif isinstance(event, FunctionRemoved):
-            watched = self._watched.pop(FunctionId(event.namespace, event.name), None)
-            if watched is not None and watched.checking is not None:
-                watched.checking.cancel()
+        match event:
+            case FunctionChanged(function):
+                self._function_changed(function)
+            case FunctionRemoved(namespace, name):
+                self._forget(FunctionId(namespace, name))
+            case ReplicaChanged(replica):
+                self._replica_changed(replica)
 
     def sample(self, sample: LoadSample) -> None:
         """Take an edge's sample; a call that waits at zero is acted on in the next turn of the loop."""
         watched = self._watched.get(FunctionId(sample.namespace, sample.function))
-        if watched is None or watched.revision != sample.revision:
+        if watched is None or watched.decider is None or watched.revision != sample.revision:
             return
-        before = watched.calls.get(sample.edge, (0, 0))
-        watched.calls[sample.edge] = (sample.in_flight, sample.queued)
-        if sample.arrivals or sample.concurrency or any(before) or sample.in_flight or sample.queued:
-            watched.last_active = self._clock()
-        self._check(watched)
+        watched.idle[sample.edge] = sample.idle_replicas
+        watched.decider.observe(sample, self._clock())
+        self._touch(watched)
+
+    def measured(self, function: FunctionId, value: float | None, trouble: str = "") -> None:
+        """Take a metric that is measured, over all replicas; None and `trouble` where it cannot be known."""
+        watched = self._watched.get(function)
+        if watched is not None and watched.decider is not None:
+            watched.trouble = trouble
+            if value is not None:
+                watched.decider.measured(value, self._clock())
+            self._touch(watched)
 
     def forget_edge(self, edge: str) -> None:
         """Drop what an edge that is gone had reported; its calls ended with it."""
         for watched in self._watched.values():
-            if watched.calls.pop(edge, None) is not None:
-                self._check(watched)
+            watched.idle.pop(edge, None)
+            if watched.decider is not None and watched.decider.forget_edge(edge):
+                self._touch(watched)
 
-    def _check(self, watched: _Watched) -> None:
-        watched.touched = True
-        if watched.checking is None and not self._closed:
-            watched.checking = asyncio.ensure_future(self._settle(watched))
+    def lead(self, leads: bool) -> None:
+        """Begin or cease to write."""
+        self._leads = leads
+        if leads:
+            for watched in self._watched.values():
+                self._touch(watched)
 
-    async def _settle(self, watched: _Watched) -> None:
+    def explain(self, function: FunctionId) -> Scaling | None:
+        """Return what was decided for a function and why; None for one that is not known."""
+        watched = self._watched.get(function)
+        if watched is None:
+            return None
+        return Scaling(
+            settings=watched.settings,
+            latest=watched.latest,
+            changes=tuple(reversed(watched.changes)),
+            trouble=watched.trouble,
+        )
+
+    def watched(self) -> list[tuple[FunctionId, ScaleSettings, int]]:
+        """Return each function with its settings and how many of its replicas are ready."""
+        return [(w.function, w.settings, w.ready) for w in self._watched.values()]
+
+    def _function_changed(self, function: Function) -> None:
         try:
-            while watched.touched and self._watched.get(watched.function) is watched:
-                watched.touched = False
-                await self._decide(watched)
-        finally:
-            watched.checking = None
+            settings = scale_settings(function.spec)
+        except InvalidSetting as error:  # of an earlier version of the platform; a deploy is checked
+            log.error("%s: %s; the defaults hold", function.id, error)
+            settings = ScaleSettings()
+        watched = self._watched.get(function.id)
+        if watched is None:
+            watched = self._watched[function.id] = _Watched(function, settings)
+        if watched.generation != function.generation or watched.revision != function.serving.name:
+            watched.written = None  # a deploy sets counts too
+        if watched.revision != function.serving.name:
+            watched.states.clear()
+            watched.idle.clear()
+            self._count_replicas(watched, function)
+        watched.generation, watched.revision, watched.settings = function.generation, function.serving.name, settings
+        capacity = function.serving.settings.concurrency
+        if watched.decider is None:
+            replicas = self._wanted(watched)
+            watched.decider = Decider(settings, capacity, self._clock(), replicas=replicas or 0)
+        else:
+            watched.decider.configure(settings, capacity)
+        self._touch(watched)
 
-    async def _decide(self, watched: _Watched) -> None:
+    def _count_replicas(self, watched: _Watched, function: Function) -> None:
         try:
-            status = self._orchestrator.status(watched.function)
+            instances = self._orchestrator.status(watched.function).instances
         except NotFound:
             return
-        settings = scale_settings(status.function.spec.labels)
-        in_flight = sum(n for n, _ in watched.calls.values())
-        queued = sum(n for _, n in watched.calls.values())
-        now = self._clock()
-        idle_s = 0.0 if in_flight or queued else now - watched.last_active
-        decision = decide(settings, wanted=status.replicas, in_flight=in_flight, queued=queued, idle_s=idle_s)
-        if decision.replicas != status.replicas:
-            key = (watched.function.namespace, status.function.serving.name)
-            log.info("%s: %s", watched.function, decision.reason)
-            try:
-                await self._orchestrator.scale(key, decision.replicas)
-            except NotFound:
-                return
-            except Exception:
-                log.exception("%s: cannot scale to %d, again in %.1f s", watched.function, decision.replicas, watched.retry_s)
-                await asyncio.sleep(watched.retry_s)
-                watched.retry_s = min(watched.retry_s * 2, LONGEST_RETRY_S)
-                watched.touched = True
-                return
-            watched.retry_s = FIRST_RETRY_S
-        elif settings.zero and decision.replicas and not (in_flight or queued):
-            self._wake_at(watched.last_active + settings.zero_after_s, watched)
+        for replica in instances:
+            if replica.revision == function.serving.name:
+                watched.states[replica.id] = replica.state
 
-    def _wake_at(self, deadline: float, watched: _Watched) -> None:
-        """Look at the revision again at `deadline`. One that is set for earlier is enough: that look sets the next."""
-        if watched.alarm_at <= deadline:
+    def _replica_changed(self, replica: Replica) -> None:
+        watched = self._watched.get(FunctionId(replica.namespace, replica.function))
+        if watched is None or replica.revision != watched.revision:
             return
-        watched.alarm_at = deadline
-        heapq.heappush(self._deadlines, (deadline, watched.function))
-        if self._deadlines[0][0] == deadline:
+        if replica.state is ReplicaState.STOPPED:
+            watched.states.pop(replica.id, None)
+        else:
+            watched.states[replica.id] = replica.state
+        self._touch(watched)
+
+    def _forget(self, function: FunctionId) -> None:
+        watched = self._watched.pop(function, None)
+        if watched is not None:
+            if watched.writing is not None:
+                watched.writing.cancel()
+            self._starts.forget(function)
+            self._start_next()
+
+    # deciding
+
+    def _touch(self, watched: _Watched) -> None:
+        if not watched.touched and not self._closed:
+            watched.touched = True
+            asyncio.get_running_loop().call_soon(self._settle, watched)
+
+    def _settle(self, watched: _Watched) -> None:
+        watched.touched = False
+        if self._closed or self._watched.get(watched.function) is not watched:
+            return
+        if watched.writing is not None:
+            watched.again = True
+            return
+        try:
+            self._decide(watched)
+        except Exception:
+            log.exception("%s: cannot decide; its replicas stay", watched.function)
+
+    def _wanted(self, watched: _Watched) -> int | None:
+        try:
+            return self._orchestrator.status(watched.function).replicas
+        except NotFound:
+            return None
+
+    def _decide(self, watched: _Watched) -> None:
+        wanted = self._wanted(watched)
+        if wanted is None or watched.decider is None:
+            return
+        decider, now = watched.decider, self._clock()
+        if watched.written is not None and watched.written != wanted:
+            decider.overruled(now, wanted)
+        watched.written = wanted
+        ready = watched.ready
+        starting = max(0, wanted - ready - watched.failing)
+        self._starts.set(watched.function, starting)
+        decision = decider.decide(now, self._wall(), wanted=wanted, ready=ready, starting=starting)
+        if decision.replicas > wanted:
+            decision = self._within_starts(watched, decision)
+        else:
+            self._starts.served(watched.function)
+        self._start_next()
+        watched.latest = decision
+        self._wake_at(decider.look_at, watched)
+        if decision.replicas != wanted and self._leads:
+            watched.changes = [*watched.changes[-CHANGES_KEPT + 1 :], decision]
+            log.info("%s: %s", watched.function, decision.reason)
+            self._starts.set(watched.function, max(0, decision.replicas - ready - watched.failing))
+            watched.written = decision.replicas
+            watched.writing = asyncio.ensure_future(self._write(watched, decision))
+
+    def _within_starts(self, watched: _Watched, decision: Decision) -> Decision:
+        """Return the decision with no more new replicas than may start now; the rest waits for its turn."""
+        room = self._starts.room(watched.function)
+        if decision.replicas - decision.previous <= room:
+            self._starts.served(watched.function)
+            return decision
+        self._starts.wait(watched.function)
+        replicas = decision.previous + room
+        limits = self._starts.limits
+        most = f"at most {limits.per_function} of a function and {limits.total} in all"
+        why = f"{self._starts.total} start already, {most}: {replicas} for now"
+        return msgspec.structs.replace(decision, replicas=replicas, rule=Rule.STARTS, reason=f"{decision.reason}; {why}")
+
+    def _start_next(self) -> None:
+        function = self._starts.next()
+        if function is not None and (watched := self._watched.get(function)) is not None:
+            self._touch(watched)
+
+    async def _write(self, watched: _Watched, decision: Decision) -> None:
+        key = (watched.function.namespace, watched.revision)
+        victims = watched.idle_replicas() if decision.replicas < decision.previous else ()
+        try:
+            await self._orchestrator.scale(key, decision.replicas, victims=victims)
+            watched.retry_s = FIRST_RETRY_S
+        except NotFound:
+            pass
+        except Exception:
+            log.exception("%s: cannot scale to %d, again in %.1f s", watched.function, decision.replicas, watched.retry_s)
+            watched.written = None
+            await asyncio.sleep(watched.retry_s)
+            watched.retry_s = min(watched.retry_s * 2, LONGEST_RETRY_S)
+            watched.again = True
+        finally:
+            watched.writing = None
+        if watched.again:
+            watched.again = False
+            self._touch(watched)
+
+    # time
+
+    def _wake_at(self, at: float, watched: _Watched) -> None:
+        """Look at the function again at `at`. One that is set for earlier is enough: that look sets the next."""
+        if at == inf or watched.alarm_at <= at:
+            return
+        watched.alarm_at = at
+        heapq.heappush(self._times, (at, watched.function))
+        if self._times[0][0] == at:
             self._set_alarm()
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        if self._deadlines and not self._closed:
-            delay_s = max(0.0, self._deadlines[0][0] - self._clock())
+        if self._times and not self._closed:
+            delay_s = max(0.0, self._times[0][0] - self._clock())
             self._alarm = asyncio.get_running_loop().call_later(delay_s, self.ring)
 
     def ring(self) -> None:
-        """Look at every revision whose deadline has passed."""
+        """Look at every function whose time has come."""
         now = self._clock()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            deadline, function = heapq.heappop(self._deadlines)
+        while self._times and self._times[0][0] <= now:
+            at, function = heapq.heappop(self._times)
             if watched := self._watched.get(function):
-                if deadline >= watched.alarm_at:
+                if at >= watched.alarm_at:
                     watched.alarm_at = inf
-                self._check(watched)
+                self._touch(watched)
         self._set_alarm()

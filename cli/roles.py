@@ -25,7 +25,9 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from autoscaler.measuring import Measuring, NoPrometheus, Prometheus
 from autoscaler.scaler import Scaler
+from autoscaler.starts import StartLimits
 from builder.service import Builder
 from builder.store import BundleStore
 from cli import credentials
@@ -132,7 +134,10 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         auth = await asyncio.to_thread(
             Auth.open, settings.folder, enabled=settings.auth, secret_mount_path=Path(mounted) if mounted else None
         )
-        scaler = await stack.enter_async_context(Scaler(orchestrator))
+        limits = StartLimits(settings.starts_per_function, settings.starts_total)
+        scaler = await stack.enter_async_context(Scaler(orchestrator, limits=limits))
+        queries = Prometheus(settings.prometheus_url) if settings.prometheus_url else NoPrometheus()
+        await stack.enter_async_context(Measuring(scaler, orchestrator, queries))
         edge = _edge(settings, orchestrator, scaler)
         api: ASGIApp = control_app(
             orchestrator=orchestrator,
@@ -143,6 +148,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
             about=About(metadata.version("pinnace")),
             data_dir=settings.folder,
             build_body_limit_bytes=settings.build_body_limit_bytes,
+            explain=scaler.explain,
         )
         if isinstance(edge, Fleet):
             api = _synced(api, edge)

@@ -56,6 +56,9 @@ class ServeSettings:
     log_quota_bytes: int = _field(1 << 30, "Most space for the output of functions; the oldest goes first.")
     build_body_limit_bytes: int = _field(1 << 30, "Largest build context accepted.")
     body_limit_bytes: int = _field(0, "Largest body of an invocation accepted; 0 is no limit.")
+    prometheus_url: str = _field("", "Prometheus that answers the queries of functions scaled by a metric of their own.")
+    starts_per_function: int = _field(100, "Most replicas of one function that may be starting at a time.")
+    starts_total: int = _field(200, "Most replicas that may be starting at a time.")
     log_format: str = _field("console", "The platform's own log: console or json.")
     save_login: bool = _field(True, "Write the login to the CLI's config file (~/.openfaas/config.yml) at start.")
 
@@ -130,5 +133,10 @@ def _check(settings: ServeSettings) -> None:
         raise InvalidServeSetting(f"workers {settings.workers}: 1 to 64")
     if settings.log_format not in ("console", "json"):
         raise InvalidServeSetting(f"log_format {settings.log_format!r}: console or json")
+    if settings.prometheus_url and not settings.prometheus_url.startswith(("http://", "https://")):
+        raise InvalidServeSetting(f"prometheus_url {settings.prometheus_url!r}: http://HOST:PORT or https://HOST")
+    for name in ("starts_per_function", "starts_total"):
+        if getattr(settings, name) < 1:
+            raise InvalidServeSetting(f"{name} {getattr(settings, name)}: 1 or more")
     if settings.build_time_limit_s <= 0:
         raise InvalidServeSetting("build_time_limit: more than 0")

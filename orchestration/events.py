@@ -9,7 +9,10 @@ from orchestration.replica import Replica
 
 
 class FunctionChanged(msgspec.Struct, frozen=True, tag="function", rename="camel"):
-    """The function was deployed, or its settings, revisions or traffic changed. Carries the whole new state."""
+    """The function was deployed, its settings, revisions or traffic changed, or how many replicas it should have was set.
+
+    Carries the whole new state; counts are in `Orchestrator.status`.
+    """
 
     function: Function
 

@@ -2,7 +2,7 @@
 
 What changes the running code or its environment makes a new revision: the bundle, env, secret names, command, limits,
 timeout, concurrency, read-only root. So do labels and annotations, except the ones that are settings of the function
-as a whole (`settings.is_function_setting`), which take effect at once.
+as a whole (`scaling_labels.is_scaling_key`), which take effect at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from orchestration.settings import ReplicaSettings, is_function_setting, replica_settings
+from orchestration.scaling_labels import is_scaling_key
+from orchestration.settings import ReplicaSettings, replica_settings
 from orchestration.spec import FunctionSpec, Resources
 
 
@@ -48,8 +49,8 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 def make_revision(spec: FunctionSpec, bundle: str, number: int, now: float) -> Revision:
     """Return the revision that `spec` with the bundle of digest `bundle` describes. Raises settings.InvalidSetting."""
-    labels = {k: v for k, v in spec.labels.items() if not is_function_setting(k)}
-    annotations = {k: v for k, v in spec.annotations.items() if not is_function_setting(k)}
+    labels = {k: v for k, v in spec.labels.items() if not is_scaling_key(k)}
+    annotations = {k: v for k, v in spec.annotations.items() if not is_scaling_key(k)}
     settings = replica_settings(spec)
     content = {
         "bundle": bundle,

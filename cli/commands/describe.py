@@ -11,7 +11,9 @@ from cli.deployment import condition_of
 from cli.errors import UnknownFunction
 from cli.options import addressed, function_argument, gateway_options, json_option, namespace_option, open_gateway
 from cli.tables import age, color, pairs, print_fields, print_json, print_table
+from orchestration.duration import format_duration
 
+CHANGES_SHOWN = 5
 _COLOR = {"Ready": "green", "Progressing": "yellow", "Failed": "red"}
 
 
@@ -31,12 +33,15 @@ def describe(name: str, namespace: str, as_json: bool, gateway: str | None, tls_
     if status is None:
         raise UnknownFunction(name, namespace)
     details = _get(connection, f"/api/v1/functions/{name}", {"namespace": namespace})  # None on a stock gateway
+    scaling = _get(connection, f"/api/v1/functions/{name}/scaling", {"namespace": namespace}) if details else None
     if as_json:
-        return print_json(details or status)
-    return _show(connection, name, namespace, status, details or {})
+        return print_json({**details, "scaling": scaling} if details else status)
+    return _show(connection, name, namespace, status, details or {}, scaling or {})
 
 
-def _show(connection: Gateway, name: str, namespace: str, status: dict[str, Any], details: dict[str, Any]) -> None:
+def _show(
+    connection: Gateway, name: str, namespace: str, status: dict[str, Any], details: dict[str, Any], scaling: dict[str, Any]
+) -> None:
     address = f"{name}.{namespace}" if namespace else name
     print_fields(
         [
@@ -58,6 +63,7 @@ def _show(connection: Gateway, name: str, namespace: str, status: dict[str, Any]
             ("Read-only files", "yes" if status.get("readOnlyRootFilesystem") else None),
             ("Labels", pairs(status.get("labels"))),
             ("Annotations", pairs(status.get("annotations"))),
+            ("Scaling", scaling_lines(scaling)),
             ("Notes", details.get("notes")),
         ]
     )
@@ -78,6 +84,16 @@ def _show(connection: Gateway, name: str, namespace: str, status: dict[str, Any]
                 for r in replicas
             ],
         )
+    changes = scaling.get("changes")
+    if isinstance(changes, list) and changes:
+        click.echo()
+        print_table(
+            ("SCALED", "REPLICAS", "WHY"),
+            [
+                (_ago(c.get("at")), f"{c.get('previous') or 0} → {c.get('replicas') or 0}", c.get("reason"))
+                for c in changes[:CHANGES_SHOWN]
+            ],
+        )
     revisions = details.get("revisions")
     if isinstance(revisions, list) and revisions:
         click.echo()
@@ -88,6 +104,22 @@ def _show(connection: Gateway, name: str, namespace: str, status: dict[str, Any]
                 for r in reversed(revisions)
             ],
         )
+
+
+def scaling_lines(scaling: dict[str, Any]) -> list[str]:
+    """Return what is meant, what was decided last, and what else there is to say, each in one line."""
+    settings, latest = scaling.get("settings") or {}, scaling.get("latest") or {}
+    lines = []
+    if settings:
+        target, part = settings.get("target", 0), settings.get("utilisation", 1)
+        meant = f"{settings.get('minReplicas')} to {settings.get('maxReplicas')}"
+        meant += f", {settings.get('metric')} {target * part:g} each ({part:.0%} of {target:g})"
+        if settings.get("zero"):
+            after = format_duration(settings.get("zeroAfterS") or 0)
+            meant += f", to zero after {after} idle" + (" or as learnt" if settings.get("learns") else "")
+        lines.append(meant)
+    lines += [text for text in (latest.get("reason"), scaling.get("trouble"), scaling.get("learnt")) if text]
+    return lines
 
 
 def _condition(status: dict[str, Any], details: dict[str, Any]) -> str:

@@ -28,6 +28,9 @@ def _text(name: str) -> str:
 @click.option("--log-quota", "log_quota_bytes", metavar="SIZE", help=_text("log_quota_bytes") + "  [default: 1Gi]")
 @click.option("--build-body-limit", "build_body_limit_bytes", metavar="SIZE", help=_text("build_body_limit_bytes"))
 @click.option("--body-limit", "body_limit_bytes", metavar="SIZE", help=_text("body_limit_bytes"))
+@click.option("--prometheus-url", metavar="URL", help=_text("prometheus_url"))
+@click.option("--starts-per-function", type=int, help=_text("starts_per_function") + "  [default: 100]")
+@click.option("--starts-total", type=int, help=_text("starts_total") + "  [default: 200]")
 @click.option("--log-format", type=click.Choice(["console", "json"]), help=_text("log_format"))
 @click.option("--save-login/--no-save-login", default=None, help=_text("save_login"))
 @click.option(

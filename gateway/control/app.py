@@ -23,6 +23,7 @@ from gateway.control.namespaces import Namespaces
 from gateway.control.openapi import Document
 from gateway.control.operation import Access, routes
 from gateway.control.origin import Hosts, OriginGuard
+from gateway.control.scaling import Explain, Scalings
 from gateway.control.secrets import Secrets
 from orchestration.names import FunctionId
 from orchestration.orchestrator import Orchestrator
@@ -41,8 +42,10 @@ def control_app(
     about: About,
     data_dir: Path,
     build_body_limit_bytes: int = BUILD_BODY_LIMIT_BYTES,
+    explain: Explain = lambda function: None,
 ) -> Starlette:
-    """Return the application. `invocations` tells how often a function was called; builds come in through `data_dir`.
+    """Return the application. `invocations` tells how often a function was called, `explain` how it is scaled (None: nothing
+    scales it); builds come in through `data_dir`.
 
     Its lifespan empties the folder of uploads: one process, the one that holds the data folder's lock, may run it.
     """
@@ -53,6 +56,7 @@ def control_app(
         Namespaces(orchestrator, auth),
         Logs(orchestrator, auth),
         Details(orchestrator, auth, invocations),
+        Scalings(orchestrator, auth, explain),
         builds,
         Info(about, auth),
     )

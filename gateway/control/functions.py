@@ -25,7 +25,7 @@ from gateway.control.wire import (
 )
 from orchestration.names import FunctionId, check_function_name, parse_function_id
 from orchestration.orchestrator import Orchestrator
-from orchestration.settings import scale_settings
+from orchestration.scaling_labels import scale_settings
 
 Invocations = Callable[[FunctionId], int]
 
@@ -78,7 +78,7 @@ class Functions:
         if asked.service_name and parse_function_id(asked.service_name).name != function.name:
             raise HTTPException(400, f"serviceName {asked.service_name!r} is not the {function.name!r} of the path")
         serving = self._orchestrator.status(function).function
-        bounds = scale_settings(serving.spec.labels)
+        bounds = scale_settings(serving.spec)
         # The scaler keeps the count inside the labels' bounds; asking for more would only last until it looks.
         replicas = asked.replicas and min(max(asked.replicas, bounds.min_replicas), bounds.max_replicas)
         await self._orchestrator.scale(serving.serving.key, replicas)

@@ -23,7 +23,9 @@ from orchestration.orchestrator import Usage as UsedResources
 from orchestration.quantity import cpu_cores, memory_bytes
 from orchestration.replica import Replica
 from orchestration.rollout import Condition
-from orchestration.settings import HIGHEST_REPLICAS, replica_settings, scale_settings
+from orchestration.scaling import HIGHEST_REPLICAS
+from orchestration.scaling_labels import scale_settings
+from orchestration.settings import replica_settings
 from orchestration.spec import FunctionSpec
 from orchestration.spec import Resources as SpecResources
 from orchestration.traffic import TrafficTarget
@@ -229,7 +231,7 @@ def to_spec(deployment: FunctionDeployment, namespace: str) -> FunctionSpec:
         read_only_root_filesystem=bool(deployment.read_only_root_filesystem),
     )
     replica_settings(spec)
-    scale_settings(spec.labels)
+    scale_settings(spec)
     return spec
 
 
@@ -306,9 +308,10 @@ def from_namespace(namespace: Namespace) -> FunctionNamespace:
     return FunctionNamespace(namespace.name, dict(namespace.labels), dict(namespace.annotations))
 
 
-def rfc3339(moment: float) -> str:
-    """Return Unix seconds as `2026-01-31T12:30:05Z`."""
-    return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def rfc3339(moment: float, *, milliseconds: bool = False) -> str:
+    """Return Unix seconds as `2026-01-31T12:30:05Z`, or as `2026-01-31T12:30:05.250Z`."""
+    timespec = "milliseconds" if milliseconds else "seconds"
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def _revisions(function: Function) -> list[RevisionDetails]:

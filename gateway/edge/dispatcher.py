@@ -29,7 +29,11 @@ from orchestration.replica import Endpoint, Replica, ReplicaState
 SERVED_IN_ONE_TURN: Final = 64
 """A replica that becomes ready takes no more waiting calls than this in one turn of the loop: others run between."""
 TELL_APART_S: Final = 0.1
-"""While replicas are ready, a queue that flickers between empty and not is told at most this often."""
+"""While replicas are ready, a queue that flickers between empty and not is told at most this often; one that has doubled
+since it was told of is told at once."""
+BURST_S: Final = 0.005
+"""At zero the first calls are told of when no more came in one turn of the loop, at the latest after this time: a burst takes a
+few turns to be read, and the first decision is to see all of it. A single call is told of one turn later."""
 RETRY_AFTER_BROKEN_S: Final = 10
 
 
@@ -101,6 +105,8 @@ class Dispatcher:
         self._telling = False
         self._serving = False
         self._told_at = float("-inf")
+        self._told_waiting = 1
+        self._grown = 0
 
     def configure(self, *, timeout_s: float, concurrency: int) -> None:
         """Take a revision's settings, when its replicas were heard of before it."""
@@ -115,11 +121,12 @@ class Dispatcher:
 
     def admit(self, waiter: Waiter, now: float) -> None:
         """A call came: start it, let it wait, or refuse it."""
-        self.meter.arrived(now)
         if not self._active:
             self._active = True
+            self.meter.begin(now)
             self._observer.stirred(self)
             self._tell_soon()
+        self.meter.arrived(now)
         if not self.waiting and (backend := self._least_loaded()) is not None:
             self._start(waiter, backend)
             return
@@ -129,7 +136,8 @@ class Dispatcher:
             return
         self.waiting[waiter] = None
         self.waiting_bytes += waiter.held
-        if not self._ready or (len(self.waiting) == 1 and now - self._told_at >= TELL_APART_S):
+        waiting = len(self.waiting)
+        if not self._ready or waiting >= 2 * self._told_waiting or (waiting == 1 and now - self._told_at >= TELL_APART_S):
             self._tell_soon()
         if self.share is not None:
             self.share.look()
@@ -213,8 +221,10 @@ class Dispatcher:
 
     # time passes
 
-    def wake_rested(self, now: float) -> None:
-        """Give backends and slots whose rest is over another chance."""
+    def sweep(self, now: float) -> None:
+        """Four times a second: tell of calls that still wait, give backends and slots whose rest is over another chance."""
+        if self.waiting:
+            self._tell(now)
         if not self._resting and not self._short:
             return
         self._ready += [b for b in self._resting if b.rested_at <= now]
@@ -380,16 +390,23 @@ class Dispatcher:
         self._observer.on_released(replica_id)
 
     def _tell_soon(self) -> None:
-        if not self._telling:  # a burst within one turn of the loop is told as one
+        if not self._telling:  # a burst within one turn of the loop, at zero within a few, is told as one
             self._telling = True
+            self._grown = 0
             self._observer.soon(self._tell_now)
 
     def _tell_now(self) -> None:
+        now, waiting = self._observer.now(), len(self.waiting)
+        if not self._ready and waiting > self._grown and now - self.meter.began < BURST_S:
+            self._grown = waiting
+            self._observer.soon(self._tell_now)
+            return
         self._telling = False
-        self._tell(self._observer.now())
+        self._tell(now)
 
     def _tell(self, now: float) -> LoadSample:
         self._told_at = now
+        self._told_waiting = max(1, len(self.waiting))
         interval_s, concurrency, arrivals = self.meter.read(now)
         sample = LoadSample(
             edge=self._edge,
@@ -402,6 +419,7 @@ class Dispatcher:
             arrivals=arrivals,
             in_flight=self.in_flight,
             queued=len(self.waiting),
+            oldest_wait_s=now - next(iter(self.waiting)).started if self.waiting else 0.0,
             idle_replicas=tuple(b.id for b in self._ready if not b.in_flight),
         )
         self._observer.on_load(sample)

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 
 class LoadMeter:
-    """Calls in flight plus waiting (`level`), integrated over time. Times are monotonic seconds."""
+    """Calls in flight plus waiting (`level`), integrated over time. `began` is when the active time did; monotonic seconds."""
 
-    __slots__ = ("_area", "_arrivals", "_changed_at", "_read_at", "level")
+    __slots__ = ("_area", "_arrivals", "_changed_at", "_read_at", "began", "level")
 
     def __init__(self, now: float) -> None:
         self.level = 0
         self._area = 0.0
         self._arrivals = 0
-        self._changed_at = self._read_at = now
+        self.began = self._changed_at = self._read_at = now
+
+    def begin(self, now: float) -> None:
+        """Forget the time in which there was nothing: the interval begins now."""
+        self._area, self._arrivals = 0.0, 0
+        self.began = self._changed_at = self._read_at = now
 
     def arrived(self, now: float) -> None:
         """A call came."""

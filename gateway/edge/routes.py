@@ -97,10 +97,10 @@ class Routes:
         """Return how many calls of each function have ended."""
         return {function: tally.completed for function, tally in self.tallies.items()}
 
-    def wake_rested(self, now: float) -> None:
+    def sweep(self, now: float) -> None:
         """Give unreachable replicas whose rest is over another chance."""
         for dispatcher in self.stirring:
-            dispatcher.wake_rested(now)
+            dispatcher.sweep(now)
 
     def tick(self, now: float, unused_since: float) -> None:
         """Each second: tell loads, close connections that were not used since that time."""

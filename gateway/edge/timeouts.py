@@ -41,7 +41,7 @@ class Sweep:
         late = [c for c in context.connections if c.deadline <= now or (c.call is not None and c.call.deadline <= now)]
         for connection in late:
             connection.expire(now)
-        context.routes.wake_rested(now)
+        context.routes.sweep(now)
         if now - self._ticked_at >= 1.0:
             self._ticked_at = now
             context.routes.tick(now, now - context.settings.upstream_idle_s)

@@ -47,7 +47,8 @@ from orchestration.orchestrator import (
     Usage,
 )
 from orchestration.replica import Replica
-from orchestration.settings import InvalidSetting, scale_settings
+from orchestration.scaling_labels import scale_settings, scale_warnings
+from orchestration.settings import InvalidSetting
 from orchestration.spec import FunctionSpec
 
 CLOSE_DRAIN_S = 2.0
@@ -239,8 +240,11 @@ class LocalOrchestrator:
             found = next((r for r in record.function.revisions if r.name == name), None) if record else None
             if found is None:
                 raise NotFound(f"there is no revision {name!r} in namespace {namespace!r}")
+            before = record.wanted.get(name, 0) if record is not None else 0
             self._rollouts.scaled(identity, found, replicas, victims)
             await self._store.want(identity, found.number, replicas)
+            if before != replicas and record is not None:
+                self._watchers.tell(FunctionChanged(record.function))
 
     def watch(self) -> AsyncIterator[Event]:
         """Yield everything that exists now, then each change, in order."""
@@ -322,7 +326,7 @@ class LocalOrchestrator:
     def _check(self, spec: FunctionSpec) -> None:
         check_function_name(spec.service)
         self._namespace(spec.namespace)
-        scale_settings(spec.labels)
+        scale_settings(spec)
         check_resources("limits", spec.limits)
         check_resources("requests", spec.requests)
         for key, value in (spec.env_vars or {}).items():
@@ -332,9 +336,10 @@ class LocalOrchestrator:
     def _deploy(self, current: Record | None, spec: FunctionSpec, bundle: str) -> Record:
         """Return the record after deploying: which revisions there are and how many replicas each should have."""
         function = rollout.deploy(current.function if current else None, spec, bundle, self._clock())
-        least = max(1, scale_settings(spec.labels).min_replicas)
+        settings = scale_settings(spec)
+        least = max(1, settings.min_replicas)
         if current is None:
-            return Record(function, {function.newest.name: least}, {}, 0, 0)
+            return Record(function, {function.newest.name: max(least, settings.initial_replicas)}, {}, 0, 0)
         served = {target.revision for target in function.traffic}
         wanted = {r.name: current.wanted.get(r.name, 0) if r.name in served else 0 for r in function.revisions}
         failures = {r.name: current.failures[r.name] for r in function.revisions if r.name in current.failures}
@@ -352,7 +357,10 @@ class LocalOrchestrator:
             available=self._supervisor.ready(function.serving),
             instances=self._supervisor.replicas(function.id),
             condition=self._rollouts.condition(record),
-            notes=notes(function.newest, self._isolation, self.cgroups, self._user_of(function.id)),
+            notes=(
+                *notes(function.newest, self._isolation, self.cgroups, self._user_of(function.id)),
+                *scale_warnings(function.spec),
+            ),
         )
 
     def _users_of(self, namespace: str, secret: str) -> list[Record]:

@@ -1,31 +1,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
 import pytest
 
-from autoscaler.scaler import Scaler
-from orchestration.events import FunctionChanged, FunctionRemoved
+from autoscaler.scaler import CHANGES_KEPT, Scaler
+from autoscaler.starts import StartLimits
+from orchestration.decisions import Rule
+from orchestration.events import FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.function import Function
-from orchestration.load import LoadSample
 from orchestration.names import FunctionId
 from orchestration.orchestrator import FunctionStatus, NotFound, Orchestrator
-from orchestration.rollout import Condition, Phase, deploy
+from orchestration.replica import Replica, ReplicaState
+from orchestration.rollout import Condition, Phase, deploy, promote
+from orchestration.settings import DEFAULT_CONCURRENCY
 from orchestration.spec import FunctionSpec
+from tests.autoscaler.samples import sample
 
 HELLO = FunctionId("openfaas-fn", "hello")
+
+
+def spec(labels: Mapping[str, str], concurrency: int, image: str = "x") -> FunctionSpec:
+    return FunctionSpec(service="hello", image=image, labels=labels, env_vars={"max_inflight": str(concurrency)})
 
 
 class Place:
     """The part of an orchestrator that the scaler uses; `refusals` writes fail before one is taken."""
 
-    def __init__(self, labels: dict[str, str], replicas: int = 1, refusals: int = 0) -> None:
-        self.function: Function | None = deploy(None, FunctionSpec(service="hello", image="x", labels=labels), "sha256:a", 0.0)
+    def __init__(
+        self, labels: dict[str, str], replicas: int = 1, refusals: int = 0, concurrency: int = DEFAULT_CONCURRENCY
+    ) -> None:
+        self.function: Function | None = deploy(None, spec(labels, concurrency), "sha256:a", 0.0)
+        self.revision = "hello-00001"
         self.replicas = replicas
         self.refusals = refusals
         self.writes: list[int] = []
+        self.victims: list[tuple[str, ...]] = []
         self.under_way = 0
         self.written = asyncio.Event()
         self.gate = asyncio.Event()
@@ -43,7 +55,7 @@ class Place:
         )
 
     async def scale(self, revision: tuple[str, str], replicas: int, *, victims: Sequence[str] = ()) -> None:
-        assert revision == ("openfaas-fn", "hello-00001")
+        assert revision == ("openfaas-fn", self.revision)
         self.under_way += 1
         assert self.under_way == 1, "more than one write under way"
         try:
@@ -52,6 +64,7 @@ class Place:
                 self.refusals -= 1
                 raise OSError("refused")
             self.writes.append(replicas)
+            self.victims.append(tuple(victims))
             self.replicas = replicas
             self.written.set()
         finally:
@@ -71,21 +84,6 @@ class Clock:
         return self.now
 
 
-def sample(queued: int = 0, in_flight: int = 0, arrivals: int = 0, edge: str = "e0") -> LoadSample:
-    return LoadSample(
-        edge=edge,
-        namespace=HELLO.namespace,
-        function=HELLO.name,
-        revision="hello-00001",
-        at=0.0,
-        interval_s=1.0,
-        concurrency=0.0,
-        arrivals=arrivals,
-        in_flight=in_flight,
-        queued=queued,
-    )
-
-
 async def settled() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
@@ -97,9 +95,11 @@ def clock() -> Clock:
 
 
 class Started:
-    def __init__(self, place: Place, clock: Clock) -> None:
+    """A scaler that knows the place's function; `options` are its own."""
+
+    def __init__(self, place: Place, clock: Clock, **options: Any) -> None:
         self.place = place
-        self.scaler = Scaler(cast("Orchestrator", cast("Any", place)), clock)
+        self.scaler = Scaler(cast("Orchestrator", cast("Any", place)), clock, lambda: 1_700_000_000.0, **options)
 
     async def __aenter__(self) -> Scaler:
         await self.scaler.__aenter__()
@@ -154,7 +154,7 @@ async def test_a_shorter_idle_time_takes_effect_at_once(idle_to_zero: tuple[Plac
 async def test_a_call_starts_the_idle_time_anew(idle_to_zero: tuple[Place, Scaler], clock: Clock) -> None:
     place, scaler = idle_to_zero
     clock.now += 50
-    scaler.sample(sample(in_flight=1, arrivals=1))
+    scaler.sample(sample(in_flight=1, arrivals=1, interval_s=0.0))
     await settled()
     clock.now += 50
     scaler.sample(sample())
@@ -221,3 +221,142 @@ async def test_samples_of_an_unknown_or_removed_function_are_ignored(idle_to_zer
     scaler.ring()
     await settled()
     assert place.writes == []
+
+
+def replica(number: int, state: ReplicaState = ReplicaState.RUNNING, revision: str = "hello-00001") -> ReplicaChanged:
+    return ReplicaChanged(
+        Replica(id=f"r{number}", namespace=HELLO.namespace, function=HELLO.name, revision=revision, state=state)
+    )
+
+
+async def test_a_burst_of_calls_at_zero_asks_for_all_it_needs_in_the_first_write(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.max": "40", "com.openfaas.scale.zero": "true"}, replicas=0, concurrency=10)
+    async with Started(place, clock) as scaler:
+        scaler.sample(sample(queued=100, arrivals=100, interval_s=0.0))
+        await settled()
+        assert place.writes == [15]
+        explained = scaler.explain(HELLO)
+        assert explained is not None
+        assert explained.latest is not None
+        assert explained.changes[0].reason == "100 waiting at zero / target 7 → 15"
+
+
+async def test_samples_within_one_turn_are_decided_upon_once(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.max": "40"}, replicas=0, concurrency=10)
+    async with Started(place, clock) as scaler:
+        for edge in ("e0", "e1", "e2"):
+            scaler.sample(sample(queued=20, arrivals=20, interval_s=0.0, edge=edge))
+        await settled()
+        assert place.writes == [9]
+
+
+async def test_replicas_without_calls_on_any_edge_go_first(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.max": "40"}, replicas=4, concurrency=10)
+    async with Started(place, clock) as scaler:
+        for number in range(4):
+            scaler.apply(replica(number))
+        clock.now += 61
+        for edge, idle in (("e0", ("r1", "r2", "r3")), ("e1", ("r0", "r2", "r1"))):
+            scaler.sample(sample(in_flight=1, idle_replicas=idle, edge=edge))
+        await settled()
+        assert (place.writes, place.victims) == ([2], [("r1", "r2")])
+
+
+async def test_a_count_set_by_hand_holds_and_zero_by_hand_stays(clock: Clock) -> None:
+    place = Place({}, replicas=1)
+    async with Started(place, clock) as scaler:
+        place.replicas = 3
+        scaler.apply(place.changed)
+        await settled()
+        clock.now += 30
+        scaler.ring()
+        await settled()
+        assert place.writes == []
+        for _ in range(4):
+            clock.now += 31
+            scaler.ring()
+            await settled()
+        assert place.writes[-1] == 1
+        place.replicas = 0
+        scaler.apply(place.changed)
+        await settled()
+        assert place.replicas == 0
+
+
+async def test_a_new_revision_goes_on_with_the_load_that_is_known(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.max": "40"}, replicas=1, concurrency=10)
+    async with Started(place, clock) as scaler:
+        for _ in range(20):
+            clock.now += 1
+            scaler.sample(sample(in_flight=35, concurrency=35.0))
+        await settled()
+        assert place.writes == [5]
+        assert place.function is not None
+        place.function = promote(deploy(place.function, spec(place.function.spec.labels, 10, "y"), "sha256:b", 1.0), 2.0)
+        place.revision = "hello-00002"
+        scaler.apply(place.changed)
+        clock.now += 1
+        scaler.sample(sample(in_flight=35, concurrency=35.0, revision="hello-00001"))
+        scaler.sample(sample(in_flight=35, concurrency=35.0, revision="hello-00002"))
+        await settled()
+        assert place.writes == [5]
+
+
+async def test_as_many_start_at_a_time_as_may_and_the_rest_when_they_have(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.max": "40"}, replicas=0, concurrency=10)
+    async with Started(place, clock, limits=StartLimits(per_function=4, total=8)) as scaler:
+        scaler.sample(sample(queued=100, arrivals=100, interval_s=0.0))
+        await settled()
+        assert place.writes == [4]
+        explained = scaler.explain(HELLO)
+        assert explained is not None
+        assert explained.latest is not None
+        assert explained.latest.rule is Rule.STARTS
+        scaler.apply(replica(0))
+        scaler.apply(replica(1))
+        await settled()
+        assert place.writes == [4, 6]
+        scaler.apply(replica(2, ReplicaState.CRASH_LOOP))
+        await settled()
+        assert place.writes == [4, 6, 7], "what fails to start holds no place"
+
+
+async def test_who_does_not_lead_follows_the_load_and_writes_when_it_does(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.max": "40"}, replicas=0, concurrency=10)
+    async with Started(place, clock, leads=False) as scaler:
+        scaler.sample(sample(queued=100, arrivals=100, interval_s=0.0))
+        await settled()
+        assert place.writes == []
+        scaler.lead(True)
+        await settled()
+        assert place.writes == [15]
+
+
+async def test_a_metric_that_is_measured(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.type": "cpu", "com.openfaas.scale.target": "500"}, replicas=1)
+    async with Started(place, clock) as scaler:
+        scaler.measured(HELLO, None, "no cgroups here")
+        await settled()
+        explained = scaler.explain(HELLO)
+        assert explained is not None
+        assert (explained.trouble, place.writes) == ("no cgroups here", [])
+        scaler.measured(HELLO, 1800.0)
+        await settled()
+        assert place.writes == [4]
+
+
+async def test_what_was_decided_is_kept_in_bounds(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.zero": "true", "com.openfaas.scale.zero-duration": "5s"}, replicas=0)
+    async with Started(place, clock) as scaler:
+        for _ in range(CHANGES_KEPT):
+            scaler.sample(sample(queued=1, arrivals=1, interval_s=0.0))
+            await settled()
+            scaler.sample(sample())
+            clock.now += 6
+            scaler.ring()
+            await settled()
+        explained = scaler.explain(HELLO)
+        assert explained is not None
+        assert len(explained.changes) == CHANGES_KEPT
+        assert [change.replicas for change in explained.changes[:2]] == [0, 1]
+        assert scaler.explain(FunctionId("x", "y")) is None

@@ -78,6 +78,8 @@ class Gateway:
                 return _json(found) if found else (404, {}, b"")
             case ["GET", "api", "v1", "functions", name] if not self.stock:
                 return self._details(asked, name)
+            case ["GET", "api", "v1", "functions", name, "scaling"] if not self.stock:
+                return self._scaling(asked, name)
             case ["POST", "system", "scale-function", name]:
                 found = self.functions.get((_namespace(asked.json().get("namespace")), name))
                 if not found:
@@ -115,6 +117,20 @@ class Gateway:
         if self.stock:
             return 202, {}, b""
         return _json({"name": key[1], "namespace": key[0], "generation": 7, "revision": f"{key[1]}-00001"}, 202)
+
+    def _scaling(self, asked: Asked, name: str) -> tuple[int, dict[str, str], bytes]:
+        if (_namespace(asked.query.get("namespace")), name) not in self.functions:
+            return 404, {}, b"no such function"
+        decision = {"at": "2026-01-31T12:00:00Z", "replicas": 2, "previous": 1, "reason": "12 / target 7 → 2"}
+        settings: dict[str, object] = {
+            "minReplicas": 1,
+            "maxReplicas": 5,
+            "metric": "concurrency",
+            "target": 10.0,
+            "utilisation": 0.7,
+        }
+        zero: dict[str, object] = {"zero": True, "zeroAfterS": 900.0, "learns": True}
+        return _json({"settings": settings | zero, "latest": decision, "changes": [decision] * 9, "learnt": "", "trouble": ""})
 
     def _details(self, asked: Asked, name: str) -> tuple[int, dict[str, str], bytes]:
         found = self.functions.get((_namespace(asked.query.get("namespace")), name))

@@ -59,9 +59,13 @@ def test_describe_shows_what_is_true_now(gateway: Gateway, faas: Faas) -> None:
         "cpu: not enforced",
         "hello-00001-abc  hello-00001  Running         2",
         "hello-00001  100%",
+        "1 to 5, concurrency 7 each (70% of 10), to zero after 15m idle or as learnt",
+        "12 / target 7 → 2",
+        "1 → 2",
     ):
         assert words in out, words
     assert "hunter2" not in out
+    assert out.count("1 → 2") == 5, "the newest few"
     details = json.loads(faas("describe", "hello", "--json").out)
     assert details["condition"] == {"phase": "Ready", "message": ""}
 

@@ -29,7 +29,7 @@ from orchestration.orchestrator import (
 from orchestration.replica import Replica, ReplicaState
 from orchestration.revision import Revision
 from orchestration.rollout import Condition, Phase, deploy, promote
-from orchestration.settings import scale_settings
+from orchestration.scaling_labels import scale_settings
 from orchestration.spec import FunctionSpec
 
 LARGEST_SECRET_BYTES = 1024 * 1024
@@ -96,7 +96,7 @@ class FakeOrchestrator:
             raise AlreadyExists(f"function {spec.id} exists")
         if create is False and current is None:
             raise NotFound(f"function {spec.id} not found")
-        scale = scale_settings(spec.labels)
+        scale = scale_settings(spec)
         if missing := sorted(set(spec.secrets or ()) - set(self._secrets[spec.namespace])):
             raise Refused(f"secret {missing[0]!r} is not in namespace {spec.namespace}")
         if spec.image in self.unknown_images:

@@ -14,7 +14,9 @@ from gateway.control.app import control_app
 from gateway.control.auth import Auth, Login
 from gateway.control.info import About
 from gateway.control.origin import Hosts
+from orchestration.decisions import Decision, Rule, Scaling
 from orchestration.names import FunctionId
+from orchestration.scaling import ScaleSettings
 from tests.fakes.builder import FakeBuilder
 from tests.fakes.orchestrator import FakeOrchestrator
 from tests.gateway.control.client import LOGIN, Client
@@ -55,12 +57,37 @@ def invocations() -> dict[FunctionId, int]:
     return {}
 
 
+@pytest.fixture
+def scalings() -> dict[str, Scaling]:
+    """How functions are scaled, by name."""
+    decision = Decision(
+        at=1_700_000_000.0,
+        replicas=2,
+        previous=1,
+        rule=Rule.STABLE,
+        reason="12 calls at a time over 1m / target 7 → 2",
+        ready=1,
+        starting=0,
+        in_flight=10,
+        queued=2,
+        stable=12.0,
+        panic=None,
+        aim=7.0,
+        idle_s=0.0,
+    )
+    return {"hello": Scaling(settings=ScaleSettings(), latest=decision, changes=(decision,))}
+
+
 Application = Callable[..., Starlette]
 
 
 @pytest.fixture
 def application(
-    orchestrator: FakeOrchestrator, builder: FakeBuilder, invocations: dict[FunctionId, int], tmp_path: Path
+    orchestrator: FakeOrchestrator,
+    builder: FakeBuilder,
+    invocations: dict[FunctionId, int],
+    scalings: dict[str, Scaling],
+    tmp_path: Path,
 ) -> Application:
     def make(*, auth: Auth | None = None, hosts: Hosts | None = None) -> Starlette:
         return control_app(
@@ -72,6 +99,7 @@ def application(
             about=About("1.2.3"),
             data_dir=tmp_path,
             build_body_limit_bytes=BUILD_BODY_LIMIT,
+            explain=lambda function: scalings.get(function.name),
         )
 
     return make

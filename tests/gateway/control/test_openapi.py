@@ -58,6 +58,7 @@ CODES = {
     "readLogs": "200 400 401 403 404",
     "listFunctionDetails": "200 400 401 403 404",
     "getFunctionDetails": "200 400 401 403 404",
+    "getFunctionScaling": "200 400 401 403 404",
     "build": "200 400 401 403 408 413 429 507",
 }
 

@@ -191,7 +191,7 @@ class DispatcherModel(RuleBasedStateMachine):
     @rule(seconds=st.floats(0.01, 2.0))
     def pass_time(self, seconds: float) -> None:
         self.bench.time += seconds
-        self.dispatcher.wake_rested(self.bench.time)
+        self.dispatcher.sweep(self.bench.time)
         self.dispatcher.tick(self.bench.time)
 
     @rule()
@@ -260,12 +260,50 @@ def test_calls_spread_over_the_least_loaded_replicas() -> None:
     assert sorted(c.backend.id for c in calls if c.backend) == ["r0", "r0", "r1", "r1", "r2", "r2"]
 
 
-def test_a_burst_at_zero_is_told_once_and_whole() -> None:
+def test_a_burst_at_zero_is_told_once_and_whole_though_it_takes_a_few_turns_to_come() -> None:
     bench = Bench()
     dispatcher = make_dispatcher(bench)
-    admit(dispatcher, 50)
+    for calls in (1, 9, 40):
+        admit(dispatcher, calls)
+        bench.turn()
+        assert not bench.samples
     bench.turn()
     assert [(s.queued, s.arrivals, s.in_flight) for s in bench.samples] == [(50, 50, 0)]
+
+
+def test_a_burst_that_goes_on_is_told_of_after_a_few_milliseconds() -> None:
+    bench = Bench()
+    dispatcher = make_dispatcher(bench)
+    while not bench.samples:
+        admit(dispatcher, 1)
+        bench.time += 0.001
+        bench.turn()
+    assert bench.samples[0].queued == 5
+
+
+def test_a_queue_that_has_doubled_is_told_at_once_and_one_that_stays_each_sweep() -> None:
+    bench = Bench()
+    dispatcher = make_dispatcher(bench, concurrency=1)
+    ready(dispatcher, 0)
+    admit(dispatcher, 1)
+    bench.turn()
+    for _ in range(9):  # one at a time, a turn each
+        admit(dispatcher, 1)
+        bench.turn()
+    assert [s.queued for s in bench.samples] == [0, 2, 4, 8]
+    bench.time = 0.25
+    dispatcher.sweep(bench.time)
+    assert (bench.samples[-1].queued, bench.samples[-1].oldest_wait_s) == (9, 0.25)
+
+
+def test_an_active_time_is_measured_from_its_first_call() -> None:
+    bench = Bench()
+    dispatcher = make_dispatcher(bench)
+    bench.time = 600.0
+    dispatcher.admit(FakeCall(0, started=600.0), 600.0)
+    bench.time = 600.5
+    bench.turn()
+    assert (bench.samples[0].interval_s, bench.samples[0].concurrency) == (0.5, 1.0)
 
 
 def test_one_more_than_the_queue_holds_is_refused_at_once() -> None:
@@ -363,9 +401,9 @@ def test_a_slot_that_was_refused_rests_and_is_tried_again() -> None:
     dispatcher.turned_away(refused, backend, 0.0)
     (late,) = admit(dispatcher, 1)
     assert (refused.starts, late.starts, dispatcher.quiet) == (1, 0, False)
-    dispatcher.wake_rested(0.05)
+    dispatcher.sweep(0.05)
     assert refused.starts == 1
-    dispatcher.wake_rested(0.1)
+    dispatcher.sweep(0.1)
     assert (refused.starts, late.starts) == (2, 0)
     served.over = True
     dispatcher.release(backend, 0.2)

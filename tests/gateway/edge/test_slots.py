@@ -229,7 +229,7 @@ class SharedLimits(RuleBasedStateMachine):
         self.world.settle()
         self.world.clock.time += 1.0
         for place in self.world.places.values():
-            place.dispatcher.wake_rested(self.world.clock.time)
+            place.dispatcher.sweep(self.world.clock.time)
         self.world.settle()
         in_flight = self.world.in_flight()
         free = [
