@@ -2,7 +2,7 @@
 
 The rules are those of `gateway/edge/dispatcher`: least in flight with a hard limit, an idle replica first, one FIFO bounded
 by count and age, a freed slot to the oldest waiting call, a sample each second while there is activity and at once when a
-queue begins or grows without a replica. A test drives both with the same calls and compares what they tell.
+queue begins, has doubled, or grows without a replica. A test drives both with the same calls and compares what they tell.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class EdgeModel:
         "_queue_calls",
         "_read_at",
         "_told_at",
+        "_told_waiting",
         "active",
         "in_flight",
         "level",
@@ -79,14 +80,17 @@ class EdgeModel:
         self._arrivals = 0
         self._changed_at = self._read_at = now
         self._told_at = -inf
+        self._told_waiting = 1
 
     def admit(self, now: float, runs_s: float) -> bool:
         """A call came. It starts, or waits, or is refused: then False is returned."""
+        if not self.active:
+            self.active = self.telling = True
+            self._area, self._arrivals = 0.0, 0
+            self._changed_at = self._read_at = now
         self._area += self.level * (now - self._changed_at)
         self._changed_at = now
         self._arrivals += 1
-        if not self.active:
-            self.active = self.telling = True
         waiting = self.waiting
         if not waiting and (replica := self._least_loaded()) is not None:
             self.level += 1
@@ -98,7 +102,11 @@ class EdgeModel:
             return False
         self.level += 1
         waiting.append((now, runs_s))
-        if not self.ready or (len(waiting) == 1 and now - self._told_at >= TELL_APART_S):
+        if (
+            not self.ready
+            or len(waiting) >= 2 * self._told_waiting
+            or (len(waiting) == 1 and now - self._told_at >= TELL_APART_S)
+        ):
             self.telling = True
         return True
 
@@ -131,6 +139,7 @@ class EdgeModel:
         """Return the load since the last time that this was asked."""
         self.telling = False
         self._told_at = now
+        self._told_waiting = max(1, len(self.waiting))
         area = self._area + self.level * (now - self._changed_at)
         interval_s = now - self._read_at
         arrivals = self._arrivals
@@ -147,6 +156,7 @@ class EdgeModel:
             arrivals=arrivals,
             in_flight=self.in_flight,
             queued=len(self.waiting),
+            oldest_wait_s=now - self.waiting[0][0] if self.waiting else 0.0,
             idle_replicas=tuple([r.id for r in self.ready if not r.in_flight]),
         )
 
