@@ -20,7 +20,7 @@ def test_a_call_at_zero_waits_for_the_start() -> None:
     # told at 10 (it waits), 11 (runs), 12 (has ended), 13 (nothing more): idle since the sample of 12, so until 17
     assert [s.at for s in samples] == [10, 11, 12, 13]
     assert [(s.arrivals, s.in_flight, s.queued) for s in samples] == [(1, 0, 1), (0, 1, 0), (0, 0, 0), (0, 0, 0)]
-    assert [s.concurrency for s in samples] == [0, 1, 0.5, 0], "the first one looks back on ten idle seconds"
+    assert [s.concurrency for s in samples] == [1, 1, 0.5, 0], "the first one looks back on no time"
     assert measures.replica_s == pytest.approx(7.0)
     assert measures.memory_mib_s == pytest.approx(700.0)
     assert measures.writes == 2
