@@ -41,7 +41,7 @@ class Forecast(msgspec.Struct, array_like=True):
             fading = 1 - 1 / MEMORY
             self.made = self.made * fading + 1
             self.failed = self.failed * fading + (not due[0] <= seconds <= due[1])
-        self.last = (*self.last, seconds)[-LAST:]
+        self.last = (*self.last, float(seconds))[-LAST:]
 
     def due(self) -> tuple[float, float] | None:
         """Return from when to when the next call is due, in seconds after the last one's end; None: that cannot be said."""

@@ -79,6 +79,11 @@ class KeepAlive:
         self._forecast = Forecast()
         self._cached: tuple[float, Plan] | None = None
 
+    @property
+    def count(self) -> int:
+        """How many idle times were learnt from; it changes whenever something is learnt."""
+        return self._times.count
+
     def idle(self, seconds: float) -> None:
         """An idle time has ended: a call came so long after the last one had ended. Below one second it changes nothing."""
         if seconds >= SHORTEST_S:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.forecast import Forecast
@@ -41,6 +41,7 @@ def test_failures_are_counted_and_fade() -> None:
     assert failed.fails < 0.03
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1, 1e6), max_size=80))
 def test_what_is_known_stays_in_bounds_and_reads_back(idle_times: list[float]) -> None:
     forecast = of(*idle_times)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.idle_times import BINS, EDGES, LONGEST_S, MEMORY, IdleTimes
@@ -36,6 +36,7 @@ def test_unknown_idle_times_last_as_long_again_as_often_as_not() -> None:
         assert 0.4 < lasts < 0.6
 
 
+@settings(deadline=None)
 @given(idle_times)
 def test_chances_are_probabilities(seconds: list[float]) -> None:
     chances = known(seconds).chances()
@@ -43,6 +44,7 @@ def test_chances_are_probabilities(seconds: list[float]) -> None:
     assert all(0 <= chance <= 1 for chance in chances)
 
 
+@settings(deadline=None)
 @given(st.floats(5, 20 * 3600), st.integers(10, 100))
 def test_what_always_happened_is_nearly_certain(seconds: float, times: int) -> None:
     lasts_until, lasts = 1.0, 1.0
@@ -82,6 +84,7 @@ def test_old_idle_times_fade() -> None:
     assert max(known(changed)._reached) <= MEMORY + 0.001
 
 
+@settings(deadline=None)
 @given(idle_times)
 def test_dumps_read_back(seconds: list[float]) -> None:
     times = known(seconds)

@@ -82,6 +82,7 @@ def test_a_machine_without_zones_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(parse_schedule("0 8 * * * | 0 9 * * * | 1 | UTC")) == 1
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789*/-,#LW|; \nMONFE", max_size=60))
 def test_any_text_is_a_schedule_or_is_refused(text: str) -> None:
     try:
