@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "invoke": Entry("cli.commands.invoke:invoke", "Call a function."),
         "logs": Entry("cli.commands.logs:logs", "Show what a function wrote."),
         "scale": Entry("cli.commands.scale:scale", "Set how many replicas a function has now."),
+        "simulate": Entry("cli.commands.simulate:simulate", "Replay calls against scaling settings, and compare."),
         "remove": Entry("cli.commands.remove:remove", "Remove functions."),
         "ready": Entry("cli.commands.ready:ready", "Wait until the gateway or a function is ready."),
     },

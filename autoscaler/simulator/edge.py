@@ -24,7 +24,7 @@ NAMESPACE: Final = "simulated"
 class Replica:
     """One copy of the function, asked for at `since`; calls may come from `ready_at` on."""
 
-    __slots__ = ("draining", "gone", "id", "in_flight", "ready_at", "since")
+    __slots__ = ("draining", "id", "in_flight", "ready_at", "since")
 
     def __init__(self, identity: str, since: float, ready_at: float) -> None:
         self.id = identity
@@ -32,7 +32,6 @@ class Replica:
         self.ready_at = ready_at
         self.in_flight = 0
         self.draining = False
-        self.gone = False
 
 
 class EdgeModel:

@@ -51,13 +51,19 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 class Controller(Protocol):
     """A policy at work on one function. Times are seconds since the trace's start."""
 
-    initial: int
-    """How many replicas there are asked for at the beginning."""
-    look_at: float
-    """When it wants to decide though nothing happens; inf: never."""
+    @property
+    def initial(self) -> int:
+        """How many replicas there are asked for at the beginning."""
+
+    @property
+    def look_at(self) -> float:
+        """When it wants to decide though nothing happens; inf: never."""
 
     def observe(self, sample: LoadSample, now: float) -> bool:
         """Take a sample; returns whether to decide now."""
+
+    def replicas_changed(self) -> bool:
+        """A replica became ready, or is gone; returns whether to decide now."""
 
     def decide(self, now: float, *, wanted: int, ready: int, starting: int) -> int:
         """Return how many replicas to have."""
@@ -107,6 +113,7 @@ class Engine:
         self._made = 0
         self._runs = 0
         self._tick_at = self._look_at = inf
+        self._changed = False
 
     def run(self) -> Measures:
         """Run to the end of the last call, and of the time that is counted."""
@@ -148,6 +155,7 @@ class Engine:
                 self._end(now)
             elif self._starting and self._starting[0][0] <= now:
                 edge.opened(heapq.heappop(self._starting)[2])
+                self._changed = True
             elif source.next_at <= now:
                 self._arrive(now)
             elif edge.waiting and edge.waiting[0][0] + self._model.queue_timeout_s <= now:
@@ -165,6 +173,10 @@ class Engine:
             self._tick_at = inf
         elif self._tick_at == inf:
             self._tick_at = now + TICK_S
+        if self._changed:
+            self._changed = False
+            if self._controller.replicas_changed():
+                self._decide(now)
         if self._look_at <= now:
             self._decide(now)
 
@@ -225,7 +237,7 @@ class Engine:
         if self._controller.observe(sample, now):
             self._decide(now)
         else:
-            self._look_at = max(self._controller.look_at, now + SOONEST_S)
+            self._look_at = self._controller.look_at
 
     def _decide(self, now: float) -> None:
         self.measures.decisions += 1
@@ -268,7 +280,7 @@ class Engine:
     # what is held
 
     def _gone(self, replica: Replica, now: float) -> None:
-        replica.gone = True
+        self._changed = True
         self._hold(now)
         self._held -= 1
         self._account(1, now, now + self._model.linger_s)

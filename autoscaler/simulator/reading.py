@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autoscaler.simulator import azure2019, azure2021, call_log, synthetic
+from autoscaler.simulator import azure2019, azure2021, call_log, load_record, synthetic
 from autoscaler.simulator.trace import InvalidTrace, Trace
 
 
 def open_trace(text: str) -> Trace:
     """Return the trace that `text` names. Raises InvalidTrace.
 
-    A folder is Azure 2019; a `.csv` file is Azure 2021, any other file a record of calls; what is
+    A folder is Azure 2019; a `.csv` file is Azure 2021, a `.json` file the recorded load of a function, any other a record of
+    calls; what is
     neither is `KIND:NAME=VALUE,…`. A file named like a kind is meant by `./step`.
     """
     if synthetic.is_synthetic(text):
@@ -23,4 +24,6 @@ def open_trace(text: str) -> Trace:
         raise InvalidTrace(text, f"no such file or folder, and none of {', '.join(synthetic.DEFAULTS)}")
     if path.suffix == ".csv":
         return azure2021.read(path)
+    if path.suffix == ".json":
+        return load_record.read(path)
     return call_log.read(path)

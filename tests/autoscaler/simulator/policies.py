@@ -25,6 +25,9 @@ class Fixed:
     def observe(self, sample: LoadSample, now: float) -> bool:
         return True
 
+    def replicas_changed(self) -> bool:
+        return False
+
     def decide(self, now: float, *, wanted: int, ready: int, starting: int) -> int:
         return self.initial
 
@@ -49,6 +52,9 @@ class OnDemand:
         if self._load or sample.arrivals or sample.concurrency:
             self._zero_at = now + self._idle_s
         return True
+
+    def replicas_changed(self) -> bool:
+        return False
 
     def decide(self, now: float, *, wanted: int, ready: int, starting: int) -> int:
         self.look_at = inf
