@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
-from orchestration.scaling import ScaleSettings
-from orchestration.scaling_labels import KNATIVE, OPENFAAS, OURS, SPELLINGS, scale_settings
 
 from autoscaler.decider import Decider
 from autoscaler.simulator.distribution import Distribution, InvalidDistribution
@@ -28,6 +26,8 @@ from autoscaler.simulator.live import Live
 from autoscaler.simulator.openfaas import OpenFaaS
 from autoscaler.simulator.trace import TIMER, Trace, Workload
 from orchestration.duration import InvalidDuration, format_duration, parse_duration_s
+from orchestration.scaling import ScaleSettings
+from orchestration.scaling_labels import KNATIVE, OPENFAAS, OURS, SPELLINGS, scale_settings
 from orchestration.settings import CONCURRENCY_LABEL, InvalidSetting, replica_settings
 from orchestration.spec import FunctionSpec
 

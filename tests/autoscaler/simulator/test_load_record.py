@@ -70,7 +70,7 @@ def test_a_file_of_it(tmp_path: Path) -> None:
     path.write_bytes(msgspec.json.encode(recorded(samples)))
     trace = read(path)
     assert (trace.origin, trace.workloads[0].function) == ("load in hello.json", "hello")
-    assert trace.starts_at == pytest.approx(STARTS_AT + 9, abs=0.01)
+    assert trace.starts_at == pytest.approx(STARTS_AT + 10, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from orchestration.scaling import Metric
 
 from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.measures import Measures
@@ -11,6 +10,7 @@ from autoscaler.simulator.policy import POLICIES, Policy, UnknownPolicy, named
 from autoscaler.simulator.synthetic import make
 from autoscaler.simulator.trace import Call, Trace
 from orchestration.load import LoadSample
+from orchestration.scaling import Metric
 from orchestration.settings import InvalidSetting
 from tests.autoscaler.simulator.policies import workload
 
