@@ -17,7 +17,7 @@ import httptools
 from gateway.edge.call import ENDED, INFINITE, READ, Call
 from gateway.edge.context import EdgeContext
 from gateway.edge.flow import PacedConnection
-from gateway.edge.headers import tokens
+from gateway.edge.headers import HEAD_END, tokens
 from gateway.edge.refusal import Refusal, not_found
 from gateway.edge.request import RequestHead, believed_forwarded_lines, forwarded_lines
 from gateway.edge.routes import ASYNC_PREFIX, PREFIX, split_target
@@ -248,7 +248,8 @@ class ClientConnection(PacedConnection):
         call = self.call = Call(self, plain.method, marks, now)
         call.tally = route.tally
         call.dispatcher = dispatcher
-        head = call.head = b"".join((plain.before, marks, self._forwarded, plain.after))
+        parts = (plain.method, plain.space, plain.rest, marks, self._forwarded, plain.host, HEAD_END)
+        head = call.head = b"".join(parts)
         call.held = len(head)
         if plain.length:
             call.receive(data[plain.head_bytes :])

@@ -21,7 +21,7 @@ from string import ascii_lowercase
 from sys import maxsize
 from typing import TYPE_CHECKING, Final
 
-from gateway.edge.headers import FORWARDED_PREFIX, HEAD_END, REQUEST, RESPONSE
+from gateway.edge.headers import FORWARDED_PREFIX, REQUEST, RESPONSE
 from gateway.edge.refusal import METHODS
 from gateway.edge.settings import EdgeSettings
 
@@ -87,6 +87,7 @@ _RESPONSE: Final = _head(
 _CODES: Final = {b"%d" % code: code for code in range(200, 600) if code not in (204, 304)}
 """Those whose responses have a body where their length says so."""
 _SLASH: Final = ord("/")
+_SHORTEST_LINE_BYTES: Final = len(b"A: b\r\n")
 _KEEP_ALIVE_BYTES: Final = len(b"Connection: keep-alive")
 
 
@@ -94,27 +95,29 @@ class PlainRequest:
     """A judged head of `head_bytes`, announcing a body of `length` bytes or none. The same bytes on any connection come
     to the same: HTTP/1.1 that persists, no upgrade, no expectation, no id of the client's.
 
-    Upstream gets `before`, the call's marks, what is said of the client, and `after`.
+    Upstream gets `method`, `space`, `rest`, and what the edge adds.
     """
 
-    __slots__ = ("after", "before", "head_bytes", "length", "method", "name")
+    __slots__ = ("head_bytes", "host", "length", "method", "name", "rest", "space")
 
-    after: bytes
-    before: bytes
     head_bytes: int
+    host: bytes
     length: int
     method: bytes
     name: bytes
+    rest: bytes
+    space: bytes
 
 
 class PlainRequests:
     """Reads requests to functions."""
 
-    __slots__ = ("_known", "_most_body_bytes", "_most_bytes", "_most_fields", "_next")
+    __slots__ = ("_known", "_most_body_bytes", "_most_bytes", "_most_fields", "_next", "_small_bytes")
 
     def __init__(self, settings: EdgeSettings) -> None:
         self._most_bytes = min(PLAIN_HEAD_BYTES, settings.max_header_bytes)
         self._most_fields = settings.max_header_fields
+        self._small_bytes = settings.max_header_fields * _SHORTEST_LINE_BYTES
         self._most_body_bytes = settings.max_body_bytes or maxsize
         self._known: dict[bytes, PlainRequest] = {}
         self._next = PlainRequest()
@@ -128,8 +131,7 @@ class PlainRequests:
 
         It is the caller's until the next call: its object is used again.
         """
-        known = self._known.get(data) if len(data) <= KNOWN_READ_BYTES else None
-        if known is not None:
+        if len(data) <= KNOWN_READ_BYTES and (known := self._known.get(data)) is not None:
             return known
         match = _REQUEST(data, 0, self._most_bytes)
         if match is None:
@@ -139,21 +141,21 @@ class PlainRequests:
         length = int(digits) if digits is not None else 0
         if host is None or len(data) != head_bytes + length or length > self._most_body_bytes:
             return None
-        if head_bytes > 4 * self._most_fields and data.count(b"\r\n", 0, head_bytes) > self._most_fields + 2:
+        if head_bytes > self._small_bytes and data.count(b"\r\n", 0, head_bytes) > self._most_fields + 2:
             return None
         plain = self._next
         plain.head_bytes = head_bytes
         plain.length = length
         plain.method = method
         plain.name = name
+        plain.host = host
         path = match.start(3)
-        space = b" " if data[path] == _SLASH else b" /"
+        plain.space = b" " if data[path] == _SLASH else b" /"
         if keep_alive is None:
-            plain.before = b"".join((method, space, data[path : head_bytes - 2]))
+            plain.rest = data[path : head_bytes - 2]
         else:
             cut = match.start(6)
-            plain.before = b"".join((method, space, data[path : cut - _KEEP_ALIVE_BYTES], data[cut + 2 : head_bytes - 2]))
-        plain.after = host + HEAD_END
+            plain.rest = data[path : cut - _KEEP_ALIVE_BYTES] + data[cut + 2 : head_bytes - 2]
         if len(self._known) < KNOWN_READS and len(data) <= KNOWN_READ_BYTES:
             self._known[data] = plain
             self._next = PlainRequest()
@@ -198,8 +200,7 @@ class PlainResponses:
 
         It is the caller's until the next call: its object is used again.
         """
-        known = self._known.get(data) if len(data) <= KNOWN_READ_BYTES else None
-        if known is not None:
+        if len(data) <= KNOWN_READ_BYTES and (known := self._known.get(data)) is not None:
             return known
         match = _RESPONSE(data, 0, PLAIN_HEAD_BYTES)
         if match is None:
