@@ -122,10 +122,11 @@ class Rig:
         """The client's bytes come; each complete call is answered by the next of `answers`, a list of reads."""
         self.client.data_received(data)
         while (busy := self._busy()) is not None:
+            call = busy.call
             for piece in next(answers):
-                if busy.call is not None:
+                if busy.call is call:
                     busy.data_received(piece)
-            if busy.call is not None:
+            if busy.call is call:
                 busy.connection_lost(None)
 
     def _busy(self) -> UpstreamConnection | None:
