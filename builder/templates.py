@@ -131,8 +131,9 @@ class Templates:
         known = ", ".join(template.language for template in self.list())
         if name == DOCKERFILE_LANGUAGE:
             raise ImageTemplate(
-                "lang: dockerfile makes a container image, and this gateway runs functions as processes; "
-                f"the languages it builds are {known}"
+                "lang: dockerfile makes a container image, and this gateway runs functions as processes: deploy the image to a "
+                "cluster (faas up builds it there), or build the program yourself and deploy it with lang: binary; "
+                f"the languages that run here are {known}"
             )
         raise UnknownTemplate(f"no template for language {bare!r}; there are {known}")
 
@@ -145,8 +146,8 @@ class Templates:
         if not template.runs_here:
             raise ImageTemplate(
                 f"template {template.language} has only a Dockerfile, so it makes container images, and this gateway runs "
-                "functions as processes: build an image and deploy it to a cluster, or build the program yourself and "
-                "deploy it with lang: binary"
+                "functions as processes: deploy the image to a cluster (faas up builds it there), or build the program "
+                "yourself and deploy it with lang: binary"
             )
         return template
 

@@ -14,6 +14,7 @@ from cli.api import Gateway
 from cli.build import BuildFailed, CannotBuild, build, image_of, template_of
 from cli.deploy_flags import DeployFlags
 from cli.deployment import send, taken_away, wait_ready
+from cli.dockerfile import build_dockerfile, needs_container_tool
 from cli.errors import CliError
 from cli.gate import TestsStopped, run_tests
 from cli.guess import check_entry
@@ -30,7 +31,11 @@ _WARNING = "warning: "
 
 @dataclass(frozen=True)
 class Plan:
-    """What holds for every function of one deploy. `functions` have the command line's changes. `deploys`: not only builds."""
+    """What holds for every function of one deploy. `functions` have the command line's changes. `deploys`: not only builds.
+
+    `builds_images`: where the gateway builds nothing, images of functions with a Dockerfile are built here; `pushes`: and
+    sent to their registry.
+    """
 
     gateway: Gateway
     selection: Selection
@@ -39,6 +44,8 @@ class Plan:
     timeout_s: float
     test_timeout_s: float | None
     deploys: bool = True
+    builds_images: bool = False
+    pushes: bool = True
 
 
 def make_plan(path: str, flags: DeployFlags, *, deploys: bool = True) -> Plan:
@@ -139,6 +146,9 @@ def _built(function: StackFunction, plan: Plan, progress: Progress) -> str:
         progress.stage(name, "building")
         image, _ = build(plan.gateway, function, plan.selection.copies, told)
     except CannotBuild:
+        if plan.builds_images and needs_container_tool(function):
+            progress.stage(name, "building the image")
+            return build_dockerfile(function, plan.selection.copies, told, push=plan.pushes)
         if not function.image:
             raise
         progress.say(f"Note: {plan.gateway.url} does not build functions; deploying the image {image} as it is there")

@@ -26,15 +26,17 @@ _MOST_NAMED = 3
 @click.option("--watch", is_flag=True, help="Deploy again whenever a file of a function is saved. Ctrl-C ends it.")
 @click.option("--shrinkwrap", is_flag=True, help="Only write each function's build context to ./build/NAME.")
 @click.option("--skip-deploy", is_flag=True, help="Only test and build.")
-@click.option("--skip-push", is_flag=True, help="Of use on gateways that run images; here a build pushes nothing.")
+@click.option("--skip-push", is_flag=True, help="Do not push images that are built here for a gateway that runs images.")
 @deploy_options
 def up(path: str, watch: bool, shrinkwrap: bool, skip_deploy: bool, skip_push: bool, **values: Any) -> int:
     """Test, build and deploy functions and wait until they answer, as faas deploy does.
 
-    With --watch a function is deployed again whenever one of its files is saved; an error is shown and the watch goes on.
+    A function with a Dockerfile becomes an image first, where the gateway runs images: built here by buildah, podman,
+    docker buildx or BuildKit, whichever there is, and pushed. With --watch a function is deployed again whenever one of its
+    files is saved; an error is shown and the watch goes on.
     """
     flags = DeployFlags.of(values)
-    plan = make_plan(path, flags, deploys=not skip_deploy)
+    plan = replace(make_plan(path, flags, deploys=not skip_deploy), builds_images=True, pushes=not skip_push)
     if shrinkwrap:
         from cli.shrinkwrap import write_contexts
 
@@ -58,7 +60,7 @@ def _watch(path: str, plan: Plan) -> None:
         changed = next(seen.changes())
         click.echo(f"Changed: {_named([file for files in changed.values() for file in files])}", err=True)
         try:
-            fresh = make_plan(path, plan.flags, deploys=plan.deploys)
+            fresh = replace(make_plan(path, plan.flags, deploys=plan.deploys), builds_images=True, pushes=plan.pushes)
         except (CliError, OSError) as error:
             click.echo(f"Error: {error}", err=True)
             continue

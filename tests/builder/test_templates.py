@@ -107,7 +107,7 @@ def test_one_with_only_a_dockerfile_makes_functions_but_not_bundles(tmp_path: Pa
     assert templates.find("python3-http").built_in
     assert not templates.find("golang-http").runs_here
     with pytest.raises(
-        ImageTemplate, match=r"template golang-http has only a Dockerfile, .* deploy it to a cluster, or .* lang: bin"
+        ImageTemplate, match=r"template golang-http has only a Dockerfile, .* deploy the image to a cluster .* lang: bin"
     ):
         templates.find_runnable("golang-http")
     templates.new("golang-http", tmp_path / "made")
