@@ -23,6 +23,7 @@ from typing import Final, Self
 import msgspec
 
 from autoscaler.decider import Decider
+from autoscaler.recording import Recording
 from autoscaler.starts import StartLimits, Starts
 from orchestration.decisions import Decision, Rule, Scaling
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
@@ -116,6 +117,7 @@ class Scaler:
         self._orchestrator = orchestrator
         self._clock = clock
         self._wall = wall
+        self.recording = Recording(wall)
         self._leads = leads
         self._watched: dict[FunctionId, _Watched] = {}
         self._starts: Starts[FunctionId] = Starts(limits or StartLimits())
@@ -156,6 +158,7 @@ class Scaler:
             return
         watched.idle[sample.edge] = sample.idle_replicas
         watched.decider.observe(sample, self._clock())
+        self.recording.sample(sample)
         self._touch(watched)
 
     def measured(self, function: FunctionId, value: float | None, trouble: str = "") -> None:
@@ -242,6 +245,7 @@ class Scaler:
 
     def _forget(self, function: FunctionId) -> None:
         watched = self._watched.pop(function, None)
+        self.recording.forget(function)
         if watched is not None:
             if watched.writing is not None:
                 watched.writing.cancel()

@@ -149,6 +149,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
             data_dir=settings.folder,
             build_body_limit_bytes=settings.build_body_limit_bytes,
             explain=scaler.explain,
+            recorded=scaler.recording.history,
         )
         if isinstance(edge, Fleet):
             api = _synced(api, edge)

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from autoscaler.decider import Decider
+from autoscaler.observation import PUSHED
 from autoscaler.simulator.distribution import Distribution, InvalidDistribution
 from autoscaler.simulator.engine import Controller, Model
 from autoscaler.simulator.knative import DRAIN_S, ZERO_AFTER_S, Knative
@@ -42,12 +43,14 @@ class UnknownPolicy(ValueError):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """`labels` and `annotations` as a function would have them. `follows` names who acts on them, `changed` what differs from
-    the policy that it was made from."""
+    """`labels`, `annotations` and `env` as a function would have them. `follows` names who acts on them, `changed` what
+    differs from the policy that it was made from.
+    """
 
     name: str
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
+    env: Mapping[str, str] = {}
     follows: str = "pinnace"
     changed: str = ""
     start: Distribution = START
@@ -60,12 +63,19 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def spec(self) -> FunctionSpec:
         """Return a function with these settings."""
         return FunctionSpec(
-            service="simulated", image="simulated", labels=dict(self.labels), annotations=dict(self.annotations)
+            service="simulated",
+            image="simulated",
+            labels=dict(self.labels),
+            annotations=dict(self.annotations),
+            env_vars=dict(self.env),
         )
 
     def settings(self) -> ScaleSettings:
-        """Return what the labels and annotations mean. Raises InvalidSetting."""
-        return scale_settings(self.spec())
+        """Return what the labels and annotations mean. Raises InvalidSetting, also for a metric that no trace knows."""
+        settings = scale_settings(self.spec())
+        if settings.metric not in PUSHED:
+            raise InvalidSetting(f"{self.name}: {settings.metric} cannot be simulated: calls do not say what they use")
+        return settings
 
     def model(self) -> Model:
         """Return what stands around the decider. Raises InvalidSetting."""
@@ -113,7 +123,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         labels = {k: v for k, v in self.labels.items() if k not in alike}
         annotations = {k: v for k, v in self.annotations.items() if k not in alike}
         if full == OPENFAAS + "target":  # of what is counted now: without a word about that, OpenFaaS means calls a second
-            labels.setdefault(OPENFAAS + "type", self.settings().metric)
+            if OPENFAAS + "type" not in labels:
+                labels[OPENFAAS + "type"] = self.settings().metric
             annotations.pop(KNATIVE + "metric", None)
         target = labels if full.startswith((OPENFAAS, OURS)) else annotations
         target[full] = value

@@ -18,6 +18,7 @@ from gateway.control.build import Builder, Builds
 from gateway.control.details import Details
 from gateway.control.functions import Functions
 from gateway.control.info import About, Info
+from gateway.control.load import Loads, Recorded, nothing_recorded
 from gateway.control.logs import Logs
 from gateway.control.namespaces import Namespaces
 from gateway.control.openapi import Document
@@ -43,9 +44,10 @@ def control_app(
     data_dir: Path,
     build_body_limit_bytes: int = BUILD_BODY_LIMIT_BYTES,
     explain: Explain = lambda function: None,
+    recorded: Recorded = nothing_recorded,
 ) -> Starlette:
     """Return the application. `invocations` tells how often a function was called, `explain` how it is scaled (None: nothing
-    scales it); builds come in through `data_dir`.
+    scales it), `recorded` which load it had of late; builds come in through `data_dir`.
 
     Its lifespan empties the folder of uploads: one process, the one that holds the data folder's lock, may run it.
     """
@@ -57,6 +59,7 @@ def control_app(
         Logs(orchestrator, auth),
         Details(orchestrator, auth, invocations),
         Scalings(orchestrator, auth, explain),
+        Loads(orchestrator, auth, recorded),
         builds,
         Info(about, auth),
     )

@@ -9,6 +9,7 @@ import pytest
 
 from tests.autoscaler.simulator.traces import azure2019
 from tests.cli.conftest import Faas
+from tests.cli.stub_gateway import Gateway
 
 
 def test_a_table_of_all_policies(faas: Faas, project: Path) -> None:
@@ -37,6 +38,60 @@ def test_chosen_policies_and_what_ifs(faas: Faas) -> None:
     assert all("start 10ms" in p["words"] for p in told["policies"])
 
 
+def load(calls: int, run_s: float) -> bytes:
+    """Return the record of `calls` that come one each ten seconds to a function that is always there."""
+    at = [second for n in range(calls) for second in (n * 10.0, n * 10.0 + 1, n * 10.0 + 2)]
+    figures = {
+        "at": [1_700_000_000 + second for second in at],
+        "intervalS": [0.0, 1.0, 1.0] * calls,
+        "concurrency": [1.0, run_s, 0.0] * calls,
+        "arrivals": [1, 0, 0] * calls,
+        "inFlight": [1, 0, 0] * calls,
+        "queued": [0, 0, 0] * calls,
+        "edge": [0, 0, 0] * calls,
+    }
+    return json.dumps({"since": 1_700_000_000, **figures}).encode()
+
+
+def test_the_recent_load_of_a_function_and_what_if(gateway: Gateway, faas: Faas) -> None:
+    labels = {"com.openfaas.scale.zero": "true", "com.openfaas.scale.zero-duration": "1h"}
+    gateway.functions[("openfaas-fn", "hello")] = {
+        "name": "hello",
+        "labels": labels,
+        "envVars": {"max_inflight": "4", "PASSWORD": "hunter2"},
+        "availableReplicas": 1,
+        "usage": {"totalMemoryBytes": 256 << 20},
+    }
+    gateway.canned["GET /api/v1/functions/hello/load"] = (200, {}, load(6, 0.5))
+    told = json.loads(faas("simulate", "--from-function", "hello", "-w", "zero-duration=4s", "-p", "knative", "-j").out)
+    assert told["trace"]["origin"] == "load on hello"
+    deployed, knative, what_if = told["policies"]
+    assert (deployed["name"], knative["name"], what_if["name"]) == ("deployed", "knative", "zero-duration=4s")
+    assert (deployed["settings"]["zeroAfterS"], deployed["settings"]["target"]) == (3600, 4)
+    assert [p["runs"][0]["coldStarts"] for p in (deployed, what_if)] == [1, 6]
+    run = deployed["runs"][0]
+    assert run["busySeconds"] == pytest.approx(3.0, abs=0.01)
+    assert run["memoryGibSeconds"] == pytest.approx(run["replicaSeconds"] / 4)
+    assert "hunter2" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        (None, 1, "keeps no record of calls"),
+        (b'{"since": 1}', 2, "no call of hello is recorded"),
+    ],
+)
+def test_a_function_without_a_record(gateway: Gateway, faas: Faas, answer: bytes | None, code: int, words: str) -> None:
+    assert "there is no function hello" in faas("simulate", "--from-function", "hello").err
+    gateway.functions[("openfaas-fn", "hello")] = {"name": "hello"}
+    if answer is not None:
+        gateway.canned["GET /api/v1/functions/hello/load"] = (200, {}, answer)
+    done = faas("simulate", "--from-function", "hello")
+    assert (done.code, done.out) == (code, "")
+    assert words in done.err
+
+
 def test_files_of_the_results(faas: Faas, project: Path) -> None:
     done = faas("simulate", "burst:calls=2", "-p", "fixed", "--csv", "out.csv", "--html", "out.html", "--png", "out.png")
     assert done.code == 0
@@ -49,6 +104,8 @@ def test_files_of_the_results(faas: Faas, project: Path) -> None:
     ("arguments", "words"),
     [
         ([], "say what to replay"),
+        (["burst", "--from-function", "hello"], "say what to replay, one thing"),
+        (["burst", "-w", "type=cpu,target=500"], "cpu cannot be simulated"),
         (["nowhere"], "nowhere: no such file or folder, and none of poisson"),
         (["burst:many=1"], "burst has no 'many'"),
         (["burst", "-p", "best"], "there is no policy 'best'; there are pinnace"),

@@ -15,6 +15,7 @@ from gateway.control.auth import Auth, Login
 from gateway.control.info import About
 from gateway.control.origin import Hosts
 from orchestration.decisions import Decision, Rule, Scaling
+from orchestration.load_history import LoadHistory
 from orchestration.names import FunctionId
 from orchestration.scaling import ScaleSettings
 from tests.fakes.builder import FakeBuilder
@@ -78,6 +79,12 @@ def scalings() -> dict[str, Scaling]:
     return {"hello": Scaling(settings=ScaleSettings(), latest=decision, changes=(decision,))}
 
 
+@pytest.fixture
+def histories() -> dict[FunctionId, LoadHistory]:
+    """The load that functions had."""
+    return {}
+
+
 Application = Callable[..., Starlette]
 
 
@@ -87,6 +94,7 @@ def application(
     builder: FakeBuilder,
     invocations: dict[FunctionId, int],
     scalings: dict[str, Scaling],
+    histories: dict[FunctionId, LoadHistory],
     tmp_path: Path,
 ) -> Application:
     def make(*, auth: Auth | None = None, hosts: Hosts | None = None) -> Starlette:
@@ -100,6 +108,7 @@ def application(
             data_dir=tmp_path,
             build_body_limit_bytes=BUILD_BODY_LIMIT,
             explain=lambda function: scalings.get(function.name),
+            recorded=lambda function: histories.get(function, LoadHistory(since=0.0)),
         )
 
     return make

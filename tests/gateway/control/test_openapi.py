@@ -59,6 +59,7 @@ CODES = {
     "listFunctionDetails": "200 400 401 403 404",
     "getFunctionDetails": "200 400 401 403 404",
     "getFunctionScaling": "200 400 401 403 404",
+    "getFunctionLoad": "200 400 401 403 404",
     "build": "200 400 401 403 408 413 429 507",
 }
 
