@@ -18,6 +18,7 @@ from typing import IO, Protocol
 
 import msgspec
 
+from builder.build_secrets import NO_SECRETS, BuildSecrets
 from builder.compiling import compile_folder
 from builder.context import BuildConfig
 from builder.dependencies import PYTHON_VERSION, Dependencies
@@ -57,6 +58,7 @@ class BundleBuild:
         offline: bool = False,
         in_use: Collection[str] = (),
         limits: Limits | None = None,
+        secrets: BuildSecrets = NO_SECRETS,
     ) -> None:
         self._store = store
         self._templates = templates
@@ -65,6 +67,7 @@ class BundleBuild:
         self._offline = offline
         self._in_use = in_use
         self._limits = limits
+        self._secrets = secrets
 
     def run(self, context: IO[bytes]) -> Bundle:
         """Build and publish the context in the tar `context`. Raises an exception of this package, one line for the user."""
@@ -117,10 +120,14 @@ class BundleBuild:
     def _dependencies(self, code: Path, template: Template, *, no_cache: bool) -> Layer | None:
         function = code / HANDLER_FOLDER
         if template.dependencies == "node":
-            packages = NodeDependencies(self._store, self._log, offline=self._offline, in_use=self._in_use)
+            packages = NodeDependencies(
+                self._store, self._log, offline=self._offline, in_use=self._in_use, secrets=self._secrets
+            )
             return packages.layer(function, no_cache=no_cache)
         if template.dependencies == "python":
-            dependencies = Dependencies(self._store, self._log, offline=self._offline, in_use=self._in_use)
+            dependencies = Dependencies(
+                self._store, self._log, offline=self._offline, in_use=self._in_use, secrets=self._secrets
+            )
             return dependencies.layer(python_requirements(code, template), no_cache=no_cache)
         return None
 

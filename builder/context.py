@@ -39,7 +39,7 @@ class InvalidContext(ValueError):
 class BuildConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What a build is asked for. `no_cache` resolves requirements anew; a stock client never sends it.
 
-    `platforms` are OCI names such as `linux/amd64`; `skip_push` has no meaning where nothing is pushed.
+    `platforms` are OCI names such as `linux/amd64`; with `skip_push` an image is built and goes nowhere.
     """
 
     image: str
@@ -49,8 +49,8 @@ class BuildConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     no_cache: bool = False
 
 
-def write_context(file: IO[bytes], handler: Path, template: Template, config: BuildConfig) -> None:
-    """Write the context of the function in the folder `handler` to `file`.
+def write_context(file: IO[bytes], handler: Path, template: Template, config: BuildConfig, sealed: bytes | None = None) -> None:
+    """Write the context of the function in the folder `handler` to `file`; `sealed` are build secrets (`builder.sealing`).
 
     Raises InvalidContext: no such folder, a link that leaves it, a file that cannot be read or is no file.
     """
@@ -67,6 +67,8 @@ def write_context(file: IO[bytes], handler: Path, template: Template, config: Bu
         for path, relative in _files(handler, rules_of(handler)):
             _add(tar, path, f"{prefix}/{relative}", handler)
         _add_bytes(tar, CONFIG_NAME, msgspec.json.encode(config))
+        if sealed is not None:
+            _add_bytes(tar, SECRETS_NAME, sealed)
 
 
 def _add_template(tar: tarfile.TarFile, template: Template) -> None:

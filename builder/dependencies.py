@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from builder.build_secrets import NO_SECRETS, BuildSecrets
 from builder.pip import TIME_LIMIT_S, PipFailed, run_pip
 from builder.requirements import Requirements
 from builder.store import BundleQuotaExceeded, BundleStore
@@ -31,7 +32,7 @@ PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 class Dependencies:
     """Makes dependency layers in a store. `offline` uses what is there and no network; `in_use` are bundles to keep.
 
-    `log` gets pip's output, line by line.
+    `log` gets pip's output, line by line. `secrets` say where private packages are; what is fetched with them is kept apart.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Dependencies:
         offline: bool = False,
         in_use: Collection[str] = (),
         time_limit_s: float = TIME_LIMIT_S,
+        secrets: BuildSecrets = NO_SECRETS,
     ) -> None:
         self._store = store
         self._log = log
@@ -49,13 +51,14 @@ class Dependencies:
         self._time_limit_s = time_limit_s
         self._interpreter = base_interpreter()
         self._wheelhouse = Wheelhouse(
-            store.wheels,
-            store.locks,
+            store.wheels / secrets.place,
+            store.locks / secrets.place,
             store.layers.staging,
             log,
             offline=offline,
             room_for=lambda size: store.make_room(size, in_use, time.time()),
             time_limit_s=time_limit_s,
+            variables=dict(secrets.variables),
         )
 
     def layer(self, requirements: Requirements, *, no_cache: bool = False) -> Layer:
@@ -65,14 +68,14 @@ class Dependencies:
         """
         if not requirements.names_packages:
             return self._made(Lock(()))
-        made_for = _made_for(self._interpreter)
-        lock = None if no_cache else self._wheelhouse.remembered(requirements, made_for)
+        here = made_for(self._interpreter)
+        lock = None if no_cache else self._wheelhouse.remembered(requirements, here)
         if lock is not None:
             if layer := self._store.layers.find(layer_digest(lock, self._interpreter)):
                 return layer
             if not self._wheelhouse.complete(lock):
                 lock = None  # they were collected: see what the requirements come to today
-        return self._made(lock or self._wheelhouse.resolve(requirements, made_for))
+        return self._made(lock or self._wheelhouse.resolve(requirements, here))
 
     def _made(self, lock: Lock) -> Layer:
         digest = layer_digest(lock, self._interpreter)
@@ -111,7 +114,7 @@ class Dependencies:
 
 def layer_digest(lock: Lock, interpreter: Path) -> str:
     """Return the digest of the layer that holds these wheels for this interpreter."""
-    content = msgspec.json.encode([LayerKind.DEPENDENCIES, lock.wheels, *_made_for(interpreter)])
+    content = msgspec.json.encode([LayerKind.DEPENDENCIES, lock.wheels, *made_for(interpreter)])
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
@@ -130,5 +133,6 @@ def make_venv(folder: Path, interpreter: Path) -> None:
     )
 
 
-def _made_for(interpreter: Path) -> tuple[str, str, str]:
+def made_for(interpreter: Path) -> tuple[str, str, str]:
+    """Return what a virtual environment depends on beside its packages: version, platform and path of its interpreter."""
     return (PYTHON_VERSION, sysconfig.get_platform(), os.fspath(interpreter))

@@ -45,7 +45,8 @@ class _Wire(msgspec.Struct, rename="camel"):
 def extract(file: IO[bytes], destination: Path, limits: Limits | None = None) -> BuildConfig:
     """Unpack a build context into the folder `destination` and return its configuration.
 
-    Afterwards `destination` holds what lay under `context/`. Raises InvalidContext.
+    Afterwards `destination` holds what lay under `context/`. Sealed build secrets are left out (`read_config`). Raises
+    InvalidContext.
     """
     limits = limits or Limits()
     if file.seek(0, os.SEEK_END) > limits.archive_bytes:
@@ -58,7 +59,7 @@ def extract(file: IO[bytes], destination: Path, limits: Limits | None = None) ->
             for member in _counted(tar, limits):
                 name = PurePosixPath(member.name)
                 if member.name == SECRETS_NAME:
-                    raise InvalidContext("build secrets (build_secrets in the stack file) are not supported yet")
+                    continue
                 if member.name == CONFIG_NAME:
                     config = _read_config(tar, member, limits)
                 elif name.parts[:1] == (CONTEXT_FOLDER,):
@@ -71,6 +72,29 @@ def extract(file: IO[bytes], destination: Path, limits: Limits | None = None) ->
         raise InvalidContext(f"the build context has no {CONFIG_NAME}, which names the image")
     _make_links(links, destination)  # last, so that no file is ever written through one
     return config
+
+
+def read_config(file: IO[bytes], limits: Limits | None = None) -> tuple[BuildConfig, bytes | None]:
+    """Return the configuration of a build context and its sealed secrets, if it has any; nothing is unpacked.
+
+    Raises InvalidContext.
+    """
+    limits = limits or Limits()
+    config: BuildConfig | None = None
+    sealed: bytes | None = None
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in _counted(tar, limits):
+                if member.name == CONFIG_NAME:
+                    config = _read_config(tar, member, limits)
+                elif member.name == SECRETS_NAME:
+                    sealed = _read_small(tar, member, limits)
+    except tarfile.TarError as error:
+        raise InvalidContext(f"the build context is not a tar archive: {error}") from None
+    if config is None:
+        raise InvalidContext(f"the build context has no {CONFIG_NAME}, which names the image")
+    return config, sealed
 
 
 def _counted(tar: tarfile.TarFile, limits: Limits) -> Iterator[tarfile.TarInfo]:
@@ -165,11 +189,8 @@ def _leads_in_a_circle(path: Path) -> bool:
 
 
 def _read_config(tar: tarfile.TarFile, member: tarfile.TarInfo, limits: Limits) -> BuildConfig:
-    source = tar.extractfile(member) if member.isreg() else None
-    if source is None or member.size > limits.config_bytes:
-        raise InvalidContext(f"{CONFIG_NAME} must be a file of at most {limits.config_bytes} bytes")
     try:
-        wire = msgspec.json.decode(source.read(), type=_Wire)
+        wire = msgspec.json.decode(_read_small(tar, member, limits), type=_Wire)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidContext(f"{CONFIG_NAME} is not what it should be: {error}") from None
     if not wire.image:
@@ -181,3 +202,10 @@ def _read_config(tar: tarfile.TarFile, member: tarfile.TarInfo, limits: Limits) 
         skip_push=wire.skip_push,
         no_cache=wire.no_cache,
     )
+
+
+def _read_small(tar: tarfile.TarFile, member: tarfile.TarInfo, limits: Limits) -> bytes:
+    source = tar.extractfile(member) if member.isreg() else None
+    if source is None or member.size > limits.config_bytes:
+        raise InvalidContext(f"{member.name} must be a file of at most {limits.config_bytes} bytes")
+    return source.read()

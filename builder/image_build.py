@@ -22,6 +22,7 @@ from typing import IO, Any
 import msgspec
 
 from builder.bases import LAYOUT_PREFIXES, Base, Bases
+from builder.build_secrets import NO_SECRETS, BuildSecrets
 from builder.bundle_build import Reporter
 from builder.context import BuildConfig, InvalidContext
 from builder.dependencies import PYTHON_VERSION
@@ -111,6 +112,7 @@ class ImageBuild:
         created_s: int = 0,
         sbom: bool = True,
         limits: Limits | None = None,
+        secrets: BuildSecrets = NO_SECRETS,
     ) -> None:
         self._store = store
         self._layout = store.layout
@@ -126,6 +128,7 @@ class ImageBuild:
         self._created = datetime.datetime.fromtimestamp(created_s, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._sbom = sbom
         self._limits = limits
+        self._secrets = secrets
 
     def run(self, context: IO[bytes]) -> Descriptor:
         """Build the context in the tar `context` and return the image, which has its name in the store's layout.
@@ -261,7 +264,7 @@ class _OneImage:
 
     def _modules_layer(self) -> tuple[LayerBlob, Descriptor]:
         store = BundleStore(self._store.root / "node")
-        packages = NodeDependencies(store, self._log, offline=self._build._offline)
+        packages = NodeDependencies(store, self._log, offline=self._build._offline, secrets=self._build._secrets)
         layer = packages.layer(self._code / HANDLER_FOLDER, no_cache=self._no_cache)
         folder = store.folder(layer) / MODULES
         if self._platform != host_platform() and (native := native_file(folder)):

@@ -1,7 +1,7 @@
 """Where images are kept on this machine: a layout of blobs, and what was once found out about them.
 
-    oci/               the layout: images by name, blobs by digest
-    oci/bases/         what a base image's name stood for when it was pulled, and what is in it
+    layout/            an OCI layout: images by name, blobs by digest
+    layout/bases/      what a base image's name stood for when it was pulled, and what is in it
     made/HEX.json      which blob came of which inputs, so that no layer is made or compressed twice
     wheels/, locks/    as in `builder.wheelhouse`
     incoming/          work under way
@@ -20,10 +20,12 @@ from pathlib import Path
 
 import msgspec
 
+from builder.build_secrets import NO_SECRETS, BuildSecrets
 from builder.disk import PRIVATE_MODE, locked_folder, make_folder, remove_tree, remove_unless_locked, write_durably
 from builder.oci.archive import LayerBlob
 from builder.oci.documents import Descriptor
 from builder.oci.layout import Layout
+from builder.wheelhouse import Wheelhouse
 
 GRACE_S = 14 * 24 * 3600.0
 COLLECT_EVERY_S = 24 * 3600.0
@@ -45,7 +47,7 @@ class ImageStore:
         self._made = root / "made"
         self._incoming = root / "incoming"
         make_folder(root, PRIVATE_MODE)
-        self.layout = Layout(root / "oci", clock)
+        self.layout = Layout(root / "layout", clock)
         self.bases = self.layout.root / "bases"
         for folder in (self._made, self._incoming, self.bases):
             make_folder(folder, PRIVATE_MODE)
@@ -73,13 +75,26 @@ class ImageStore:
         write_durably(record, msgspec.json.encode(_Made(layer.blob, layer.diff_id)))
         return layer, True
 
+    def wheelhouse(
+        self, log: Callable[[str], None], *, offline: bool = False, secrets: BuildSecrets = NO_SECRETS
+    ) -> Wheelhouse:
+        """Return the wheels that images are made of; `log` gets pip's output. What `secrets` give access to is kept apart."""
+        return Wheelhouse(
+            self.wheels / secrets.place,
+            self.locks / secrets.place,
+            self.staging,
+            log,
+            offline=offline,
+            variables=dict(secrets.variables),
+        )
+
     def collect(self, now: float, grace_s: float = GRACE_S) -> int:
         """Remove what no named image needs and nobody wanted for `grace_s` before `now` (Unix seconds); return bytes freed."""
         for folder in list(self._incoming.iterdir()):
             remove_unless_locked(folder, self._incoming)
         freed = self.layout.collect(now - grace_s)
         for folder in (self._made, self.bases, self.locks, self.wheels):
-            for path in list(folder.glob("*")) if folder.exists() else ():
+            for path in list(folder.rglob("*")) if folder.exists() else ():
                 with contextlib.suppress(FileNotFoundError):
                     status = path.stat()
                     if status.st_mtime < now - grace_s and path.is_file():
@@ -99,8 +114,8 @@ class ImageStore:
 
 
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where the command line keeps images: `PINNACE_IMAGES`, else `pinnace` in the user's cache folder (XDG)."""
+    """Return where the command line keeps images: `PINNACE_IMAGES`, else `pinnace/oci` in the user's cache folder (XDG)."""
     if given := environment.get("PINNACE_IMAGES"):
         return Path(given).expanduser()
     base = environment.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pinnace"
+    return (Path(base) if base else Path.home() / ".cache") / "pinnace" / "oci"

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from builder.disk import locked_file, write_durably
 
+if TYPE_CHECKING:
+    from nacl.public import PrivateKey
+
+ALGORITHM = "nacl/box"
+KEY_ID_CHARACTERS = 8
 _PRIVATE_MODE = 0o600
 KEY_FILE = "builder.key"
 
@@ -31,16 +37,19 @@ class BuilderKey:
 
     def public(self) -> PublicKey:
         """Return the public half. The first call reads or writes the disk; anybody may ask, so the others cost nothing."""
-        if self._public is not None:
-            return self._public
+        if self._public is None:
+            text = base64.b64encode(bytes(self.private().public_key)).decode()
+            self._public = PublicKey(key_id=text[:KEY_ID_CHARACTERS], algorithm=ALGORITHM, public_key=text)
+        return self._public
+
+    def private(self) -> PrivateKey:
+        """Return the private half, made now if there is none."""
         from nacl.public import PrivateKey  # 40 ms and a native library, for the few who encrypt build secrets
 
         with locked_file(self._lock):
             try:
-                private = PrivateKey(base64.b64decode(self._file.read_bytes()))
+                return PrivateKey(base64.b64decode(self._file.read_bytes()))
             except FileNotFoundError:
                 private = PrivateKey.generate()
                 write_durably(self._file, base64.b64encode(bytes(private)), _PRIVATE_MODE)
-        text = base64.b64encode(bytes(private.public_key)).decode()
-        self._public = PublicKey(key_id=text[:8], algorithm="nacl/box", public_key=text)
-        return self._public
+                return private

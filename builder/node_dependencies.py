@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from builder.build_secrets import NO_SECRETS, BuildSecrets
 from builder.disk import write_durably
 from builder.npm import TIME_LIMIT_S, NpmFailed, node_version, run_npm
 from builder.store import BundleQuotaExceeded, BundleStore
@@ -47,7 +48,8 @@ class Manifest(msgspec.Struct, frozen=True):
 class NodeDependencies:
     """Makes dependency layers in a store. `offline` uses npm's own cache and no network; `in_use` are bundles to keep.
 
-    `development` adds what only tests need (`devDependencies`). `log` gets npm's output, line by line.
+    `development` adds what only tests need (`devDependencies`). `secrets` say where private packages are.
+    `log` gets npm's output, line by line.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class NodeDependencies:
         in_use: Collection[str] = (),
         development: bool = False,
         time_limit_s: float = TIME_LIMIT_S,
+        secrets: BuildSecrets = NO_SECRETS,
     ) -> None:
         self._store = store
         self._log = log
@@ -66,6 +69,7 @@ class NodeDependencies:
         self._in_use = in_use
         self._development = development
         self._time_limit_s = time_limit_s
+        self._secrets = secrets
 
     def layer(self, function: Path, *, no_cache: bool = False) -> Layer:
         """Return the layer for the function in the folder, made now if it is not there. `no_cache` resolves anew.
@@ -84,7 +88,7 @@ class NodeDependencies:
     def _lock(self, manifest: Manifest, made_for: tuple[str, str], *, no_cache: bool) -> bytes:
         if manifest.lock is not None:
             return manifest.lock
-        remembered = self._store.locks / f"{_hash(manifest.content, *made_for)}.json"
+        remembered = self._store.locks / f"{_hash(manifest.content, *made_for, self._secrets.place)}.json"
         if not no_cache:
             try:
                 os.utime(remembered)
@@ -94,7 +98,12 @@ class NodeDependencies:
         with self._store.layers.staging() as folder:
             (folder / MANIFEST).write_bytes(manifest.content)
             run_npm(
-                ["install", "--package-lock-only"], folder, self._log, offline=self._offline, time_limit_s=self._time_limit_s
+                ["install", "--package-lock-only"],
+                folder,
+                self._log,
+                offline=self._offline,
+                time_limit_s=self._time_limit_s,
+                variables=self._secrets.variables,
             )
             lock = (folder / LOCK).read_bytes()
         _check_lock(lock)
@@ -133,7 +142,15 @@ class NodeDependencies:
         (folder / MANIFEST).write_bytes(manifest)
         (folder / LOCK).write_bytes(lock)
         arguments = ["ci", *([] if self._development else ["--omit=dev"])]
-        run_npm(arguments, folder, self._log, offline=self._offline, time_limit_s=self._time_limit_s, held=(descriptor,))
+        run_npm(
+            arguments,
+            folder,
+            self._log,
+            offline=self._offline,
+            time_limit_s=self._time_limit_s,
+            held=(descriptor,),
+            variables=self._secrets.variables,
+        )
         (folder / MODULES).mkdir(exist_ok=True)
 
 

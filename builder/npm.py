@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from builder.pip import lines_of
@@ -70,15 +70,16 @@ def run_npm(
     offline: bool = False,
     time_limit_s: float = TIME_LIMIT_S,
     held: Iterable[int] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> None:
     """Run npm in `folder` and give each line of its output to `log`. It inherits the descriptors `held`, such as a lock.
 
-    Raises NpmFailed, also when it takes longer than `time_limit_s`.
+    `variables` are added to its environment. Raises NpmFailed, also when it takes longer than `time_limit_s`.
     """
     npm = shutil.which("npm")
     if npm is None:
         raise NpmFailed("npm is not on this machine, and package.json lists dependencies: apt-get install npm")
-    environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON} | _ALWAYS
+    environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON} | _ALWAYS | dict(variables or {})
     if offline:
         environment["npm_config_offline"] = "true"
     lines: list[str] = []

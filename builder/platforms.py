@@ -99,11 +99,17 @@ def host_platform() -> Platform:
     return parse_platform(f"linux/{known.get(machine, machine)}")
 
 
+def includes_host(platforms: Sequence[str]) -> bool:
+    """Whether a build for these platforms is for this machine; no platform named is this one."""
+    here = str(host_platform())
+    return not platforms or any(name == here or name.startswith(here + "/") for name in platforms)
+
+
 def check_includes_host(platforms: Sequence[str]) -> None:
     """A bundle runs where it is built: asking for more platforms is harmless, not asking for this one is not.
 
-    Raises InvalidContext. No platform named is this one.
+    Raises InvalidContext.
     """
     here = str(host_platform())
-    if platforms and not any(name == here or name.startswith(here + "/") for name in platforms):
+    if not includes_host(platforms):
         raise InvalidContext(f"this gateway builds for {here} only, not for {', '.join(platforms)}: pass --platforms {here}")

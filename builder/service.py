@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,21 +27,34 @@ import msgspec
 
 import builder
 from builder.events import BuildEvent, one_line
-from builder.job import Job
+from builder.images import InvalidImageName
+from builder.job import ImageJob, Job
 from builder.keys import BuilderKey, PublicKey
+from builder.registry.reference import is_allowed
 from builder.store import BundleStore
 from builder.templates import TEMPLATES_FOLDER
+from orchestration.bundle import UnknownBundle
 
 CONCURRENT_BUILDS = 2
 LONGEST_QUEUE = 64
 TIME_LIMIT_S = 600.0
 COLLECT_EVERY_S = 3600.0
+IMAGES_FOLDER = "containers"
+"""In the store's folder: where container images are made (`builder.image_store`)."""
 
 LONGEST_LINE_BYTES = 64 * 1024
 ERRORS_KEPT_BYTES = 8192
 STOPPING = "the gateway is stopping"
 
 log = logging.getLogger(__name__)
+
+
+class _Known(enum.Enum):
+    """Whether an image's name stands for a bundle, and where that came from."""
+
+    NOT = enum.auto()
+    BUILT = enum.auto()
+    PULLED = enum.auto()
 
 
 class BuilderBusy(RuntimeError):
@@ -53,6 +67,9 @@ class Builder:
     `in_use` gives the digests of the bundles that revisions use, which no build may remove to make room. `offline`
     builds use no network. `time_limit_s` bounds one build from when its worker starts. Every `collect_every_s` what no
     revision uses any more is removed from the store.
+
+    Images whose names are in one of the `registries` (`reference.is_allowed`) are built and pushed too, on `base_image` or
+    the template's own base; with `images_only` no bundles are made.
     """
 
     def __init__(
@@ -66,8 +83,15 @@ class Builder:
         time_limit_s: float = TIME_LIMIT_S,
         collect_every_s: float = COLLECT_EVERY_S,
         templates: Path = TEMPLATES_FOLDER,
+        registries: Sequence[str] = (),
+        base_image: str = "",
+        images_only: bool = False,
     ) -> None:
         self._store = store
+        self._registries = tuple(registries)
+        self._images = ImageJob(
+            root=os.fspath(store.root / IMAGES_FOLDER), registries=list(registries), base=base_image, only=images_only
+        )
         self._in_use = in_use
         self._offline = offline
         self._time_limit_s = time_limit_s
@@ -102,15 +126,52 @@ class Builder:
 
         Raises BuilderBusy at once when too many builds wait. Close the iterator (`aclosing`) to cancel the build.
         """
+        return self._admit(context=context)
+
+    def _admit(self, *, context: Path | None = None, pull: str = "") -> AsyncGenerator[BuildEvent, None]:
         if self._admitted >= self._most:
             raise BuilderBusy(f"{self._admitted} builds are running or waiting; try again in a few seconds")
-        return self._events(context)
+        return self._events(context, pull)
+
+    def _is_elsewhere(self, image: str) -> bool:
+        try:
+            return is_allowed(image, self._registries)
+        except InvalidImageName:
+            return False  # the deploy says so
+
+    def _known(self, image: str) -> _Known:
+        try:
+            self._store.resolve(image)
+        except UnknownBundle:
+            return _Known.NOT
+        return _Known.PULLED if self._store.pulled(image) is not None else _Known.BUILT
+
+    async def pull(self, image: str) -> None:
+        """See to it that a bundle stands for an image of one of the builder's registries, as it is there now.
+
+        Nothing happens for other images, and for those that were built here. What the registry cannot give, or is no
+        bundle, is an UnknownBundle, unless there is a bundle of that name from before. Raises BuilderBusy.
+        """
+        if self._images.only or not self._is_elsewhere(image):
+            return
+        known = await asyncio.to_thread(self._known, image)
+        if known is _Known.BUILT:
+            return
+        final = None
+        async with contextlib.aclosing(self._admit(pull=image)) as events:
+            async for event in events:
+                final = event
+        if final is None or final.status != "success":
+            reason = final.error if final is not None else "the pull ended without a result"
+            if known is _Known.NOT:
+                raise UnknownBundle(reason)
+            log.warning("%s was not pulled again: %s", image, reason)
 
     async def public_key(self) -> PublicKey:
         """Return the key with which clients encrypt build secrets for this gateway; it is made when first asked for."""
         return await asyncio.to_thread(self._key.public)
 
-    async def _events(self, context: Path) -> AsyncGenerator[BuildEvent, None]:
+    async def _events(self, context: Path | None, pull: str) -> AsyncGenerator[BuildEvent, None]:
         asked_at, image = time.monotonic(), ""
         worker: _Worker | None = None
         self._admitted += 1
@@ -122,7 +183,7 @@ class Builder:
                 self._turns.release()
                 yield BuildEvent([], "", "failed", STOPPING, _since(asked_at))
                 return
-            worker = self._start(context)
+            worker = self._start(context, pull)
             async with contextlib.aclosing(worker.events()) as events:
                 async for event in events:
                     image = event.image or image
@@ -137,20 +198,30 @@ class Builder:
             await asyncio.sleep(self._collect_every_s)
             try:
                 collected = await asyncio.to_thread(self._store.collect, frozenset(self._in_use()), time.time())
+                await asyncio.to_thread(self._collect_images)
             except Exception:  # the next turn may do better, and nobody waits for this task
                 log.exception("unused bundles could not be removed")
                 continue
             if collected.freed_bytes:
                 log.info("removed %d unused bundles, %d bytes", len(collected.bundles), collected.freed_bytes)
 
-    def _start(self, context: Path) -> _Worker:
+    def _collect_images(self) -> None:
+        root = Path(self._images.root)
+        if root.exists():
+            from builder.image_store import ImageStore  # it brings what makes images along, which a worker imports
+
+            ImageStore(root).collect(time.time())
+
+    def _start(self, context: Path | None, pull: str) -> _Worker:
         job = Job(
-            context=os.fspath(context),
+            context=os.fspath(context) if context is not None else "",
             root=os.fspath(self._store.root),
             quota_bytes=self._store.quota_bytes,
             templates=os.fspath(self._templates),
             offline=self._offline,
             in_use=list(self._in_use()),
+            images=self._images if self._registries or self._images.only else None,
+            pull=pull,
         )
         try:
             worker = _Worker(job, self._time_limit_s, self._ended)

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from builder.disk import PRIVATE_MODE, make_folder, sweep_unfinished_files, write_durably
-from builder.images import InvalidImageName, image_digest, image_name
+from builder.images import InvalidImageName, image_digest, image_name, split_name
 from builder.layers import LayerStore
 from orchestration.bundle import Bundle, Layer, UnknownBundle
 
@@ -48,6 +48,7 @@ class Collected(msgspec.Struct, frozen=True):
 class _ImageRecord(msgspec.Struct, frozen=True):
     name: str
     bundle: str
+    pulled: str | None = None
 
 
 class BundleStore:
@@ -74,10 +75,10 @@ class BundleStore:
         Raises UnknownBundle, which says how to build it.
         """
         with self.layers.lock(shared=True):  # so that no collection happens between looking and noting
-            digest = image_digest(image) or self._named(image)
-            if digest is not None and (bundle := self._read(digest)) is not None:
-                os.utime(self._record(digest), (self._clock(),) * 2)
-                return bundle
+            for digest in (image_digest(image), self._named(image)):
+                if digest is not None and (bundle := self._read(digest)) is not None:
+                    os.utime(self._record(digest), (self._clock(),) * 2)
+                    return bundle
         raise UnknownBundle(
             f"there is no bundle for image {image!r} on this gateway: build it with `faas deploy`, "
             "or with `faas-cli publish --remote-builder URL --payload-secret FILE`"
@@ -92,12 +93,18 @@ class BundleStore:
         records = [msgspec.json.decode(path.read_bytes(), type=_ImageRecord) for path in self._images.glob("*.json")]
         return {record.name: record.bundle for record in sorted(records, key=lambda record: record.name)}
 
-    def publish(self, image: str, bundle: Bundle) -> None:
+    def pulled(self, image: str) -> str | None:
+        """Return the digest in its registry of the image that the name's bundle was pulled from; None for one built here."""
+        record = self._image(image)
+        return record.pulled if record is not None else None
+
+    def publish(self, image: str, bundle: Bundle, pulled: str | None = None) -> None:
         """Keep the bundle, whose layers are complete, and let the image name stand for it from now on.
 
-        Raises images.InvalidImageName, and UnknownBundle when a layer is not there.
+        `pulled` is the digest of the image in a registry that it came from; only then may the name have a digest. Raises
+        images.InvalidImageName, and UnknownBundle when a layer is not there.
         """
-        name = image_name(image)
+        name = _key(image) if pulled else image_name(image)
         with self.layers.lock():
             for layer in bundle.layers:
                 if self.layers.find(layer.digest) is None:
@@ -106,7 +113,7 @@ class BundleStore:
             if not record.exists():
                 write_durably(record, msgspec.json.encode(bundle))
             os.utime(record, (self._clock(),) * 2)
-            write_durably(self._image_record(name), msgspec.json.encode(_ImageRecord(name, bundle.digest)))
+            write_durably(self._image_record(name), msgspec.json.encode(_ImageRecord(name, bundle.digest, pulled)))
 
     def usage_bytes(self) -> int:
         """Return what all layers and cached wheels take."""
@@ -121,7 +128,7 @@ class BundleStore:
         with self.layers.lock():
             old = [digest for digest, wanted_at in self._unused(in_use) if wanted_at <= now - grace_s]
             collected = self._remove(old, now - grace_s)
-        for path in list(self.locks.glob("*.json")):
+        for path in list(self.locks.rglob("*.json")):
             if path.stat().st_mtime <= now - LOCK_GRACE_S:
                 path.unlink()
         freed = collected.freed_bytes + self._forget_wheels(now - grace_s)
@@ -185,15 +192,18 @@ class BundleStore:
         return freed
 
     def _cached_wheels(self) -> Iterator[tuple[Path, float, int]]:
-        for path in list(self.wheels.glob("*.whl")):
+        for path in list(self.wheels.rglob("*.whl")):
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
                 yield path, status.st_mtime, status.st_size
 
     def _named(self, image: str) -> str | None:
+        record = self._image(image)
+        return record.bundle if record is not None else None
+
+    def _image(self, image: str) -> _ImageRecord | None:
         try:
-            record = self._image_record(image_name(image))
-            return msgspec.json.decode(record.read_bytes(), type=_ImageRecord).bundle
+            return msgspec.json.decode(self._image_record(_key(image)).read_bytes(), type=_ImageRecord)
         except (InvalidImageName, FileNotFoundError):
             return None
 
@@ -208,6 +218,12 @@ class BundleStore:
 
     def _image_record(self, name: str) -> Path:
         return self._images / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
+
+
+def _key(image: str) -> str:
+    """The one form of a name under which it is kept; a digest in it counts alone, whatever the tag before it."""
+    name, _, digest = split_name(image)
+    return f"{name}@{digest}" if digest else image_name(image)
 
 
 def _in_words(size_bytes: int) -> str:

@@ -6,10 +6,12 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import click
 
+from builder.templates import Template
 from cli.api import Gateway
 from cli.build import BuildFailed, CannotBuild, build, image_of, template_of
 from cli.deploy_flags import DeployFlags
@@ -65,8 +67,27 @@ def make_plan(path: str, flags: DeployFlags, *, deploys: bool = True) -> Plan:
 
 
 def deploy_all(plan: Plan) -> int:
-    """Deploy side by side, in threads that do not keep a Ctrl-C from ending the command. Return the exit code."""
-    functions = plan.functions
+    """Deploy side by side and return the exit code. Raises what the one function, if it is one, failed of."""
+
+    def deploy(function: StackFunction, progress: Progress) -> str:
+        return deploy_one(function, plan, progress)
+
+    return side_by_side(plan.functions, deploy, parallel=plan.flags.parallel, verbose=plan.flags.verbose, word="deployed")
+
+
+def side_by_side(
+    functions: Sequence[StackFunction],
+    do: Callable[[StackFunction, Progress], str],
+    *,
+    parallel: int,
+    verbose: bool,
+    word: str,
+) -> int:
+    """Do it for each function, `parallel` at a time, in threads that do not keep a Ctrl-C from ending the command.
+
+    `do` returns the line that says that it is done. Returns the exit code; raises what the one function, if it is one,
+    failed of.
+    """
     todo: queue.SimpleQueue[StackFunction] = queue.SimpleQueue()
     results: queue.SimpleQueue[tuple[StackFunction, str | Exception]] = queue.SimpleQueue()
     for function in functions:
@@ -79,20 +100,20 @@ def deploy_all(plan: Plan) -> int:
             except queue.Empty:
                 return
             try:
-                results.put((function, deploy_one(function, plan, progress)))
+                results.put((function, do(function, progress)))
             except Exception as error:  # handed to the thread that reports
                 results.put((function, error))
 
     failed: list[tuple[StackFunction, Exception]] = []
     with Progress() as progress:
-        for _ in range(min(plan.flags.parallel, len(functions))):
-            threading.Thread(target=work, daemon=True, name="deploy").start()
+        for _ in range(min(parallel, len(functions))):
+            threading.Thread(target=work, daemon=True, name=word).start()
         for _ in functions:
             function, outcome = results.get()
-            progress.done(_shown(function))
+            progress.done(shown(function))
             if isinstance(outcome, Exception):
                 failed.append((function, outcome))
-                _show_log(_shown(function), outcome, progress, plan.flags.verbose)
+                _show_log(shown(function), outcome, progress, verbose)
                 if len(functions) > 1:
                     progress.say(f"Error: {_told(function, outcome)}")
             else:
@@ -101,8 +122,8 @@ def deploy_all(plan: Plan) -> int:
         return 0
     if len(functions) == 1:
         raise failed[0][1]
-    names = ", ".join(_shown(function) for function, _ in failed)
-    click.echo(f"{len(functions) - len(failed)} of {counted(len(functions), 'function')} deployed; failed: {names}", err=True)
+    names = ", ".join(shown(function) for function, _ in failed)
+    click.echo(f"{len(functions) - len(failed)} of {counted(len(functions), 'function')} {word}; failed: {names}", err=True)
     # The reason that all failures share (no gateway, no login) is the command's; otherwise it just failed.
     codes = {error.exit_code if isinstance(error, CliError) else CliError.exit_code for _, error in failed}
     return codes.pop() if len(codes) == 1 else CliError.exit_code
@@ -111,7 +132,7 @@ def deploy_all(plan: Plan) -> int:
 def deploy_one(function: StackFunction, plan: Plan, progress: Progress) -> str:
     """Take one function all the way and return the line that says so."""
     started = time.monotonic()
-    name, flags = _shown(function), plan.flags
+    name, flags = shown(function), plan.flags
     image = _built(function, plan, progress)
     if not plan.deploys:
         return f"Built {name} in {seconds_text(time.monotonic() - started)}. Image: {image}"
@@ -129,20 +150,17 @@ def deploy_one(function: StackFunction, plan: Plan, progress: Progress) -> str:
 
 def _built(function: StackFunction, plan: Plan, progress: Progress) -> str:
     """Test and build the function, unless it is an image that exists. Return the image's name."""
-    name, image = _shown(function), image_of(function)
+    name, image = shown(function), image_of(function)
 
     def told(line: str) -> None:
-        _told_by_build(name, line, plan, progress)
+        tell(name, line, progress, verbose=plan.flags.verbose)
 
     if not function.builds:
         return image
     try:
         template = template_of(function, plan.gateway)
         if plan.test_timeout_s is not None:
-            progress.stage(name, "testing")
-            output = run_tests(function, plan.selection.copies, template, told, plan.test_timeout_s)
-            if output is not None and plan.flags.verbose:
-                progress.say(_block(name, output))
+            test(function, plan.selection.copies, template, progress, plan.test_timeout_s, verbose=plan.flags.verbose)
         progress.stage(name, "building")
         image, _ = build(plan.gateway, function, plan.selection.copies, told)
     except CannotBuild:
@@ -155,8 +173,26 @@ def _built(function: StackFunction, plan: Plan, progress: Progress) -> str:
     return image
 
 
-def _told_by_build(name: str, line: str, plan: Plan, progress: Progress) -> None:
-    if plan.flags.verbose:
+def test(
+    function: StackFunction,
+    copies: tuple[str, ...],
+    template: Template,
+    progress: Progress,
+    time_limit_s: float,
+    *,
+    verbose: bool,
+) -> None:
+    """Run the function's own tests, if it has any. Raises TestsStopped."""
+    name = shown(function)
+    progress.stage(name, "testing")
+    output = run_tests(function, copies, template, lambda line: tell(name, line, progress, verbose=verbose), time_limit_s)
+    if output is not None and verbose:
+        progress.say(_block(name, output))
+
+
+def tell(name: str, line: str, progress: Progress, *, verbose: bool) -> None:
+    """Show a line of a build: all of them when asked for, warnings always."""
+    if verbose:
         progress.say(f"{name} | {line}")
     elif line.startswith(_WARNING):
         progress.say(f"Note: {name}: {line.removeprefix(_WARNING)}")
@@ -180,8 +216,9 @@ def _block(name: str, output: str) -> str:
 
 def _told(function: StackFunction, error: Exception) -> str:
     text = str(error) if isinstance(error, CliError | OSError) else f"{type(error).__name__}: {error}"
-    return text if text.startswith(f"{function.name}: ") else f"{_shown(function)}: {text}"
+    return text if text.startswith(f"{function.name}: ") else f"{shown(function)}: {text}"
 
 
-def _shown(function: StackFunction) -> str:
+def shown(function: StackFunction) -> str:
+    """Return the function's name as people read it, with its namespace where it says one."""
     return f"{function.name}.{function.namespace}" if function.namespace else function.name

@@ -8,15 +8,15 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from builder.context import BuildConfig, InvalidContext, write_context
+from builder.context import SIGNATURE_HEADER, BuildConfig, InvalidContext, sign, write_context
 from builder.images import InvalidImageName, image_name
 from builder.templates import PROJECT_FOLDER, InvalidTemplate, Template, Templates, UnknownTemplate
 from cli.api import Gateway, Reply, reason_of
-from cli.errors import CliError, GatewayRefused, Misuse
+from cli.errors import CliError, GatewayRefused, Misuse, NotLoggedIn
 from cli.stack import StackFunction
 from orchestration.names import DEFAULT_NAMESPACE
 
@@ -59,38 +59,85 @@ def build(
     function: StackFunction,
     copies: tuple[str, ...],
     told: Callable[[str], None],
+    config: BuildConfig | None = None,
+    payload_secret: bytes | None = None,
 ) -> tuple[str, list[str]]:
     """Build the function and return the image's name and the build's log; `told` gets each line of it as it comes.
 
+    `config` replaces what the function says of itself. With a `payload_secret` the build is signed, and needs no login.
     Raises Misuse (the folder or the language), BuildFailed, CannotBuild, and what calls of a gateway raise.
     """
-    if function.build_secrets:
-        raise Misuse(f"{function.name}: build_secrets are not supported yet")
     template = template_of(function, gateway)
-    config = BuildConfig(image=image_of(function), build_args=dict(function.build_args), platforms=function.platforms)
+    config = config or config_of(function)
+    sealed = _sealed(gateway, function) if function.build_secrets else None
     with tempfile.SpooledTemporaryFile(max_size=HELD_BYTES) as tar:
-        pack(tar, function, template, copies, config)
+        pack(tar, function, template, copies, config, sealed)
+        headers = {}
+        if payload_secret is not None:
+            tar.seek(0)
+            headers[SIGNATURE_HEADER] = sign(tar, payload_secret)
         give_up_at = time.monotonic() + BUSY_S
-        while (log := _post(gateway, function.name, tar, told, may_wait=time.monotonic() < give_up_at)) is None:
+        while (log := _post(gateway, function.name, tar, told, headers, may_wait=time.monotonic() < give_up_at)) is None:
             told("waiting: the gateway has many builds to do")
         return config.image, log
 
 
-def _post(gateway: Gateway, name: str, tar: IO[bytes], told: Callable[[str], None], *, may_wait: bool) -> list[str] | None:
+def config_of(function: StackFunction, *, no_cache: bool = False) -> BuildConfig:
+    """Return what the function's build is asked for. Raises Misuse."""
+    return BuildConfig(
+        image=image_of(function), build_args=dict(function.build_args), platforms=function.platforms, no_cache=no_cache
+    )
+
+
+def secrets_of(function: StackFunction) -> dict[str, bytes]:
+    """Return the function's build secrets, read from the files that the stack file names. Raises Misuse."""
+    secrets = {}
+    for name, path in function.build_secrets.items():
+        try:
+            secrets[name] = Path(path).expanduser().read_bytes()
+        except OSError as error:
+            raise Misuse(f"{function.name}: build_secrets.{name}: {path}: {error.strerror}") from None
+    return secrets
+
+
+def _sealed(gateway: Gateway, function: StackFunction) -> bytes:
+    """Return the function's build secrets, which only the builder at the gateway can read. Raises Misuse and CannotBuild."""
+    from builder.keys import PublicKey
+    from builder.sealing import seal
+
+    secrets = secrets_of(function)
+    try:
+        said = gateway.call("GET", "/publickey", timeout_s=30).json()
+        key = PublicKey(str(said["key_id"]), str(said["algorithm"]), str(said["public_key"]))
+    except (GatewayRefused, KeyError, TypeError):
+        raise CannotBuild(f"{function.name}: {gateway.url} gives no key for build_secrets (GET /publickey)") from None
+    try:
+        return seal(secrets, key)
+    except InvalidContext as error:
+        raise Misuse(f"{function.name}: build_secrets: {error}") from None
+
+
+def _post(
+    gateway: Gateway, name: str, tar: IO[bytes], told: Callable[[str], None], more: Mapping[str, str], *, may_wait: bool
+) -> list[str] | None:
     """Send the tar and follow the build; return its log, or None after a pause when the gateway had no room for it."""
     headers = {
         "Content-Type": "application/octet-stream",
         "Content-Length": str(tar.seek(0, os.SEEK_END)),
         "Accept": "application/x-ndjson",
+        **more,
     }
     tar.seek(0)
-    with gateway.stream("POST", "/build", body=_pieces(tar), headers=headers, timeout_s=SILENCE_S) as reply:
+    signed = SIGNATURE_HEADER in more
+    with gateway.stream("POST", "/build", body=_pieces(tar), headers=headers, timeout_s=SILENCE_S, login=not signed) as reply:
         if reply.status in (200, 202):
             return _follow(name, reply.lines(), told)
         whole = Reply(reply.status, reply.headers, reply.read())
     if whole.status in (404, 405, 501):
         raise CannotBuild(f"{gateway.url} does not build functions; deploy an image: faas deploy --image IMAGE --name NAME")
     if whole.status in (401, 403):
+        if signed:
+            raise NotLoggedIn(f"{gateway.url} does not accept the signature: is it signed with its own payload secret?")
         gateway.refuse(whole)
     if whole.status == 429 and may_wait:
         after = whole.headers.get("retry-after", "")
@@ -144,11 +191,18 @@ def _builds_nothing(gateway: Gateway) -> bool:
     return False
 
 
-def pack(tar: IO[bytes], function: StackFunction, template: Template, copies: tuple[str, ...], config: BuildConfig) -> None:
-    """Write the function's build context to `tar`. Raises Misuse."""
+def pack(
+    tar: IO[bytes],
+    function: StackFunction,
+    template: Template,
+    copies: tuple[str, ...],
+    config: BuildConfig,
+    sealed: bytes | None = None,
+) -> None:
+    """Write the function's build context to `tar`, with `sealed` build secrets. Raises Misuse."""
     with assembled(function, copies) as handler:
         try:
-            write_context(tar, handler, template, config)
+            write_context(tar, handler, template, config, sealed)
         except InvalidContext as error:
             raise Misuse(f"{function.name}: {error}") from None
 

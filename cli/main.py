@@ -33,6 +33,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "new": Entry("cli.commands.new:new", "Make a function from a template."),
         "deploy": Entry("cli.commands.deploy:deploy", "Build and deploy functions and wait until they answer."),
         "up": Entry("cli.commands.up:up", "Build and deploy functions, again at each save with --watch."),
+        "build": Entry("cli.commands.build:build", "Build container images of functions, without a gateway."),
+        "push": Entry("cli.commands.push:push", "Push images that were built here to their registries."),
+        "publish": Entry("cli.commands.publish:publish", "Build images and push them, here or with a remote builder."),
         "local-run": Entry("cli.commands.local_run:local_run", "Run one function here, without a gateway."),
         "list": Entry("cli.commands.list:list_functions", "List functions."),
         "describe": Entry("cli.commands.describe:describe", "Show everything about one function."),
@@ -50,6 +53,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "The gateway": {
         "serve": Entry("cli.commands.serve:serve", "Run the platform on this machine."),
+        "builder": Entry("cli.commands.builder:builder", "Run only the build API: images for clusters."),
         "backup": Entry("cli.commands.backup:backup", "Write the platform's state to one file."),
         "restore": Entry("cli.commands.backup:restore", "Make a data folder from a backup."),
         "login": Entry("cli.commands.login:login", "Log in to a gateway."),

@@ -17,6 +17,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -28,18 +29,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from autoscaler.measuring import Measuring, NoPrometheus, Prometheus
 from autoscaler.scaler import Scaler
 from autoscaler.starts import StartLimits
+from builder.registry.reference import ANY
 from builder.service import Builder
 from builder.store import BundleStore
 from cli import credentials
 from cli.errors import CliError
 from cli.settings import ServeSettings
-from gateway.control.app import control_app
+from gateway.control.app import build_app, control_app
 from gateway.control.auth import Auth, NoLogin
 from gateway.control.info import About
 from gateway.control.origin import Hosts
 from gateway.edge.edge import Edge
 from gateway.edge.fleet import Fleet
 from gateway.edge.settings import EdgeSettings
+from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import StorageError, Unreachable
 from orchestration.local.orchestrator import LocalOrchestrator
 from orchestration.replica import Endpoint
@@ -62,6 +65,13 @@ def serve(settings: ServeSettings) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_platform(settings))
+
+
+def build_service(settings: ServeSettings) -> int:
+    """Run the build API alone until SIGTERM or SIGINT; return the exit code. Raises CannotServe."""
+    logs.configure(settings.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_build_service(settings))
 
 
 def backup(data_dir: Path, file: Path) -> int:
@@ -127,13 +137,15 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         )
         builder = await stack.enter_async_context(
             Builder(
-                bundles, in_use=orchestrator.bundles_in_use, offline=settings.offline, time_limit_s=settings.build_time_limit_s
+                bundles,
+                in_use=orchestrator.bundles_in_use,
+                offline=settings.offline,
+                time_limit_s=settings.build_time_limit_s,
+                registries=settings.registries,
+                base_image=settings.base_image,
             )
         )
-        mounted = os.environ.get("secret_mount_path")  # noqa: SIM112  # OpenFaaS's name
-        auth = await asyncio.to_thread(
-            Auth.open, settings.folder, enabled=settings.auth, secret_mount_path=Path(mounted) if mounted else None
-        )
+        auth = await asyncio.to_thread(_auth, settings)
         limits = StartLimits(settings.starts_per_function, settings.starts_total)
         scaler = await stack.enter_async_context(Scaler(orchestrator, limits=limits))
         queries = Prometheus(settings.prometheus_url) if settings.prometheus_url else NoPrometheus()
@@ -171,6 +183,57 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         if settings.auth and settings.save_login and auth.login is not None:
             await asyncio.to_thread(_save_login, _url(settings.host, edge.port), auth.login.user, auth.login.password)
         yield edge
+
+
+async def _build_service(settings: ServeSettings) -> int:
+    life = _Life()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, life.over.set)
+    async with contextlib.AsyncExitStack() as stack:
+        bundles = _bundle_store(settings)
+        try:
+            stack.enter_context(DataFolder(settings.folder))
+            auth = await asyncio.to_thread(_auth, settings)
+        except (StorageError, NoLogin) as error:
+            raise CannotServe(str(error)) from None
+        builder = await stack.enter_async_context(
+            Builder(
+                bundles,
+                offline=settings.offline,
+                time_limit_s=settings.build_time_limit_s,
+                registries=settings.registries or (ANY,),
+                base_image=settings.base_image,
+                images_only=True,
+            )
+        )
+        api = build_app(
+            builder=builder,
+            auth=auth,
+            hosts=Hosts(settings.allow_hosts, settings.host),
+            data_dir=settings.folder,
+            build_body_limit_bytes=settings.build_body_limit_bytes,
+        )
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        try:
+            listener = stack.enter_context(socket.create_server((settings.host, settings.port), family=family))
+        except OSError as error:
+            where = _url(settings.host, settings.port)
+            raise CannotServe(f"cannot listen on {where}: {error.strerror or error}; choose another with --port") from None
+        await stack.enter_async_context(_uvicorn(api, sockets=[listener]))
+        url = _url(settings.host, listener.getsockname()[1])
+        if settings.auth and settings.save_login and auth.login is not None:
+            await asyncio.to_thread(_save_login, url, auth.login.user, auth.login.password)
+        print(f"ready {url}", flush=True)
+        service_manager.notify("READY=1")
+        await life.over.wait()
+        service_manager.notify("STOPPING=1")
+        log.info("stopping")
+    return life.code
+
+
+def _auth(settings: ServeSettings) -> Auth:
+    mounted = os.environ.get("secret_mount_path")  # noqa: SIM112  # OpenFaaS's name
+    return Auth.open(settings.folder, enabled=settings.auth, secret_mount_path=Path(mounted) if mounted else None)
 
 
 def _edge(settings: ServeSettings, orchestrator: LocalOrchestrator, scaler: Scaler) -> Edge | Fleet:
@@ -222,9 +285,20 @@ class _ControlServer(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def _control_server(app: ASGIApp, path: Path) -> AsyncIterator[None]:
     """Serve `app` on the Unix socket `path`."""
+    try:
+        async with _uvicorn(app, uds=str(path)):
+            path.chmod(0o600)  # uvicorn opens it to all; functions have nothing to say here
+            yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def _uvicorn(app: ASGIApp, *, uds: str | None = None, sockets: list[socket.socket] | None = None) -> AsyncIterator[None]:
+    """Serve `app` on a Unix socket or on listening sockets."""
     config = uvicorn.Config(
         app,
-        uds=str(path),
+        uds=uds,
         log_config=None,
         access_log=False,
         lifespan="on",
@@ -235,18 +309,16 @@ async def _control_server(app: ASGIApp, path: Path) -> AsyncIterator[None]:
         timeout_graceful_shutdown=1,
     )
     server = _ControlServer(config)
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve(sockets=sockets))
     try:
         while not server.started:
             if serving.done():
-                raise CannotServe(f"the control API cannot listen on {path}")
+                raise CannotServe(f"the control API cannot listen on {uds or 'its port'}")
             await asyncio.sleep(0.001)
-        path.chmod(0o600)  # uvicorn opens it to all; functions have nothing to say here
         yield
     finally:
         server.should_exit = True
         await asyncio.wait_for(serving, 3)
-        path.unlink(missing_ok=True)
 
 
 def _bundle_store(settings: ServeSettings) -> BundleStore:

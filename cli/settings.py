@@ -51,6 +51,10 @@ class ServeSettings:
         (), "Addresses or networks of proxies whose X-Forwarded-* headers are believed, comma-separated."
     )
     offline: bool = _field(False, "Builds use only dependencies that are already here.")
+    registries: tuple[str, ...] = _field(
+        (), "Registries that builds push images to and deploys pull from: HOST or HOST/PATH, comma-separated; * for all."
+    )
+    base_image: str = _field("", "The image that functions' images are built on. Default: the template's own.")
     build_time_limit_s: float = _field(600.0, "Longest time for one build.")
     bundle_quota_bytes: int = _field(10 << 30, "Most space for bundles; unused ones are removed first.")
     log_quota_bytes: int = _field(1 << 30, "Most space for the output of functions; the oldest goes first.")
@@ -65,6 +69,11 @@ class ServeSettings:
     @property
     def folder(self) -> Path:
         return Path(self.data_dir or default_data_dir()).absolute()
+
+
+def help_of(name: str) -> str:
+    """Return what a setting is, in words."""
+    return str(ServeSettings.__dataclass_fields__[name].metadata["help"])
 
 
 def variable(name: str) -> str:

@@ -140,6 +140,14 @@ class Layout:
             if not self._index.exists() or self._index.read_bytes() != content:
                 write_durably(self._index, content)
 
+    def untag(self, name: str) -> None:
+        """Let `name` stand for nothing; what only it needed goes when it is collected."""
+        with self._locked():
+            listed = self.contents()
+            kept = tuple(m for m in listed if (m.annotations or {}).get(REF_NAME) != name)
+            if kept != listed:
+                write_durably(self._index, encode(Index(schema_version=2, media_type=INDEX, manifests=kept)))
+
     def referrers(self, image: Descriptor) -> tuple[Descriptor, ...]:
         """Return the artifacts here that refer to the manifest `image`, such as its SBOM."""
         found = []

@@ -6,13 +6,14 @@ Docker Hub, in `library/` when they have one part.
 
 from __future__ import annotations
 
-import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from builder.images import InvalidImageName, split_name
 
 HUB = "docker.io"
 HUB_API = "registry-1.docker.io"
+ANY = "*"
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,25 @@ def has_registry(image: str) -> bool:
     return bool(slash) and names_a_registry(first)
 
 
+def is_allowed(image: str, registries: Sequence[str]) -> bool:
+    """Whether an image's name says a registry and that is among `registries`: hosts, with or without a path, or `*`.
+
+    `registry.example.com/team` allows `registry.example.com/team/app`, and not `registry.example.com/teams/app`.
+    """
+    if not has_registry(image):
+        return False
+    name = parse_reference(image)
+    place = f"{name.registry}/{name.repository}/"
+    return any(entry == ANY or place.startswith(entry.rstrip("/") + "/") for entry in registries)
+
+
 def is_local(host: str) -> bool:
     """Whether `host` (with or without a port) is this machine, where registries speak plain HTTP."""
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     if name == "localhost":
         return True
+    import ipaddress  # 5 ms, which a build for this machine need not pay
+
     try:
         return ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:

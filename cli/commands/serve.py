@@ -7,11 +7,7 @@ import os
 import click
 
 from cli import settings as serve_settings
-
-
-def _text(name: str) -> str:
-    field = serve_settings.ServeSettings.__dataclass_fields__[name]
-    return str(field.metadata["help"])
+from cli.settings import help_of as _text
 
 
 @click.command(short_help="Run the platform on this machine.")
@@ -23,6 +19,8 @@ def _text(name: str) -> str:
 @click.option("--allow-hosts", metavar="NAMES", help=_text("allow_hosts"))
 @click.option("--trusted-proxies", metavar="NETWORKS", help=_text("trusted_proxies"))
 @click.option("--offline/--online", default=None, help=_text("offline"))
+@click.option("--registries", metavar="NAMES", help=_text("registries"))
+@click.option("--base-image", metavar="IMAGE", help=_text("base_image"))
 @click.option("--build-time-limit", "build_time_limit_s", metavar="TIME", help=_text("build_time_limit_s") + "  [default: 10m]")
 @click.option("--bundle-quota", "bundle_quota_bytes", metavar="SIZE", help=_text("bundle_quota_bytes") + "  [default: 10Gi]")
 @click.option("--log-quota", "log_quota_bytes", metavar="SIZE", help=_text("log_quota_bytes") + "  [default: 1Gi]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from gateway.control.auth import Auth, Authentication
 from gateway.control.build import Builder, Builds
 from gateway.control.details import Details
 from gateway.control.functions import Functions
-from gateway.control.info import About, Info
+from gateway.control.info import HEALTH, About, Info
 from gateway.control.load import Loads, Recorded, nothing_recorded
 from gateway.control.logs import Logs
 from gateway.control.namespaces import Namespaces
 from gateway.control.openapi import Document
-from gateway.control.operation import Access, routes
+from gateway.control.operation import Access, Operation, routes
 from gateway.control.origin import Hosts, OriginGuard
 from gateway.control.scaling import Explain, Scalings
 from gateway.control.secrets import Secrets
@@ -53,7 +53,7 @@ def control_app(
     """
     builds = Builds(builder, auth, data_dir / UPLOADS_FOLDER, build_body_limit_bytes)
     resources = (
-        Functions(orchestrator, auth, invocations),
+        Functions(orchestrator, auth, invocations, builder.pull),
         Secrets(orchestrator, auth),
         Namespaces(orchestrator, auth),
         Logs(orchestrator, auth),
@@ -64,6 +64,10 @@ def control_app(
         Info(about, auth),
     )
     operations = Document([o for resource in resources for o in resource.operations()], about.release, auth).operations
+    return _app(operations, builds, auth, hosts)
+
+
+def _app(operations: Sequence[Operation], builds: Builds, auth: Auth, hosts: Hosts) -> Starlette:
     paths = {access: [o.path for o in operations if o.access is access] for access in Access}
 
     @asynccontextmanager
@@ -83,6 +87,19 @@ def control_app(
     )
     app.router.redirect_slashes = False
     return app
+
+
+def build_app(
+    *,
+    builder: Builder,
+    auth: Auth,
+    hosts: Hosts,
+    data_dir: Path,
+    build_body_limit_bytes: int = BUILD_BODY_LIMIT_BYTES,
+) -> Starlette:
+    """Return the application of a builder that stands alone: builds, its public key, and whether it lives."""
+    builds = Builds(builder, auth, data_dir / UPLOADS_FOLDER, build_body_limit_bytes)
+    return _app((*builds.operations(), HEALTH), builds, auth, hosts)
 
 
 class _PlainHeaders:

@@ -55,6 +55,9 @@ class Builder(Protocol):
     def build(self, context: Path) -> AsyncIterator[BuildEvent]:
         """Build the tar `context`, which stays until the iterator is closed. Raises BuilderBusy at once."""
 
+    async def pull(self, image: str) -> None:
+        """See to it that a bundle stands for an image in a registry that may be used. Raises UnknownBundle, BuilderBusy."""
+
     async def public_key(self) -> PublicKey:
         """Return the key that clients encrypt build secrets with."""
 

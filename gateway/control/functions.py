@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -28,11 +28,14 @@ from orchestration.orchestrator import Orchestrator
 from orchestration.scaling_labels import scale_settings
 
 Invocations = Callable[[FunctionId], int]
+Pull = Callable[[str], Awaitable[None]]
+"""Sees to it that what an image's name stands for in its registry is here, where it is to be taken from one."""
 
 
 class Functions:
-    def __init__(self, orchestrator: Orchestrator, auth: Auth, invocations: Invocations) -> None:
+    def __init__(self, orchestrator: Orchestrator, auth: Auth, invocations: Invocations, pull: Pull) -> None:
         self._orchestrator = orchestrator
+        self._pull = pull
         self._auth = auth
         self._invocations = invocations
 
@@ -52,7 +55,9 @@ class Functions:
         deployment = await read_json(request, FunctionDeployment)
         namespace = namespace_of(deployment.namespace, request.query_params.get("namespace"))
         self._auth.authorize(request, "write", namespace)
-        function = await self._orchestrator.apply(to_spec(deployment, namespace), create=create)
+        spec = to_spec(deployment, namespace)
+        await self._pull(spec.image)
+        function = await self._orchestrator.apply(spec, create=create)
         made = Deployed(function.spec.service, function.spec.namespace, function.generation, function.newest.name)
         return json(made, 202)
 

@@ -56,6 +56,22 @@ class GatewayInfo(msgspec.Struct, frozen=True):
     arch: str
 
 
+async def healthz(request: Request) -> Response:
+    """Answer that the API lives."""
+    return Response()
+
+
+HEALTH = Operation(
+    id="getHealth",
+    method="GET",
+    path="/healthz",
+    endpoint=healthz,
+    summary="Tell that the control API lives",
+    success={200: "It does."},
+    access=Access.OPEN,
+)
+
+
 class Info:
     def __init__(self, about: About, auth: Auth) -> None:
         version = VersionInfo(about.release, about.sha)
@@ -65,9 +81,6 @@ class Info:
     async def info(self, request: Request) -> Response:
         self._auth.authorize(request, "read", "")
         return json(self._info)
-
-    async def healthz(self, request: Request) -> Response:
-        return Response()
 
     async def root(self, request: Request) -> Response:
         return RedirectResponse("/ui/", 307)
@@ -86,15 +99,7 @@ class Info:
                 summary="Tell what this gateway is",
                 success={200: Content("Names and versions.", GatewayInfo)},
             ),
-            Operation(
-                id="getHealth",
-                method="GET",
-                path="/healthz",
-                endpoint=self.healthz,
-                summary="Tell that the control API lives",
-                success={200: "It does."},
-                access=Access.OPEN,
-            ),
+            HEALTH,
             Operation(
                 id="getRoot",
                 method="GET",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder.context import InvalidContext
-from builder.extraction import Limits, extract
+from builder.extraction import Limits, extract, read_config
 from tests.builder.tars import tar_of
 
 TEMPLATE = ("context/template.yml", "language: python3-http\n")
@@ -80,7 +80,6 @@ HOSTILE: list[tuple[str, tuple[tuple[tarfile.TarInfo | str, str], ...], str]] = 
     ("twice", (("context/a", "1"), ("context/a", "2")), "in the build context twice"),
     ("file as folder", (("context/a", "1"), ("context/a/b", "2")), "below something that is no folder"),
     ("stray", (("elsewhere", "x"),), "is not under context/"),
-    ("secrets", (("com.openfaas.secrets", "version: v1"),), "build secrets .* not supported yet"),
 ]
 
 
@@ -154,3 +153,11 @@ def test_a_tar_that_breaks_off_is_refused(tmp_path: Path) -> None:
     whole = tar_of(("context/a", "x" * 5000)).getvalue()
     with pytest.raises(InvalidContext):
         extract(io.BytesIO(whole[:3000]), tmp_path / "out")
+
+
+def test_the_configuration_and_sealed_secrets_are_read_alone(tmp_path: Path) -> None:
+    tar = tar_of(TEMPLATE, ("com.openfaas.secrets", "version: v1"), config={"image": "echo", "skipPush": True})
+    config, sealed = read_config(tar)
+    assert (config.image, config.skip_push, sealed) == ("echo", True, b"version: v1")
+    extract(tar, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["template.yml"]

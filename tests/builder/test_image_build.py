@@ -8,110 +8,26 @@ import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from builder.bases import BaseUnavailable
-from builder.bundle_build import Reporter
 from builder.compiling import BrokenCode
-from builder.context import BuildConfig, InvalidContext, write_context
-from builder.image_build import BUNDLE_ANNOTATION, ImageBuild
-from builder.image_store import ImageStore
-from builder.oci.archive import Entry, opened, write_layer
-from builder.oci.documents import Descriptor, ImageConfig, Index, Manifest, OciPlatform
+from builder.context import InvalidContext
+from builder.image_build import BUNDLE_ANNOTATION
+from builder.oci.documents import Index
 from builder.oci.exchange import write_archive
 from builder.oci.layout import Layout
 from builder.packing import CODE_PLACE, DEPENDENCIES_PLACE
 from builder.platforms import host_platform
 from builder.sbom import CYCLONEDX
-from builder.templates import Templates
-from builder.wheelhouse import DependenciesFailed, Wheelhouse
+from builder.wheelhouse import DependenciesFailed
 from tests.builder.conftest import HANDLER, MakeFunction, MakeWheel
+from tests.builder.image_place import PYTHON, Place, small_base
 from tests.builder.registry.docker_registry import docker_registry, program
-
-GLIBC = b"GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.\n"
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-class Log(Reporter):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def names(self, image: str) -> None:
-        self.lines.append(f"names {image}")
-
-    def log(self, line: str) -> None:
-        self.lines.append(line)
-
-
-class Place:
-    """A machine's folder in which images are built."""
-
-    def __init__(self, root: Path, base: str) -> None:
-        self.root = root
-        self.store = ImageStore(root / "store")
-        self.layout = self.store.layout
-        self.base = base
-        self.log = Log()
-
-    def build(
-        self,
-        function: Path,
-        *,
-        image: str = "hello:1",
-        platforms: tuple[str, ...] = (),
-        language: str = "python3-http",
-        **options: Any,
-    ) -> Descriptor:
-        self.log.lines.clear()
-        house = Wheelhouse(self.store.wheels, self.store.locks, self.store.staging, self.log.log)
-        build = ImageBuild(self.store, Templates(), self.log, house, base=self.base, **options)
-        path = self.root / "context.tar"
-        with path.open("w+b") as file:
-            write_context(file, function, Templates().find(language), BuildConfig(image=image, platforms=platforms))
-            return build.run(file)
-
-    def manifest(self, image: Descriptor) -> Manifest:
-        return self.layout.document(image, Manifest)
-
-    def config(self, image: Descriptor) -> ImageConfig:
-        return self.layout.document(self.manifest(image).config, ImageConfig)
-
-    def names(self, layer: Descriptor) -> list[str]:
-        with (
-            self.layout.path(layer.digest).open("rb") as file,
-            tarfile.open(fileobj=opened(file, layer.media_type), mode="r|") as tar,
-        ):
-            return [member.name for member in tar]
-
-
-def small_base(root: Path, *architectures: str, python: str = PYTHON, program: str = "") -> str:
-    """A base that says it has a Python, or that program, enough to build on and not to run, for each architecture."""
-    from builder.oci.documents import CONFIG, INDEX, MANIFEST, RootFs, encode
-
-    layout = Layout(root)
-    images = []
-    for architecture in architectures or (host_platform().architecture,):
-        entries = [
-            Entry(program or f"usr/bin/python{python}", architecture.encode(), executable=True),
-            Entry("lib/libc.so.6", GLIBC),
-        ]
-        layer = write_layer(layout, entries)
-        config = layout.add(
-            encode(ImageConfig(architecture=architecture, os="linux", rootfs=RootFs("layers", (layer.diff_id,)))), CONFIG
-        )
-        stored = layout.add(
-            encode(Manifest(schema_version=2, media_type=MANIFEST, config=config, layers=(layer.blob,))), MANIFEST
-        )
-        platform = OciPlatform(architecture=architecture, os="linux")
-        images.append(Descriptor(media_type=MANIFEST, digest=stored.digest, size=stored.size, platform=platform))
-    layout.tag("base", layout.add(encode(Index(schema_version=2, media_type=INDEX, manifests=tuple(images))), INDEX))
-    return f"oci:{root}"
 
 
 @pytest.fixture

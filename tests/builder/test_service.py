@@ -311,3 +311,39 @@ async def test_unused_bundles_are_collected_while_it_runs(
 async def test_the_public_key_is_the_same_each_time(store: BundleStore) -> None:
     async with Builder(store) as builder:
         assert await builder.public_key() == await builder.public_key()
+
+
+class TestPull:
+    """A registry that is not there stands for one that fails; tests with a real one are in tests/end_to_end."""
+
+    @pytest.mark.parametrize("image", ["hello:1", "registry.example.com/hello:1", "not a name", "127.0.0.1:1/other/hello:1"])
+    async def test_images_that_are_not_of_a_listed_registry_are_left_alone(self, store: BundleStore, image: str) -> None:
+        async with Builder(store, registries=("127.0.0.1:1/team",)) as builder:
+            await builder.pull(image)
+
+    async def test_what_was_built_here_is_not_pulled(
+        self, store: BundleStore, make_function: MakeFunction, context_of: MakeTar
+    ) -> None:
+        async with Builder(store) as builder:
+            await all_events(builder, context_of(make_function(), "127.0.0.1:1/hello:1"))
+        async with Builder(store, registries=("*",)) as builder:
+            await builder.pull("127.0.0.1:1/hello:1")
+
+    async def test_what_cannot_be_pulled_is_unknown(self, store: BundleStore) -> None:
+        async with Builder(store, registries=("*",)) as builder:
+            with pytest.raises(UnknownBundle, match=r"the registry 127.0.0.1:1 cannot be reached"):
+                await builder.pull("127.0.0.1:1/hello:1")
+
+    async def test_what_was_pulled_before_serves_while_the_registry_is_away(
+        self, store: BundleStore, make_function: MakeFunction, context_of: MakeTar
+    ) -> None:
+        async with Builder(store) as builder:
+            await all_events(builder, context_of(make_function()))
+        store.publish("127.0.0.1:1/hello:1", store.resolve("hello:latest"), pulled=f"sha256:{'a' * 64}")
+        async with Builder(store, registries=("*",)) as builder:
+            await builder.pull("127.0.0.1:1/hello:1")
+
+    async def test_there_is_room_for_so_many(self, store: BundleStore) -> None:
+        async with Builder(store, registries=("*",), concurrent=0, queue=0) as builder:
+            with pytest.raises(BuilderBusy):
+                await builder.pull("127.0.0.1:1/hello:1")

@@ -60,10 +60,10 @@ class Platform:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
+    def start(self, role: str = "serve") -> None:
         with (self.home / "platform.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.command, "serve", "--port", str(self.port), "--data-dir", self.data, *self.flags],
+                [*self.command, role, "--port", str(self.port), "--data-dir", self.data, *self.flags],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

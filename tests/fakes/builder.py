@@ -26,6 +26,7 @@ class FakeBuilder:
         self.fails_with: Exception | None = None
         self.contexts: list[bytes] = []
         self.files: list[Path] = []
+        self.pulled: list[str] = []
         self.open_builds = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -34,6 +35,9 @@ class FakeBuilder:
         if self.busy:
             raise BuilderBusy("66 builds are running or waiting; try again in a few seconds")
         return self._events(context)
+
+    async def pull(self, image: str) -> None:
+        self.pulled.append(image)
 
     async def public_key(self) -> PublicKey:
         text = "A" * 43 + "="

@@ -1,0 +1,163 @@
+"""The options of commands that make or push container images (`faas build`, `push`, `publish`), and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import click
+
+from cli.errors import Misuse
+from cli.image_tags import TAGGINGS, Tagging
+from cli.options import name_values, seconds
+from cli.selection import Asked, Selection, select
+from cli.stack import StackFunction
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SELECTING = (
+    click.option(
+        "--yaml", "-f", "file", metavar="FILE", default="", help="The stack file or its URL. Default: stack.yaml, stack.yml."
+    ),
+    click.option("--filter", "glob", metavar="GLOB", default="", help="Of the stack file, only names that fit."),
+    click.option("--regex", metavar="REGEX", default="", help="Of the stack file, only names that fit."),
+    click.option("--name", metavar="NAME", default="", help="The function's name; for a folder, the folder's name by default."),
+    click.option("--image", metavar="IMAGE", default="", help="The image's name, for one function."),
+    click.option(
+        "--tag",
+        "tagging",
+        type=click.Choice(TAGGINGS),
+        default="latest",
+        help="Make the tag of the commit (sha, branch, describe) or of the code (digest). Default: latest, the name's own tag.",
+    ),
+    click.option(
+        "--envsubst",
+        type=bool,
+        is_flag=False,
+        flag_value="true",
+        default="true",
+        metavar="BOOL",
+        help="Replace ${VAR} in the stack file. Default: true; --envsubst=false leaves it.",
+    ),
+    click.option("--parallel", type=click.IntRange(1, 32), default=1, show_default=True, help="How many at a time."),
+    click.option("--verbose", "-v", is_flag=True, help="Show what the builds write."),
+)
+_BUILDING = (
+    click.option(
+        "--lang", metavar="LANG", default="", help="The language; else the stack file's, else guessed from the handler."
+    ),
+    click.option(
+        "--platforms",
+        metavar="NAMES",
+        default="",
+        help="linux/amd64, linux/arm64 or both, comma-separated. Default: this machine's.",
+    ),
+    click.option(
+        "--base-image",
+        metavar="IMAGE",
+        default="",
+        help="What images are built on; else $PINNACE_BASE_IMAGE, else the template's.",
+    ),
+    click.option("--pull", is_flag=True, help="Ask the registry what the base image's name stands for now."),
+    click.option("--no-cache", is_flag=True, help="Resolve requirements anew."),
+    click.option("--offline", is_flag=True, help="Use only what is on this machine."),
+    click.option(
+        "--compression", type=click.Choice(["gzip", "zstd", "none"]), default="gzip", show_default=True, help="Of the layers."
+    ),
+    click.option("--sbom/--no-sbom", default=True, help="Attach a bill of materials. Default: attach."),
+    click.option("--build-arg", "-b", multiple=True, metavar="NAME=VALUE", help="A build argument."),
+    click.option("--build-label", multiple=True, metavar="NAME=VALUE", help="A label of the image."),
+    click.option("--skip-tests", is_flag=True, help="Do not run the functions' own tests."),
+    click.option(
+        "--test-timeout", default="5m", show_default=True, metavar="TIME", help="Longest time for one function's tests."
+    ),
+)
+
+
+def select_options(command: Command) -> Command:
+    """Add the options that say which functions and images are meant, for `SelectFlags`."""
+    for option in reversed(_SELECTING):
+        command = option(command)
+    return command
+
+
+def image_options(command: Command) -> Command:
+    """Add the options of a build, and those of `select_options`, for `ImageFlags`."""
+    for option in reversed((*_SELECTING, *_BUILDING)):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectFlags:
+    """The values of `select_options`, by their names."""
+
+    file: str
+    glob: str
+    regex: str
+    name: str
+    image: str
+    tagging: Tagging
+    envsubst: bool
+    parallel: int
+    verbose: bool
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> SelectFlags:
+        """Return the flags among the keyword arguments of a command."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+    def selected(self, path: str, lang: str = "") -> Selection:
+        """Return the functions that are meant, the image's name in place; notes are told. Raises Misuse."""
+        selection = select(Asked(path, self.file, "", self.name, lang, self.glob, self.regex, self.envsubst))
+        functions = tuple(function for function in selection.functions if function.builds)
+        if self.image:
+            if len(functions) != 1:
+                raise Misuse(f"--image is one image's name, and there are {len(functions)} functions: say which one")
+            functions = (replace(functions[0], image=self.image),)
+        for note in selection.notes:
+            click.echo(f"Note: {note}", err=True)
+        return replace(selection, functions=functions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFlags(SelectFlags):
+    """The values of `image_options`, by their names."""
+
+    lang: str
+    platforms: str
+    base_image: str
+    pull: bool
+    no_cache: bool
+    offline: bool
+    compression: str
+    sbom: bool
+    build_arg: tuple[str, ...]
+    build_label: tuple[str, ...]
+    skip_tests: bool
+    test_timeout: str
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> ImageFlags:
+        """Return the flags among the keyword arguments of a command."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+    @property
+    def test_timeout_s(self) -> float | None:
+        """The longest that the tests of one function may take, None when they are not to run. Raises Misuse."""
+        return None if self.skip_tests else seconds(self.test_timeout, "--test-timeout")
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels given. Raises Misuse."""
+        return name_values(self.build_label, "--build-label")
+
+    def applied_to(self, function: StackFunction) -> StackFunction:
+        """Return the function with what the command line says of its build. Raises Misuse."""
+        platforms = tuple(name.strip() for name in self.platforms.split(",") if name.strip())
+        return replace(
+            function,
+            platforms=platforms or function.platforms,
+            build_args={**function.build_args, **name_values(self.build_arg, "--build-arg")},
+        )
