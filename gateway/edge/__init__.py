@@ -5,8 +5,8 @@ In the order in which bytes travel:
     server      listens, limits connections, stops gracefully
     client      one client connection: parses requests, keeps answers in order
     plain       heads that are as most are, requests' and responses', read by one regular expression each
-    upgrade     requests that ask to switch protocols
     request     any other request's head: refuses what is malformed, writes the head that goes upstream
+    upgrade     requests that ask to switch protocols
     routes      function name → traffic → revision, fed by `orchestration.events`
     dispatcher  one revision: ready replicas, free slots, the bounded queue of waiting calls
     call        one call on its way: body held or streamed, tried again where that is safe, ended once

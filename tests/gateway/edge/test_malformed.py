@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.edge import context as context_module
 from tests.gateway.edge.conftest import MakeLab
 from tests.gateway.edge.lab import Lab, field
+from tests.gateway.edge.rig import Outcome, Rig
 
 ONE = b"GET /function/echo HTTP/1.1\r\nHost: h\r\n"
 POST = b"POST /function/echo HTTP/1.1\r\nHost: h\r\n"
@@ -149,6 +151,28 @@ async def test_what_is_unusual_and_right(lab: Lab, name: str) -> None:
     assert field(origin.heads[0], b"host") == host
     assert field(origin.heads[0], b"upgrade") is None
     assert origin.bodies == [body]
+
+
+def outcome(reads: list[bytes]) -> Outcome:
+    rig = Rig()
+    answers = iter([[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]] * 2)
+    for data in reads:
+        rig.read(data, answers)
+    return rig.outcome()
+
+
+@pytest.mark.parametrize("name", [name for name, (request, *_) in (REFUSED | SERVED).items() if len(request) < 2000])
+def test_the_verdict_is_the_same_wherever_the_bytes_are_cut(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context_module, "time_ns", lambda: 7)
+    request = (REFUSED | SERVED)[name][0]
+    whole = outcome([request])
+    cuts = [[request[:cut], request[cut:]] for cut in range(1, len(request))]
+    for reads in [*cuts, [bytes((byte,)) for byte in request]]:
+        seen = outcome(reads)
+        assert (seen.answered, seen.codes) == (whole.answered, whole.codes), reads
+        if name in REFUSED and seen.sent:  # its head was good, and went before the body came
+            assert b"\r\nTransfer-Encoding: chunked\r\n" in seen.sent[0], reads
+            assert not seen.sent[0].endswith(b"0\r\n\r\n"), reads
 
 
 async def test_bytes_after_a_refused_request_are_no_request(lab: Lab) -> None:
