@@ -381,10 +381,17 @@ class ClientConnection(PacedConnection):
         self.resume_reading()
 
     def resume_reading(self) -> None:
-        """The next request, or more of the body of this one, can be taken: first what was read already."""
+        """The next request, or more of the body of this one, can be taken: first what was read already, in the next turn of
+        the loop, so that others run in between."""
+        if not self._unparsed:
+            super().resume_reading()
+        elif not (self._behind or self._upgrade.pending):
+            self.context.soon(self._read_on)
+
+    def _read_on(self) -> None:
+        data, self._unparsed = self._unparsed, b""
         super().resume_reading()
-        if self._unparsed and not (self._behind or self._upgrade.pending):
-            data, self._unparsed = self._unparsed, b""
+        if data:
             self.data_received(data)
 
     # slow and leaving clients

@@ -45,8 +45,8 @@ class CallIds:
 class EdgeContext:
     """`clock` gives monotonic seconds; `now` is its value at the last sweep (at most 0.25 s ago): good enough for
     deadlines and free to read. `date` is the present `Date` header line. In a read of `small_bytes` no head can be too
-    large: a field takes at least four. Requests that are no function's are counted in
-    `control_tally`, or in `unrouted_tally` when the edge refused them itself."""
+    large: a field takes at least four. `soon` runs a function in the next turn of the loop. Requests that are no
+    function's are counted in `control_tally`, or in `unrouted_tally` when the edge refused them itself."""
 
     __slots__ = (
         "_trusted",
@@ -64,11 +64,13 @@ class EdgeContext:
         "routes",
         "settings",
         "small_bytes",
+        "soon",
         "unrouted_tally",
     )
 
     control: Dispatcher
     routes: Routes
+    soon: Callable[[Callable[[], object]], object]
 
     def __init__(self, settings: EdgeSettings, clock: Callable[[], float]) -> None:
         self.settings = settings

@@ -53,6 +53,7 @@ class Edge:
         self._context = EdgeContext(settings, clock)
         self._routes = self._context.routes = Routes(self._dispatcher, clock)
         self._context.control = self._control_dispatcher(control)
+        self._context.soon = self.soon
         self._server = Server(self._context)
         self._sweep = Sweep(self._context)
 

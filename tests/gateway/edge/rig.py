@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from gateway.edge.call import Call
@@ -101,7 +101,8 @@ class Rig:
             context.plain_requests = context.plain_responses = Parsed()  # type: ignore[assignment]
         self.pool = Pool(context)
         self.edge.connections = lambda endpoint: self.pool  # type: ignore[method-assign]
-        self.edge.soon = lambda function: None  # type: ignore[method-assign]
+        self._later: list[Callable[[], object]] = []
+        self.edge.soon = context.soon = self._later.append  # type: ignore[method-assign,assignment]
         context.control = self.edge._control_dispatcher(Endpoint(unix="/none"))
         self.function = deploy(None, FunctionSpec(service="echo", image="x"), "sha256:0", 0.0)
         self.edge.apply(FunctionChanged(self.function))
@@ -121,6 +122,7 @@ class Rig:
     def read(self, data: bytes, answers: Iterator[list[bytes]]) -> None:
         """The client's bytes come; each complete call is answered by the next of `answers`, a list of reads."""
         self.client.data_received(data)
+        self._turn()
         while (busy := self._busy()) is not None:
             call = busy.call
             for piece in next(answers):
@@ -128,6 +130,11 @@ class Rig:
                     busy.data_received(piece)
             if busy.call is call:
                 busy.connection_lost(None)
+            self._turn()
+
+    def _turn(self) -> None:
+        while self._later:
+            self._later.pop(0)()
 
     def _busy(self) -> UpstreamConnection | None:
         return next((c for c, _ in self.pool.made if c.call is not None and c.call.complete), None)

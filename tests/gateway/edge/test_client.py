@@ -72,6 +72,7 @@ def test_a_read_full_of_requests_is_parsed_piece_by_piece(request_: bytes) -> No
     rig = Rig()
     rig.client.data_received(request_ * count)
     assert len(rig.client._behind) <= PARSED_AT_ONCE_BYTES // len(request_) + 1
+    assert len(statuses(rig.transport.written)) <= PARSED_AT_ONCE_BYTES // len(request_) + 1
     rig.read(b"", iter([[OK]] * count))
     assert statuses(rig.transport.written) == [404 if b"nope" in request_ else 200] * count
 
