@@ -3,7 +3,8 @@
 In the order in which bytes travel:
 
     server      listens, limits connections, stops gracefully
-    client      one client connection: parses requests, keeps answers in order
+    client      one client connection: calls start and answers go in the order in which requests came
+    reader      requests out of its bytes, by way of the parser
     plain       heads that are as most are, requests' and responses', read by one regular expression each
     request     any other request's head: refuses what is malformed, writes the head that goes upstream
     upgrade     requests that ask to switch protocols

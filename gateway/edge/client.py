@@ -1,6 +1,6 @@
 """One client connection: requests are parsed as they come, and answered in the order in which they came.
 
-Bytes → `data_received` → a plain head, or the parser → a `Call` with a dispatcher. While a call is going on, requests
+Bytes → `data_received` → a plain head, or the reader → a `Call` with a dispatcher. While a call is going on, requests
 pipelined behind it wait in `_behind`, bytes behind those in `_unparsed`, and reading is paused, so that a client cannot
 make the edge hold more than one read's worth. After an Upgrade request reading stops until the replica has answered;
 then the connection is a tunnel, or goes on as HTTP.
@@ -12,20 +12,19 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-import httptools
-
-from gateway.edge.call import ENDED, INFINITE, READ, Call
+from gateway.edge.call import ENDED, INFINITE, Call
 from gateway.edge.context import EdgeContext
 from gateway.edge.flow import PacedConnection
 from gateway.edge.headers import HEAD_END
+from gateway.edge.reader import RequestReader
 from gateway.edge.refusal import Refusal, not_found
-from gateway.edge.request import RequestHead, believed_forwarded_lines, forwarded_lines
+from gateway.edge.request import believed_forwarded_lines, forwarded_lines
 from gateway.edge.routes import ASYNC_PREFIX, PREFIX, split_target
-from gateway.edge.upgrade import Upgrade
 from orchestration.names import parse_function_id
 
 if TYPE_CHECKING:
     from gateway.edge.plain import PlainRequest
+    from gateway.edge.request import RequestHead
     from gateway.edge.upstream import UpstreamConnection
 
 PARSED_AT_ONCE_BYTES: Final = 32 * 1024
@@ -37,51 +36,32 @@ class ClientConnection(PacedConnection):
 
     __slots__ = (
         "_behind",
-        "_closing",
-        "_feed_size",
         "_forwarded",
         "_fresh",
-        "_head",
-        "_head_bytes",
-        "_head_feed",
-        "_in_body",
-        "_in_head",
-        "_parser",
         "_peer",
-        "_receiving",
+        "_reader",
         "_starting",
         "_trusted",
         "_unparsed",
         "_unsent",
-        "_upgrade",
         "call",
+        "closing",
         "context",
         "deadline",
-        "on_header",
-        "on_url",
         "writing_paused",
     )
 
     def __init__(self, context: EdgeContext) -> None:
         super().__init__()
         self.context = context
-        self._head = RequestHead()
-        self.on_url = self._head.on_url
-        self.on_header = self._head.on_header
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = RequestReader(self)
         self.call: Call | None = None
         self.deadline = context.now + context.settings.header_timeout_s
         self.writing_paused = False
-        self._receiving: Call | None = None
         self._behind: deque[Call] = deque()
-        self._head_bytes = 0
-        self._in_head = False
-        self._in_body = False
         self._fresh: Call | None = None
         self._starting = False
-        self._closing = False
-        self._feed_size = self._head_feed = 0
-        self._upgrade = Upgrade()
+        self.closing = False
         self._unsent = 0
         self._unparsed = b""
         self._peer = b""
@@ -101,10 +81,11 @@ class ClientConnection(PacedConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.context.left(self)
-        self._closing = True
+        self.closing = True
         self._behind.clear()
         self._unparsed = b""
-        call, self.call, self._receiving, self._upgrade.tunnel = self.call, None, None, None
+        call, self.call = self.call, None
+        self._reader.receiving = self._reader.upgrade.tunnel = None
         if call is not None:
             call.abandon()
 
@@ -116,22 +97,23 @@ class ClientConnection(PacedConnection):
     def data_received(self, data: bytes) -> None:
         if self._unparsed:
             data, self._unparsed = self._unparsed + data, b""
-        if self.call is None and not (self._in_head or self._in_body or self._closing):
+        reader = self._reader
+        if self.call is None and not (reader.in_head or reader.in_body or self.closing):
             plain = self.context.plain_requests.read(data)
             if plain is not None and self._start_plain(plain, data):
                 return
-        if (tunnel := self._upgrade.tunnel) is not None:
+        if (tunnel := reader.upgrade.tunnel) is not None:
             self.deadline = self.context.now + self.context.settings.tunnel_idle_s
             tunnel.transport.write(data)
             return
-        if self._closing:
+        if self.closing:
             return
         if len(data) <= PARSED_AT_ONCE_BYTES:
             self._parse(data)
         else:
             self._parse_in_parts(memoryview(data))
         call = self._fresh
-        if call is None or self._in_body or self._in_head or self._behind:
+        if call is None or reader.in_body or reader.in_head or self._behind:
             self._after_feed()
         else:  # one whole request, as most reads are
             self._fresh = None
@@ -141,104 +123,45 @@ class ClientConnection(PacedConnection):
     def _parse_in_parts(self, data: memoryview) -> None:
         """Parse until a request stands behind another one; what is left waits until that is answered."""
         for start in range(0, len(data), PARSED_AT_ONCE_BYTES):
-            if self._behind or self._upgrade.pending:
+            if self._behind or self._reader.upgrade.pending:
                 self._unparsed += data[start:]
                 return
             self._parse(data[start : start + PARSED_AT_ONCE_BYTES])
 
     def _parse(self, data: bytes | memoryview) -> None:
-        self._feed_size = self._head_feed = len(data)
-        while True:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                data = memoryview(data)[upgrade.args[0] :]
-                if self._upgrade.pending:
-                    self._unparsed = bytes(data)
-                    self.pause_reading()
-                    return
-                self._upgrade.retell(self._parser)
-                continue
-            except httptools.HttpParserError as error:
-                self._unparsable(bytes(data[:1]), error)
-            break
-        if self._in_head:
-            self._head_goes_on()
-
-    def _after_feed(self) -> None:
-        """Judge where the connection stands now that all callbacks for one read have run."""
-        if self._in_body:
-            self.deadline = self.context.now + self.context.settings.body_idle_s
-        elif self.call is not None and not self._in_head:
-            self.deadline = INFINITE
-        call, self._fresh = self._fresh, None
-        if call is not None:
-            self._start(call, call.started)
-        if self.call is not None and (self._behind or self._in_head):
+        self._unparsed = self._reader.parse(data)
+        if self._reader.upgrade.pending:
             self.pause_reading()
 
-    def _head_goes_on(self) -> None:
-        settings = self.context.settings
-        if not self._head_bytes:
-            self.deadline = self.context.now + settings.header_timeout_s
-        self._head_bytes += self._head_feed or 1
-        if self._head_bytes > settings.max_header_bytes:
-            self._malformed(self._head.too_long(settings))
+    @property
+    def last(self) -> Call | None:
+        """The call that came last, if it has not been answered."""
+        return self._behind[-1] if self._behind else self.call
 
-    # parser callbacks (`on_url` and `on_header` are the head's own)
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-
-    def on_headers_complete(self) -> None:
-        head = self._head
-        self._in_head = False
-        if self._upgrade.retelling or self._closing:
-            head.reset()
-            return
-        context = self.context
-        self._in_body = True
-        refusal = head.problem(self._parser)
-        if refusal is None and (head.length or self._head_bytes or self._feed_size > context.small_bytes):
-            refusal = head.too_large(context.settings)
-        if head.upgrade and refusal is None:
-            self._upgrade.consider(head)
-        call = self._receiving = Call(self, head.method, context.call_ids.marks(head.accepted_call_id()), context.clock())
-        call.parsed(head)
-        if refusal is not None:
-            call.keep_alive = False
-            call.refusal = refusal
-        else:
-            self._route(call, head)
-        head.reset()
+    def came(self, call: Call) -> None:
+        """A request's head was read."""
         if self.call is None:
             self.call = self._fresh = call  # starts when the whole read is parsed: head and body go in one write
         else:
             self._behind.append(call)
 
-    def on_body(self, data: bytes) -> None:
-        call = self._receiving
-        if call is None:
-            return
-        limit = self.context.settings.max_body_bytes
-        if limit and call.received + len(data) > limit:
-            self._reject(call, Refusal(413, f"the request's body is longer than {limit} bytes"))
-        else:
-            call.receive(data)
-
-    def on_message_complete(self) -> None:
-        self._head_bytes = self._head_feed = 0  # the next head's share of this read is unknown, but less than a read
-        if self._upgrade.skipped:
-            return
-        self._in_body = False
-        call, self._receiving = self._receiving, None
-        if call is not None and not call.complete:
-            call.finish_request(self._head.fields)
-            self._head.reset()
+    def _after_feed(self) -> None:
+        """Judge where the connection stands now that all callbacks for one read have run."""
+        reader = self._reader
+        if reader.in_body:
+            self.deadline = self.context.now + self.context.settings.body_idle_s
+        elif self.call is not None and not reader.in_head:
+            self.deadline = INFINITE
+        call, self._fresh = self._fresh, None
+        if call is not None:
+            self._start(call, call.started)
+        if self.call is not None and (self._behind or reader.in_head):
+            self.pause_reading()
 
     # where the call goes
 
-    def _route(self, call: Call, head: RequestHead) -> None:
+    def route(self, call: Call, head: RequestHead) -> None:
+        """Find the dispatcher of a parsed call and write its head, or refuse it."""
         context = self.context
         path = target = head.target
         if target.startswith(PREFIX):
@@ -292,8 +215,8 @@ class ClientConnection(PacedConnection):
 
     def enter_tunnel(self, upstream: UpstreamConnection) -> None:
         """The replica switched protocols: from now on bytes pass as they are."""
-        self._upgrade.pending = False
-        self._upgrade.tunnel = upstream
+        self._reader.upgrade.pending = False
+        self._reader.upgrade.tunnel = upstream
         self.deadline = self.context.now + self.context.settings.tunnel_idle_s
         early, self._unparsed = self._unparsed, b""
         if early:
@@ -304,40 +227,6 @@ class ClientConnection(PacedConnection):
         """Bytes from the replica's side of the tunnel."""
         self.deadline = self.context.now + self.context.settings.tunnel_idle_s
         self.transport.write(data)
-
-    # faults of the client
-
-    def _unparsable(self, first: bytes, error: httptools.HttpParserError) -> None:
-        if isinstance(error, httptools.HttpParserInvalidMethodError) and self.call is None and first.isupper():
-            self._malformed(Refusal(405, "the method is not one of those served here"))
-        else:
-            self._malformed(Refusal(400, f"malformed request: {error}"))
-
-    def _malformed(self, refusal: Refusal) -> None:
-        """The bytes make no request. Nothing after them can be understood."""
-        if self._receiving is not None:
-            self._reject(self._receiving, refusal)
-            return
-        last = self._behind[-1] if self._behind else self.call
-        if self._closing or (last is not None and not last.keep_alive):
-            return  # bytes after the last request of a connection mean nothing
-        call = Call(self, b"", self.context.call_ids.marks(), self.context.clock())
-        call.keep_alive = call.complete = False
-        call.refusal = refusal
-        if self.call is None:
-            self.call = self._fresh = call
-        else:
-            self._behind.append(call)
-
-    def _reject(self, call: Call, refusal: Refusal) -> None:
-        """The body of `call` is not acceptable: answer so if nothing was answered yet, and read no further."""
-        self._receiving = None
-        self._in_body = False
-        call.keep_alive = False
-        if call.phase == READ:
-            call.refusal = refusal
-        else:
-            call.cut(refusal)
 
     # answers
 
@@ -360,10 +249,10 @@ class ClientConnection(PacedConnection):
             self._finish(linger=not call.complete)
             return
         settings = context.settings
-        self.deadline = context.now + (settings.header_timeout_s if self._head_bytes else settings.keep_alive_s)
+        self.deadline = context.now + (settings.header_timeout_s if self._reader.head_bytes else settings.keep_alive_s)
         if self.writing_paused:
             self.pause_reading()  # no new request from one who does not read the answers
-        elif self._upgrade.pending or self._behind or self._unparsed or self.reading_paused:
+        elif self._reader.upgrade.pending or self._behind or self._unparsed or self.reading_paused:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -371,13 +260,13 @@ class ClientConnection(PacedConnection):
         if self._starting:
             return
         self._starting = True
-        while self._behind and self.call is None and not self.writing_paused and not self._closing:
+        while self._behind and self.call is None and not self.writing_paused and not self.closing:
             call = self.call = self._behind.popleft()
             self._start(call, self.context.clock())
         self._starting = False
         if self.call is not None or self._behind or self.writing_paused:
             return
-        self._upgrade.pending = False  # if it was, the replica answered without switching
+        self._reader.upgrade.pending = False  # if it was, the replica answered without switching
         self.resume_reading()
 
     def resume_reading(self) -> None:
@@ -385,7 +274,7 @@ class ClientConnection(PacedConnection):
         the loop, so that others run in between."""
         if not self._unparsed:
             super().resume_reading()
-        elif not (self._behind or self._upgrade.pending):
+        elif not (self._behind or self._reader.upgrade.pending):
             self.context.soon(self._read_on)
 
     def _read_on(self) -> None:
@@ -417,7 +306,7 @@ class ClientConnection(PacedConnection):
         settings = self.context.settings
         if call is not None and call.deadline <= now:
             call.expire(now)
-        elif self._closing or self._upgrade.tunnel is not None:
+        elif self.closing or self._reader.upgrade.tunnel is not None:
             self.abort()
         elif self.writing_paused:
             unsent = self.transport.get_write_buffer_size()
@@ -426,14 +315,14 @@ class ClientConnection(PacedConnection):
                 self.deadline = now + settings.body_idle_s
             else:
                 self.abort()
-        elif self._receiving is not None:
+        elif self._reader.receiving is not None:
             if self.reading_paused:  # it is us who do not read
                 self.deadline = now + settings.body_idle_s
             else:
                 text = f"the request's body did not go on for {settings.body_idle_s:g} s"
-                self._reject(self._receiving, Refusal(408, text))
-        elif call is None and self._head_bytes:
-            self._malformed(Refusal(408, f"the request's head did not come within {settings.header_timeout_s:g} s"))
+                self._reader.reject(self._reader.receiving, Refusal(408, text))
+        elif call is None and self._reader.head_bytes:
+            self._reader.malformed(Refusal(408, f"the request's head did not come within {settings.header_timeout_s:g} s"))
             self._after_feed()
         elif call is None:
             self._finish(linger=False)
@@ -442,12 +331,12 @@ class ClientConnection(PacedConnection):
 
     def close_if_idle(self) -> None:
         """Close unless a request is being read or answered."""
-        if self.call is None and not self._head_bytes and not self._closing:
+        if self.call is None and not self._reader.head_bytes and not self.closing:
             self._finish(linger=False)
 
     def abort(self) -> None:
         """Break the connection: nothing more is answered."""
-        self._closing = True
+        self.closing = True
         super().abort()
 
     def _finish(self, *, linger: bool) -> None:
@@ -455,11 +344,11 @@ class ClientConnection(PacedConnection):
         resets the connection, and the client might never see the answer (RFC 9112 section 9.6)."""
         settings = self.context.settings
         self._unparsed = b""
-        if linger and not self._closing:
+        if linger and not self.closing:
             self.resume_reading()
             self.transport.write_eof()
             self.deadline = self.context.now + settings.linger_s
         else:
             self.transport.close()
             self.deadline = self.context.now + settings.body_idle_s
-        self._closing = True
+        self.closing = True
