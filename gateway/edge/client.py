@@ -178,7 +178,11 @@ class ClientConnection(PacedConnection):
         else:
             dispatcher = context.control
             call.tally = context.control_tally
-        forwarded = believed_forwarded_lines(head, self._peer) if self._trusted else self._forwarded + head.host
+        if self._trusted:
+            crossing, forwarded = believed_forwarded_lines(head.forwarded, head.host, self._peer)
+            head.fields.append(crossing)
+        else:
+            forwarded = self._forwarded + head.host
         call.head = head.to_upstream(path, call.marks, forwarded)
         call.held = len(call.head)
         call.dispatcher = dispatcher
@@ -194,7 +198,12 @@ class ClientConnection(PacedConnection):
         call = self.call = Call(self, plain.method, marks, now)
         call.tally = route.tally
         call.dispatcher = dispatcher
-        parts = (plain.method, plain.space, plain.rest, marks, self._forwarded, plain.host, HEAD_END)
+        parts: tuple[bytes, ...]
+        if self._trusted and plain.told:
+            crossing, forwarded = believed_forwarded_lines(plain.said(), plain.host, self._peer)
+            parts = (plain.method, plain.space, plain.rest, crossing, marks, forwarded, HEAD_END)
+        else:
+            parts = (plain.method, plain.space, plain.rest, marks, self._forwarded, plain.host, HEAD_END)
         head = call.head = b"".join(parts)
         call.held = len(head)
         if plain.length:

@@ -7,7 +7,7 @@ can only disagree where a match means something else to the parser. tests/gatewa
 
 A line is plain when its name has no meaning for the edge (`headers.REQUEST`, `headers.RESPONSE`) and consists of letters,
 digits and `-`, and its value is printable ASCII. Beside such lines there may be, once each,
-`Host`, `Content-Length` and `Connection: keep-alive`.
+`Host`, `Content-Length` and `Connection: keep-alive`, and what proxies say of their client.
 
 Clients that send the same bytes again and again are common: reads are remembered too, a bounded number of them, until
 the next sweep (0.25 s), so that what comes once makes room for what comes often.
@@ -21,7 +21,7 @@ from string import ascii_lowercase
 from sys import maxsize
 from typing import TYPE_CHECKING, Final
 
-from gateway.edge.headers import FORWARDED_PREFIX, REQUEST, RESPONSE
+from gateway.edge.headers import FORWARDED_PREFIX, REQUEST, RESPONSE, learn, spellings
 from gateway.edge.refusal import METHODS
 from gateway.edge.settings import EdgeSettings
 
@@ -72,8 +72,12 @@ _REQUEST: Final = _head(
     _once(4, "[Hh]", r"ost: ([A-Za-z0-9.-]++(?::[0-9]{1,5})?)\r\n"),
     _once(5, "[Cc]", _LENGTH),
     _once(6, "[Cc]", _KEEP_ALIVE),
+    rf"[Xx]-(?:[Ff]orwarded-[A-Za-z-]++|[Rr]eal-[Ii][Pp]): {_VALUE}()",
+    rf"[Ff]orwarded: {_VALUE}()",
     _NEAR,
 )
+_SAID: Final = re.compile(rb"\r\n([Xx]-(?:[Ff]orwarded-[A-Za-z-]+|[Rr]eal-[Ii][Pp])|[Ff]orwarded): ([ -~]+)(?=\r\n)")
+_SPELLINGS: Final = spellings(REQUEST)
 _FAR, _NEAR = _lines_without_meaning(RESPONSE)
 _RESPONSE: Final = _head(
     rf"HTTP/1\.1 ([2-5][0-9][0-9]) {_VALUE}",
@@ -95,10 +99,11 @@ class PlainRequest:
     """A judged head of `head_bytes`, announcing a body of `length` bytes or none. The same bytes on any connection come
     to the same: HTTP/1.1 that persists, no upgrade, no expectation, no id of the client's.
 
-    Upstream gets `method`, `space`, `rest`, and what the edge adds.
+    Upstream gets `method`, `space`, `rest`, and what the edge adds. `told` is empty unless there are fields in which a proxy
+    tells of its client: then it is `rest` with them.
     """
 
-    __slots__ = ("head_bytes", "host", "length", "method", "name", "rest", "space")
+    __slots__ = ("head_bytes", "host", "length", "method", "name", "rest", "space", "told")
 
     head_bytes: int
     host: bytes
@@ -107,6 +112,11 @@ class PlainRequest:
     name: bytes
     rest: bytes
     space: bytes
+    told: bytes
+
+    def said(self) -> list[tuple[int, bytes, bytes]]:
+        """Return kind, name and value of each field in which a proxy tells of its client."""
+        return [(learn(_SPELLINGS, name, REQUEST), name, value) for name, value in _SAID.findall(self.told)]
 
 
 class PlainRequests:
@@ -136,7 +146,7 @@ class PlainRequests:
         match = _REQUEST(data, 0, self._most_bytes)
         if match is None:
             return None
-        method, name, _, host, digits, keep_alive = match.groups()
+        method, name, _, host, digits, keep_alive, x_forwarded, forwarded = match.groups()
         head_bytes = match.end()
         length = int(digits) if digits is not None else 0
         if host is None or len(data) != head_bytes + length or length > self._most_body_bytes:
@@ -156,6 +166,11 @@ class PlainRequests:
         else:
             cut = match.start(6)
             plain.rest = data[path : cut - _KEEP_ALIVE_BYTES] + data[cut + 2 : head_bytes - 2]
+        if x_forwarded is None and forwarded is None:
+            plain.told = b""
+        else:
+            plain.told = plain.rest
+            plain.rest = _SAID.sub(b"", plain.told)
         if len(self._known) < KNOWN_READS and len(data) <= KNOWN_READ_BYTES:
             self._known[data] = plain
             self._next = PlainRequest()

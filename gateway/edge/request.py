@@ -267,17 +267,19 @@ def forwarded_lines(address: bytes) -> bytes:
     return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: " % (address or b"unknown")
 
 
-def believed_forwarded_lines(head: RequestHead, address: bytes) -> bytes:
+def believed_forwarded_lines(said: list[tuple[int, bytes, bytes]], host: bytes, address: bytes) -> tuple[bytes, bytes]:
     """Return what upstream is told when the client is a trusted proxy: what that said, with its own address appended.
 
-    Headers that are not rewritten (`Forwarded`, `X-Real-Ip`, other `X-Forwarded-*`) move into `head.fields`.
+    `said` has kind, name and value of each such field. Those that are not rewritten (`Forwarded`, `X-Real-Ip`, other
+    `X-Forwarded-*`) come first, as they came; then the others, up to the value of `X-Forwarded-Host`.
     """
     came: dict[int, list[bytes]] = {}
-    for kind, name, value in head.forwarded:
+    crossing = b""
+    for kind, name, value in said:
         came.setdefault(kind, []).append(value)
         if kind == FORWARDED_OTHER:
-            head.fields += (name, b": ", value, b"\r\n")
+            crossing += b"%b: %b\r\n" % (name, value)
     chain = b", ".join([*came.get(FORWARDED_FOR, []), address or b"unknown"])
     proto = came.get(FORWARDED_PROTO, [b"http"])[0]
-    host = came.get(FORWARDED_HOST, [head.host])[0]
-    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b" % (chain, proto, host)
+    host = came.get(FORWARDED_HOST, [host])[0]
+    return crossing, b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b" % (chain, proto, host)
