@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import msgspec
 
 from builder.build_secrets import NO_SECRETS, BuildSecrets
-from builder.disk import write_durably
+from builder.disk import PRIVATE_MODE, locked_file, make_folder, tree_size_bytes, write_durably
 from builder.npm import TIME_LIMIT_S, NpmFailed, node_version, run_npm
 from builder.store import BundleQuotaExceeded, BundleStore
 from orchestration.bundle import Layer, LayerKind
@@ -27,6 +28,8 @@ from orchestration.bundle import Layer, LayerKind
 MANIFEST = "package.json"
 LOCK = "package-lock.json"
 MODULES = "node_modules"
+CACHE = "npm"
+CACHE_BYTES = 1 << 30
 
 _LARGEST_FILE_BYTES = 8 << 20
 _FROM_REGISTRY = re.compile(r"(?:npm:(?:@[\w.~-]+/)?[\w.~-]+(?:@[^/:]*)?|[^/:]*)")
@@ -97,14 +100,7 @@ class NodeDependencies:
                 pass
         with self._store.layers.staging() as folder:
             (folder / MANIFEST).write_bytes(manifest.content)
-            run_npm(
-                ["install", "--package-lock-only"],
-                folder,
-                self._log,
-                offline=self._offline,
-                time_limit_s=self._time_limit_s,
-                variables=self._secrets.variables,
-            )
+            self._npm(["install", "--package-lock-only"], folder)
             lock = (folder / LOCK).read_bytes()
         _check_lock(lock)
         write_durably(remembered, lock)
@@ -142,16 +138,33 @@ class NodeDependencies:
         (folder / MANIFEST).write_bytes(manifest)
         (folder / LOCK).write_bytes(lock)
         arguments = ["ci", *([] if self._development else ["--omit=dev"])]
-        run_npm(
-            arguments,
-            folder,
-            self._log,
-            offline=self._offline,
-            time_limit_s=self._time_limit_s,
-            held=(descriptor,),
-            variables=self._secrets.variables,
-        )
+        self._npm(arguments, folder, descriptor)
         (folder / MODULES).mkdir(exist_ok=True)
+
+    def _npm(self, arguments: list[str], folder: Path, *held: int) -> None:
+        """Run npm with the store's own cache, which is begun anew when it has grown large and nobody uses it.
+
+        What was fetched with secrets is kept apart.
+        """
+        root = self._store.root / CACHE
+        make_folder(root, PRIVATE_MODE)
+        lock = root / "lock"
+        if tree_size_bytes(root) > CACHE_BYTES:
+            with locked_file(lock):
+                for place in root.iterdir():
+                    if place.is_dir():
+                        shutil.rmtree(place, ignore_errors=True)
+        with locked_file(lock, shared=True):
+            run_npm(
+                arguments,
+                folder,
+                self._log,
+                cache=root / (self._secrets.place or "shared"),
+                offline=self._offline,
+                time_limit_s=self._time_limit_s,
+                held=held,
+                variables=self._secrets.variables,
+            )
 
 
 def read_manifest(function: Path, *, development: bool = False) -> Manifest:

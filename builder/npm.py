@@ -67,6 +67,7 @@ def run_npm(
     folder: Path,
     log: Callable[[str], None],
     *,
+    cache: Path,
     offline: bool = False,
     time_limit_s: float = TIME_LIMIT_S,
     held: Iterable[int] = (),
@@ -74,12 +75,15 @@ def run_npm(
 ) -> None:
     """Run npm in `folder` and give each line of its output to `log`. It inherits the descriptors `held`, such as a lock.
 
-    `variables` are added to its environment. Raises NpmFailed, also when it takes longer than `time_limit_s`.
+    `cache` is where npm keeps what it downloads; `offline` uses nothing else. `variables` are added to its environment.
+
+    Raises NpmFailed, also when it takes longer than `time_limit_s`.
     """
     npm = shutil.which("npm")
     if npm is None:
         raise NpmFailed("npm is not on this machine, and package.json lists dependencies: apt-get install npm")
     environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON} | _ALWAYS | dict(variables or {})
+    environment["npm_config_cache"] = os.fspath(cache)
     if offline:
         environment["npm_config_offline"] = "true"
     lines: list[str] = []

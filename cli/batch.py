@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -16,7 +16,7 @@ from cli.api import Gateway
 from cli.build import BuildFailed, CannotBuild, build, image_of, template_of
 from cli.deploy_flags import DeployFlags
 from cli.deployment import send, taken_away, wait_ready
-from cli.dockerfile import build_dockerfile, needs_container_tool
+from cli.dockerfile import build_dockerfile, needs_container_tool, process_of
 from cli.errors import CliError
 from cli.gate import TestsStopped, run_tests
 from cli.guess import check_entry
@@ -134,6 +134,7 @@ def deploy_one(function: StackFunction, plan: Plan, progress: Progress) -> str:
     started = time.monotonic()
     name, flags = shown(function), plan.flags
     image = _built(function, plan, progress)
+    function = replace(function, fprocess=process_of(function))
     if not plan.deploys:
         return f"Built {name} in {seconds_text(time.monotonic() - started)}. Image: {image}"
     progress.stage(name, "deploying")

@@ -24,6 +24,13 @@ def needs_container_tool(function: StackFunction) -> bool:
         return False
 
 
+def process_of(function: StackFunction) -> str:
+    """Return the command that is sent for the function: its own, else that of its template's image, as faas-cli does it."""
+    if function.fprocess or not function.lang or not needs_container_tool(function) or function.lang == DOCKERFILE:
+        return function.fprocess
+    return Templates(project=PROJECT_FOLDER).find(function.lang).fprocess
+
+
 def build_dockerfile(
     function: StackFunction,
     copies: tuple[str, ...],

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from builder import node_dependencies
 from builder.node_dependencies import MODULES, NodeDependencies, NodeDependenciesFailed, read_manifest
 from builder.store import BundleStore
 from tests.builder.npm_registry import Registry, serving
@@ -18,7 +19,7 @@ needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not o
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    (tmp_path / "npmrc").write_text(f"cache={tmp_path / 'cache'}\nfetch-retries=0\n")
+    (tmp_path / "npmrc").write_text("fetch-retries=0\n")
     monkeypatch.setenv("NPM_CONFIG_USERCONFIG", str(tmp_path / "npmrc"))
     with serving() as registry:
         monkeypatch.setenv("NPM_CONFIG_REGISTRY", registry.url)
@@ -86,6 +87,22 @@ def test_development_packages_only_where_they_are_wanted(
     full = store.folder(NodeDependencies(store, silent, development=True).layer(function)) / MODULES
     assert (lean / "shout").is_dir() and not (lean / "checker").exists()
     assert (full / "shout").is_dir() and (full / "checker").is_dir()
+
+
+@needs_npm
+def test_what_was_downloaded_is_kept_within_a_bound(
+    store: BundleStore, make_function: MakeFunction, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = make_function(manifest(dependencies={"shout": "1.0.0"}))
+    layer = NodeDependencies(store, silent).layer(function)
+    store.layers.discard(layer.digest)
+    registry.asked.clear()
+    assert NodeDependencies(store, silent, offline=True).layer(function) == layer
+    assert registry.asked == []
+    store.layers.discard(layer.digest)
+    monkeypatch.setattr(node_dependencies, "CACHE_BYTES", 10)
+    with pytest.raises(NodeDependenciesFailed, match="the gateway is offline and uses only npm's cache"):
+        NodeDependencies(store, silent, offline=True).layer(function)
 
 
 @needs_npm

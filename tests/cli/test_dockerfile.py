@@ -92,3 +92,17 @@ def test_a_build_secret_that_is_not_there_is_named(gateway: Gateway, faas: Faas,
     done = faas("up")
     assert done.code == 2
     assert "own: build_secrets: there is no file key" in done.err
+
+
+def test_the_command_of_a_templates_image_is_sent(gateway: Gateway, faas: Faas, own: Path) -> None:
+    gateway.stock = True
+    template = own / "template" / "golang-http"
+    (template / "function").mkdir(parents=True)
+    (template / "template.yml").write_text("language: golang-http\nfprocess: ./handler\n")
+    (template / "Dockerfile").write_text("FROM golang\n")
+    (own / "stack.yaml").write_text(
+        "provider: {name: openfaas}\nfunctions:\n  own: {lang: golang-http, handler: ./own, image: 'me/own:1'}\n"
+    )
+    assert faas("up").code == 0
+    assert gateway.functions[("openfaas-fn", "own")]["envProcess"] == "./handler"
+    assert asked(own)[0].startswith("build --tag me/own:1 ")

@@ -71,6 +71,19 @@ def test_a_script_that_fails_or_hangs_is_told(platform: Platform) -> None:
     until(lambda: "exit code 3" in platform.faas("logs", "hangs").stdout)
 
 
+def test_memory_and_concurrency_limits_hold_for_programs(platform: Platform) -> None:
+    folder = made(platform, "hungry", "handler.sh", 'exec python3 -c "print(len(bytearray(int(input()))))"\n')
+    platform.faas("deploy", folder, "--memory-limit", "96Mi", "--label", "com.pinnace.concurrency=1")
+    assert platform.call("hungry", "1000\n").text == "1000\n"
+    assert platform.call("hungry", f"{400 << 20}\n").status in (500, 502)
+    until(lambda: platform.call("hungry", "10\n").text == "10\n")
+    assert "max_inflight=1" in _environment(platform, "hungry")
+
+
+def _environment(platform: Platform, name: str) -> list[str]:
+    return Path(f"/proc/{platform.pids(name)[0]}/environ").read_text().split("\0")
+
+
 def test_any_program_answers_through_fprocess(platform: Platform) -> None:
     folder = made(platform, "upper", "notes.txt", "nothing to run")
     platform.faas("deploy", folder, "--lang", "bash", "--fprocess", "tr a-z 'A-Z'")
@@ -122,6 +135,16 @@ def test_a_node_function_with_its_limits(platform: Platform) -> None:
     assert platform.call("noder", path="/exit").status in (500, 502)
     until(lambda: platform.call("noder", "{}", Content_Type="application/json").status == 201)
     until(lambda: "called /x" in platform.faas("logs", "noder").stdout)
+
+
+@needs_node
+def test_a_node_function_that_takes_too_much_memory_is_ended(platform: Platform) -> None:
+    handler = "module.exports = async event => String(Buffer.alloc(Number(event.body), 1).length)"
+    folder = made(platform, "hungry-node", "handler.js", handler)
+    platform.faas("deploy", folder, "--memory-limit", "200Mi")
+    assert platform.call("hungry-node", "1000").text == "1000"
+    assert platform.call("hungry-node", str(600 << 20)).status in (500, 502)
+    until(lambda: platform.call("hungry-node", "10").text == "10")
 
 
 @needs_node
