@@ -13,7 +13,8 @@ thread for each of 50 connections it takes 45. A handler that does not return at
   thread stays with its connection for a while. So 50 calls of 100 ms start within a few milliseconds. After `_apart_for`
   such calls the leader tries again to run them itself, more rarely each time that this was a mistake.
 
-A handler that works without waiting, in Python, is not run apart: only one thread at a time can have the interpreter's lock.
+A handler that computes in Python is not run apart, and is overtaken only after `COMPUTES_S`: one thread at a time has the
+interpreter's lock, so that two such calls side by side only take longer.
 
 Every change of leadership is made under one lock, together with taking the call's connection out of the leader's hands.
 The call of a quick handler takes no lock: a dict with the running call is the token, and who pops it leads.
@@ -37,7 +38,8 @@ THREAD_COSTS_S = 40e-6  # of the interpreter's time, for a call apart: two threa
 WEIGHS_ABOVE_S = 50e-6  # quicker handlers are not weighed: there is too little to lose for two looks at a clock
 LOST_AT_MOST_S = 2 * TICK_S
 FORGETS = 1 / 64  # means are exponential, over the last 64 calls or so: three overtaken ones in a row are enough
-LATE_S = 4 * TICK_S
+LATE_S = TICK_S + 0.0005  # when a tick takes that long, the watch had to wait for the lock: the handler computes
+COMPUTES_S = 0.006
 FEWEST_APART, MOST_APART = 64, 8192
 
 _RESTS, _WATCHES, _LEADS = "rests", "watches", "leads"
@@ -210,13 +212,18 @@ class Leadership:
 
     def _stand_watch(self, watch: _Follower) -> None:
         """Return when this thread leads: it overtook the leader, or that stepped down and found no other."""
+        turn, seen_at = -1, 0.0
         while watch.role is _WATCHES:
-            turn, now = self._turn, time.monotonic()
+            now = time.monotonic()
+            if self._turn != turn:
+                turn, seen_at = self._turn, now
             if watch.sleep(TICK_S):
                 continue
             if self._running:
-                if self._turn == turn and self._overtake():
-                    if time.monotonic() - now < LATE_S:  # later, it had to wait for the lock: the handler works
+                woke_at = time.monotonic()
+                computes = woke_at - now > LATE_S
+                if self._turn == turn and (not computes or woke_at - seen_at > COMPUTES_S) and self._overtake():
+                    if not computes:
                         self._lost(LOST_AT_MOST_S)
                     return
             elif self._turn - turn < 2:

@@ -280,7 +280,7 @@ class Connection:
         leadership = self._server.leadership
         logs.CALL_ID.set(request.call_id)
         leads = self.led and leadership.begin(self)
-        worked_s = time.thread_time() if leadership.weighs else 0.0
+        worked_s = time.thread_time() if leads and leadership.weighs else 0.0
         began = time.monotonic()
         lasts = None
         try:
