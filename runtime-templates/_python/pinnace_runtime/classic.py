@@ -15,11 +15,12 @@ import os
 import shlex
 
 from pinnace_runtime import logs
+from pinnace_runtime.deadlines import call_timeout_s
 from pinnace_runtime.loading import HANDLER_FOLDER, LoadFailed
 from pinnace_runtime.program import Program, ProgramFailed, TimeIsUp
 from pinnace_runtime.reply import PLAIN, Reply, failure
 from pinnace_runtime.settings import InvalidSetting
-from pinnace_runtime.thread_connection import RUNTIME_MARK, call_timeout_s
+from pinnace_runtime.thread_connection import RUNTIME_MARK
 
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:

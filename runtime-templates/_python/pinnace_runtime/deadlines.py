@@ -12,10 +12,13 @@ from __future__ import annotations
 import _thread
 import time
 
+from pinnace_runtime.settings import parse_duration_s
+
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pinnace_runtime.http1 import Request
     from pinnace_runtime.thread_connection import Connection
 
 _NEVER = float("inf")
@@ -75,3 +78,14 @@ class Deadlines:
                 self._alarm.acquire()
             else:
                 self._alarm.acquire(timeout=max(0.0, self._wakes_at - time.monotonic()))
+
+
+def call_timeout_s(request: Request, exec_timeout_s: float) -> float:
+    """The call's own limit: X-Timeout may only shorten the function's; what is no duration is ignored, as in of-watchdog."""
+    if not request.timeout:
+        return exec_timeout_s
+    try:
+        wanted_s = parse_duration_s(request.timeout)
+    except ValueError:
+        return exec_timeout_s
+    return min(wanted_s, exec_timeout_s) if wanted_s > 0 else exec_timeout_s

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from pinnace_runtime import http1
 from pinnace_runtime.asgi import scope_of
+from pinnace_runtime.deadlines import call_timeout_s
 from pinnace_runtime.http1 import BadRequest, Request, plain_response
 from pinnace_runtime.http_call import BODY_HIGH_WATER_BYTES, HttpCall
 from pinnace_runtime.thread_connection import (
@@ -24,7 +25,6 @@ from pinnace_runtime.thread_connection import (
     HEAD_WITHIN_S,
     REFUSED_BODY_WITHIN_S,
     RUNTIME_MARK,
-    call_timeout_s,
 )
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ import time
 from contextvars import Context
 
 from pinnace_runtime import http1, logs
+from pinnace_runtime.deadlines import call_timeout_s
 from pinnace_runtime.http1 import BadRequest, ChunkedBody, Request, SizedBody, plain_response
 from pinnace_runtime.reply import InvalidReply, Reply, failure
 from pinnace_runtime.reply_stream import Pieces
-from pinnace_runtime.settings import parse_duration_s
 
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:
@@ -411,14 +411,3 @@ class Connection:
         if self._holds_slot:
             self._holds_slot = False
             self._server.free_slot()
-
-
-def call_timeout_s(request: Request, exec_timeout_s: float) -> float:
-    """The call's own limit: X-Timeout may only shorten the function's; what is no duration is ignored, as in of-watchdog."""
-    if not request.timeout:
-        return exec_timeout_s
-    try:
-        wanted_s = parse_duration_s(request.timeout)
-    except ValueError:
-        return exec_timeout_s
-    return min(wanted_s, exec_timeout_s) if wanted_s > 0 else exec_timeout_s
