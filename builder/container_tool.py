@@ -78,6 +78,12 @@ class ContainerTool(msgspec.Struct, frozen=True):
             commands.append([self.program, "push", wanted.image])
         return commands
 
+    def push(self, image: str, log: Callable[[str], None], *, time_limit_s: float = TIME_LIMIT_S) -> None:
+        """Push an image that was built before; BuildKit keeps none, so there it is an error. Raises ContainerToolFailed."""
+        if self.kind is Kind.BUILDKIT:
+            raise ContainerToolFailed("BuildKit pushes an image when it builds it: use faas publish")
+        _run([self.program, "push", image], log, time.monotonic() + time_limit_s, time_limit_s)
+
     def build(self, wanted: ImageRequest, log: Callable[[str], None], *, time_limit_s: float = TIME_LIMIT_S) -> None:
         """Build the image, and push it if that is wanted; `log` gets each line. Raises ContainerToolFailed."""
         deadline = time.monotonic() + time_limit_s

@@ -16,7 +16,7 @@ from cli.api import Gateway
 from cli.build import BuildFailed, CannotBuild, build, image_of, template_of
 from cli.deploy_flags import DeployFlags
 from cli.deployment import send, taken_away, wait_ready
-from cli.dockerfile import build_dockerfile, needs_container_tool, process_of
+from cli.dockerfile import build_for_registry, process_of
 from cli.errors import CliError
 from cli.gate import TestsStopped, run_tests
 from cli.guess import check_entry
@@ -35,8 +35,7 @@ _WARNING = "warning: "
 class Plan:
     """What holds for every function of one deploy. `functions` have the command line's changes. `deploys`: not only builds.
 
-    `builds_images`: where the gateway builds nothing, images of functions with a Dockerfile are built here; `pushes`: and
-    sent to their registry.
+    `builds_images`: where the gateway builds nothing, images are built here; `pushes`: and sent to their registry.
     """
 
     gateway: Gateway
@@ -165,11 +164,11 @@ def _built(function: StackFunction, plan: Plan, progress: Progress) -> str:
         progress.stage(name, "building")
         image, _ = build(plan.gateway, function, plan.selection.copies, told)
     except CannotBuild:
-        if plan.builds_images and needs_container_tool(function):
-            progress.stage(name, "building the image")
-            return build_dockerfile(function, plan.selection.copies, told, push=plan.pushes)
         if not function.image:
             raise
+        if plan.builds_images:
+            progress.stage(name, "building the image")
+            return build_for_registry(function, plan.selection.copies, told, push=plan.pushes, verbose=plan.flags.verbose)
         progress.say(f"Note: {plan.gateway.url} does not build functions; deploying the image {image} as it is there")
     return image
 

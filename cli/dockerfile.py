@@ -6,9 +6,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from builder.container_tool import ContainerToolFailed, ImageRequest, find_tool
 from builder.templates import PROJECT_FOLDER, InvalidTemplate, Templates, UnknownTemplate
-from cli.build import BuildFailed, image_of
+from cli.build import BuildFailed, image_of, template_of
 from cli.errors import Misuse
 from cli.shrinkwrap import write_context_folder
 from cli.stack import DOCKERFILE, StackFunction
@@ -44,6 +43,8 @@ def build_dockerfile(
 
     `told` gets each line. Raises Misuse for a folder that cannot be built, BuildFailed, also where no builder is here.
     """
+    from builder.container_tool import ContainerToolFailed, ImageRequest, find_tool
+
     image = image or image_of(function)
     secrets = {name: Path(path).expanduser() for name, path in function.build_secrets.items()}
     if missing := [str(path) for path in secrets.values() if not path.is_file()]:
@@ -66,3 +67,33 @@ def build_dockerfile(
     except ContainerToolFailed as failure:
         raise BuildFailed(f"{function.name}: not built: {failure}", list(failure.log)) from None
     return image
+
+
+def push_dockerfile(function: StackFunction, image: str, told: Callable[[str], None]) -> None:
+    """Push an image that the container builder here has. Raises BuildFailed."""
+    from builder.container_tool import ContainerToolFailed, find_tool
+
+    try:
+        find_tool().push(image, told)
+    except ContainerToolFailed as failure:
+        raise BuildFailed(f"{function.name}: not pushed: {failure}", list(failure.log)) from None
+
+
+def build_for_registry(
+    function: StackFunction, copies: tuple[str, ...], told: Callable[[str], None], *, push: bool, verbose: bool
+) -> str:
+    """Build the function's image, by a container builder where it has only a Dockerfile, else by ours; return its name.
+
+    Raises what these raise.
+    """
+    if needs_container_tool(function):
+        return build_dockerfile(function, copies, told, push=push)
+    from cli.image_flags import ImageFlags
+    from cli.images import build_image, open_store, push_image
+
+    store = open_store()
+    built = build_image(store, function, template_of(function), copies, ImageFlags.plain(verbose=verbose), told)
+    if push:
+        push_image(store, built.name, told)
+    store.collect_sometimes()
+    return built.name

@@ -143,6 +143,18 @@ class ImageFlags(SelectFlags):
         """Return the flags among the keyword arguments of a command."""
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
+    @classmethod
+    def plain(cls, *, verbose: bool) -> ImageFlags:
+        """Return what holds where nothing was said, as for `faas up`, which has no options of a build."""
+
+        @click.command()
+        @image_options
+        def nothing(**_: Any) -> None:
+            """Only its options count."""
+
+        values = nothing.make_context("build", []).params
+        return cls.of({**values, "verbose": verbose})
+
     @property
     def test_timeout_s(self) -> float | None:
         """The longest that the tests of one function may take, None when they are not to run. Raises Misuse."""

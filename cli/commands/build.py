@@ -11,6 +11,7 @@ import click
 
 from cli.batch import shown, side_by_side, tell, test
 from cli.build import image_of, template_of
+from cli.dockerfile import build_dockerfile, needs_container_tool
 from cli.errors import Misuse
 from cli.guess import check_entry
 from cli.image_flags import ImageFlags, image_options
@@ -43,6 +44,7 @@ def build(path: str, output: str, shrinkwrap: bool, **values: Any) -> int:
     faas build ./src --image registry/hello:1 a folder
     faas build --platforms linux/amd64,linux/arm64 --output tar=hello.tar
 
+    A function with a Dockerfile is built by the container builder that is here: buildah, podman, docker buildx or BuildKit.
     Images are kept on this machine, where faas push finds them; skopeo, podman and others read what --output writes.
     """
     flags = ImageFlags.of(values)
@@ -57,13 +59,19 @@ def build(path: str, output: str, shrinkwrap: bool, **values: Any) -> int:
     def do(function: StackFunction, progress: Progress) -> str:
         started = time.monotonic()
         name = shown(function)
+
+        def told(line: str) -> None:
+            tell(name, line, progress, verbose=flags.verbose)
+
+        if needs_container_tool(function):
+            progress.stage(name, "building")
+            image = build_dockerfile(function, selection.copies, told, no_cache=flags.no_cache)
+            return f"Built {name} in {seconds_text(time.monotonic() - started)}. Image: {image}, kept by the container builder"
         template = template_of(function)
         if flags.test_timeout_s is not None:
             test(function, selection.copies, template, progress, flags.test_timeout_s, verbose=flags.verbose)
         progress.stage(name, "building")
-        made = build_image(
-            store, function, template, selection.copies, flags, lambda line: tell(name, line, progress, verbose=flags.verbose)
-        )
+        made = build_image(store, function, template, selection.copies, flags, told)
         built.append(made)
         return f"Built {name} in {seconds_text(time.monotonic() - started)}. Image: {made.name} ({made.image.digest})"
 

@@ -12,6 +12,7 @@ from cli.batch import shown, side_by_side, tell, test
 from cli.build import build as build_there
 from cli.build import config_of, template_of
 from cli.commands.build import chosen
+from cli.dockerfile import build_dockerfile, needs_container_tool
 from cli.errors import Misuse
 from cli.image_flags import ImageFlags, image_options
 from cli.progress import Progress
@@ -54,11 +55,17 @@ def publish(
     def do(function: StackFunction, progress: Progress) -> str:
         started = time.monotonic()
         name = shown(function)
-        template = template_of(function)
 
         def told(line: str) -> None:
             tell(name, line, progress, verbose=flags.verbose)
 
+        if needs_container_tool(function):
+            if extra_tag:
+                raise Misuse(f"{name}: --extra-tag is for images without a Dockerfile")
+            progress.stage(name, "building and pushing")
+            image = build_dockerfile(function, selection.copies, told, no_cache=flags.no_cache, push=True)
+            return f"Published {name} in {seconds_text(time.monotonic() - started)}. Image: {image}"
+        template = template_of(function)
         if flags.test_timeout_s is not None:
             test(function, selection.copies, template, progress, flags.test_timeout_s, verbose=flags.verbose)
         progress.stage(name, "building")

@@ -9,6 +9,7 @@ import click
 
 from cli.batch import shown, side_by_side, tell
 from cli.build import image_of
+from cli.dockerfile import needs_container_tool, push_dockerfile
 from cli.errors import Misuse
 from cli.image_flags import SelectFlags, select_options
 from cli.image_tags import tagged
@@ -45,6 +46,9 @@ def push(path: str, extra_tag: tuple[str, ...], source: str, **values: Any) -> i
         name = shown(function)
         image = tagged(image_of(function), flags.tagging, function.handler)
         progress.stage(name, "pushing")
+        if needs_container_tool(function):
+            push_dockerfile(function, image, lambda line: tell(name, line, progress, verbose=flags.verbose))
+            return f"Pushed {image}, which the container builder had"
         pushed = push_image(store, image, lambda line: tell(name, line, progress, verbose=flags.verbose), extra_tag)
         return f"Pushed {image} ({pushed.digest}): {pushed.sent} sent, {pushed.there + pushed.mounted} there"
 

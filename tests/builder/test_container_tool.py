@@ -107,6 +107,15 @@ def test_one_that_hangs_is_ended(tmp_path: Path) -> None:
         ContainerTool(Kind.BUILDAH, str(tmp_path / "buildah")).build(PLAIN, lambda _: None, time_limit_s=0.2)
 
 
+def test_an_image_is_pushed_later(tmp_path: Path) -> None:
+    program(tmp_path, "podman", 'echo "$@"')
+    lines: list[str] = []
+    ContainerTool(Kind.PODMAN, str(tmp_path / "podman")).push("reg/x:1", lines.append)
+    assert lines == ["push reg/x:1"]
+    with pytest.raises(ContainerToolFailed, match="BuildKit pushes an image when it builds it: use faas publish"):
+        ContainerTool(Kind.BUILDKIT, "buildctl", "tcp://b:1").push("reg/x:1", lines.append)
+
+
 def test_a_manifest_list_that_is_not_there_is_no_failure(tmp_path: Path) -> None:
     program(tmp_path, "podman", '[ "$1 $2" = "manifest rm" ] && exit 1; echo "$@"')
     lines: list[str] = []

@@ -106,3 +106,35 @@ def test_the_command_of_a_templates_image_is_sent(gateway: Gateway, faas: Faas, 
     assert faas("up").code == 0
     assert gateway.functions[("openfaas-fn", "own")]["envProcess"] == "./handler"
     assert asked(own)[0].startswith("build --tag me/own:1 ")
+
+
+def test_build_push_and_publish_use_the_container_builder(faas: Faas, own: Path) -> None:
+    done = faas("build", "--no-cache", "--build-arg", "B=2")
+    assert done.code == 0, done.err
+    assert done.out.endswith("Image: me/own:1, kept by the container builder\n")
+    assert faas("push").out == "Pushed me/own:1, which the container builder had\n"
+    assert faas("publish").code == 0
+    first, *rest = asked(own)
+    assert (
+        first.startswith("build --tag me/own:1 --build-arg A=1 --build-arg B=2 --secret id=token,src=")
+        and "--no-cache" in first
+    )
+    assert [line.split()[0] for line in rest] == ["push", "build", "push"]
+    assert faas("publish", "--extra-tag", "2").code == 2
+
+
+def test_up_builds_other_functions_without_a_container_builder(
+    gateway: Gateway, faas: Faas, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their base image is asked for: nothing but our own builder has a say in it."""
+    gateway.stock = True
+    monkeypatch.setenv("PINNACE_BASE_IMAGE", "127.0.0.1:1/no/base:1")
+    (own / "own" / "handler.py").write_text("def handle(event, context):\n    return ''\n")
+    (own / "stack.yaml").write_text(
+        "provider: {name: openfaas}\nfunctions:\n  own: {lang: python3-http, handler: ./own, image: 'me/own:1'}\n"
+    )
+    done = faas("up")
+    assert done.code == 1
+    assert "127.0.0.1:1" in done.err
+    assert asked(own) == []
+    assert gateway.functions == {}
