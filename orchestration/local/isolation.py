@@ -70,7 +70,7 @@ def interpreter_folders(interpreter: str) -> list[str]:
 def program_folders(program: str) -> list[str]:
     """Return the installation that a program at `…/bin/NAME` needs: the folder above `bin`, or none for the system's own."""
     path = Path(program)
-    if not program or path.is_relative_to("/usr") or path.parent.parent == Path("/"):
+    if not program or path.is_relative_to("/usr") or path.parent in (Path("/bin"), Path("/sbin")):
         return []
     return [str(path.parent.parent if path.parent.name == "bin" else path)]
 

@@ -181,6 +181,12 @@ def test_the_program_of_a_client_that_left_a_stream_is_ended(run: Run, tmp_path:
     wait_until(lambda: has_ended(int((tmp_path / "self").read_text())), "the end of the program")
 
 
+def test_a_head_of_a_long_answer_ends_the_program(run: Run, tmp_path: Path) -> None:
+    replica = run(f"echo $$ > {tmp_path}/self; cat /dev/zero")
+    assert replica.call("/", method="HEAD").status == 200
+    wait_until(lambda: has_ended(int((tmp_path / "self").read_text())), "the end of the program")
+
+
 def test_a_slow_client_holds_no_process(run: Run, tmp_path: Path) -> None:
     replica = run(f"touch {tmp_path}/started; cat")
     client = replica.connect()

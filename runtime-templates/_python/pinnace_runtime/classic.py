@@ -25,7 +25,7 @@ from pinnace_runtime.thread_connection import RUNTIME_MARK
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from pinnace_runtime.http1 import Request
     from pinnace_runtime.settings import Settings
@@ -119,7 +119,7 @@ class Watchdog:
                 held.append(piece)
                 held_bytes += len(piece)
                 if held_bytes > HELD_BYTES:
-                    return Reply(None, self._content_type, stream=_after(held, pieces))
+                    return Reply(None, self._content_type, stream=_Rest(held, pieces))
         except TimeIsUp as error:
             logs.log(str(error))
             reply = Reply(f"The call took longer than exec_timeout, {limit_s:g} s\n".encode(), PLAIN, 504)
@@ -166,16 +166,22 @@ class Watchdog:
         return name
 
 
-def _after(held: list[bytes], pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield what was held back, then the rest."""
-    try:
-        yield b"".join(held)
-        held.clear()
-        yield from pieces
-    finally:
-        close = getattr(pieces, "close", None)
-        if close is not None:
-            close()
+class _Rest:
+    """What was held back, then the rest as it comes. Closing it ends the program, also when nothing was taken yet."""
+
+    def __init__(self, held: list[bytes], pieces: Generator[bytes, None, None]) -> None:
+        self._held = b"".join(held)
+        self._pieces = pieces
+        self.close = pieces.close
+
+    def __iter__(self) -> _Rest:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._held:
+            held, self._held = self._held, b""
+            return held
+        return next(self._pieces)
 
 
 def _program(name: str, path: str) -> str:

@@ -14,7 +14,7 @@ import time
 
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from pinnace_runtime.spool import File
 
@@ -89,7 +89,7 @@ class Program:
         self._out = out
         self._err = err
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Generator[bytes, None, None]:
         """Yield what it writes, as it writes it, until it has ended; close the iterator to end it sooner.
 
         Raises ProgramFailed when it fails, and TimeIsUp.

@@ -19,6 +19,7 @@ from orchestration.local.isolation import (
     Place,
     closed_parent,
     interpreter_folders,
+    program_folders,
     users_here,
 )
 from orchestration.local.keeper_link import KeeperLink, SpawnFailed
@@ -229,3 +230,18 @@ async def test_without_root_all_functions_share_one_user_and_say_so(
         "readOnlyRootFilesystem is not enforced",
     ]
     assert not Path(folder).exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "folders"),
+    [
+        ("", []),
+        ("/usr/bin/node", []),
+        ("/usr/local/bin/node", []),
+        ("/bin/node", []),
+        ("/root/.nvm/versions/node/v20/bin/node", ["/root/.nvm/versions/node/v20"]),
+        ("/opt/node", ["/opt/node"]),
+    ],
+)
+def test_a_program_is_shown_with_its_installation(program: str, folders: list[str]) -> None:
+    assert program_folders(program) == folders
