@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +17,10 @@ from cli.options import name_values
 from cli.progress import Progress
 from cli.selection import Asked, select
 from cli.stack import StackFunction
+from cli.watch import Watch
+
+if TYPE_CHECKING:
+    from cli.local import Ready
 
 
 @click.command("local-run", short_help="Run one function here, without a gateway.")
@@ -23,8 +31,9 @@ from cli.stack import StackFunction
 )
 @click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="An environment variable; wins over the stack file.")
 @click.option("--lang", metavar="LANG", default="", help="The language; else the stack file's, else guessed from the handler.")
+@click.option("--watch", is_flag=True, help="Build and start it again whenever one of its files is saved.")
 @click.option("--verbose", "-v", is_flag=True, help="Show what the build writes.")
-def local_run(name: str, file: str, port: int, env: tuple[str, ...], lang: str, verbose: bool) -> int:
+def local_run(name: str, file: str, port: int, env: tuple[str, ...], lang: str, watch: bool, verbose: bool) -> int:
     """Build one function of stack.yaml, or a folder, and run it in the foreground on 127.0.0.1, without a gateway.
 
     It gets its environment, and its secrets from files in ./.secrets. Limits, users of their own and scaling are the
@@ -34,23 +43,61 @@ def local_run(name: str, file: str, port: int, env: tuple[str, ...], lang: str, 
 
     function, copies = _chosen(Asked(name, file, lang=lang))
     function = replace(function, environment={**function.environment, **name_values(env, "--env")})
-    with Progress() as progress:
-        progress.stage(function.name, "building")
-
-        def told(line: str) -> None:
-            if verbose or line.startswith("warning: "):
-                progress.say(f"{function.name} | {line}")
-
-        bundle, store = build_here(function, copies, told)
-        progress.done(function.name)
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
+
+    def run(until: Callable[[Ready], None]) -> None:
+        with Progress() as progress:
+            progress.stage(function.name, "building")
+
+            def told(line: str) -> None:
+                if verbose or line.startswith("warning: "):
+                    progress.say(f"{function.name} | {line}")
+
+            bundle, store = build_here(function, copies, told)
+            progress.done(function.name)
         with running(function, bundle, store, port=port) as ready:
             click.echo(f"{function.name} answers at {ready.url} (Ctrl-C ends it)", err=True)
-            code = ready.process.wait()
+            until(ready)
+
+    try:
+        if watch:
+            _run_watched(function, copies, run)
+        else:
+            run(lambda ready: _ended(function, ready))
     except KeyboardInterrupt:
         return 0
-    raise CliError(f"{function.name}: it ended with code {code}")
+    return 0
+
+
+def _ended(function: StackFunction, ready: Ready) -> None:
+    raise CliError(f"{function.name}: it ended with code {ready.process.wait()}")
+
+
+def _run_watched(function: StackFunction, copies: tuple[str, ...], run: Callable[[Callable[[Ready], None]], None]) -> None:
+    """Run it until a file changes, and again, for ever. What goes wrong is told, and waits for a change too."""
+    assert function.handler is not None
+    files = [function.handler, *map(Path, copies)]
+    running: list[Ready] = []
+
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+        if running and running[0].process.poll() is not None:
+            click.echo(f"Error: {function.name}: it ended with code {running.pop().process.returncode}", err=True)
+
+    seen = Watch({function.name: files}, sleep=sleep)
+
+    def until_changed(ready: Ready | None = None) -> None:
+        running[:] = [ready] if ready else []
+        next(seen.changes())
+        running.clear()
+        click.echo("Changed: starting it again.", err=True)
+
+    while True:
+        try:
+            run(until_changed)
+        except (CliError, OSError) as error:
+            click.echo(f"Error: {error}", err=True)
+            until_changed()
 
 
 def _chosen(asked: Asked) -> tuple[StackFunction, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import signal
@@ -90,7 +91,7 @@ def get(url: str, path: str = "") -> str:
     try:
         with urllib.request.urlopen(url + path, timeout=10) as answer:
             return str(answer.read().decode())
-    except urllib.error.URLError as error:
+    except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         return str(error)
 
 
@@ -134,6 +135,30 @@ def test_a_local_run_needs_no_gateway(platform: Platform, language: str) -> None
         assert process.wait(10) == 0
     assert "Connection refused" in get(url)
     assert platform.call(name).status == 404
+
+
+def test_a_local_run_that_watches_starts_again_and_outlives_errors(platform: Platform) -> None:
+    handler = platform.home / "local-watched" / "handler.py"
+    handler.parent.mkdir()
+    handler.write_text(GOOD.format("one"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with started(platform, "local-run", "local-watched", "--port", str(port), "--watch") as (process, output):
+        until(lambda: get(url) == "one")
+        handler.write_text(GOOD.format("two"))
+        until(lambda: get(url) == "two")
+        handler.write_text("import nothing_like_this\n")
+        until(lambda: "No module named 'nothing_like_this'" in output.read_text())
+        handler.write_text("import os\ndef handle(event, context):\n    os._exit(3)\n")
+        until(lambda: output.read_text().count("answers at") == 3)
+        get(url)
+        until(lambda: "Error: local-watched: it ended with code 3" in output.read_text())
+        handler.write_text(GOOD.format("three"))
+        until(lambda: get(url) == "three")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
 
 
 def test_a_local_run_of_a_program_that_serves_itself(platform: Platform) -> None:
