@@ -17,10 +17,12 @@ An idle revision costs no work: after a decision, `look_at` says when the next i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil, inf
 from typing import Final
 
 from autoscaler.keep_alive import KeepAlive, Plan
+from autoscaler.lead_time import LeadTime
 from autoscaler.observation import Observed
 from autoscaler.recommendation import STEP_S, Recommender
 from orchestration.decisions import Decision, Rule
@@ -34,6 +36,8 @@ URGENT_WAIT_S: Final = 0.1
 """A call that has waited for so long, while all is full, is no flicker of the queue."""
 DUE_GRACE_S: Final = 10.0
 """How long a replica that was started for a due call is kept when the call does not come."""
+MOST_DUE: Final = 100
+"""The nearest due calls are known; whoever makes them tells of the next one when one is over."""
 LEAST_IDLE_S: Final = 1.0
 """A shorter pause between calls says nothing about when a revision is wanted again."""
 
@@ -52,7 +56,8 @@ class Decider:
     """Decides for one revision whose replicas take at most `capacity` calls at a time (0: no limit).
 
     `now` is seconds of a steady clock, the same in all calls. `replicas` is how many there should be already: with more than
-    one the platform was started again, and nothing is taken away for a stable window.
+    one the platform was started again, and nothing is taken away for a stable window. `learn` gives what is known of the idle
+    times; it is asked when the settings want them.
     """
 
     __slots__ = (
@@ -62,20 +67,32 @@ class Decider:
         "_floor",
         "_floor_until",
         "_initial",
+        "_learn",
         "_stopped",
         "keep_alive",
+        "lead",
         "look_at",
         "observed",
         "recommender",
         "settings",
     )
 
-    def __init__(self, settings: ScaleSettings, capacity: int, now: float, *, replicas: int = 0) -> None:
+    def __init__(
+        self,
+        settings: ScaleSettings,
+        capacity: int,
+        now: float,
+        *,
+        replicas: int = 0,
+        learn: Callable[[], KeepAlive] = KeepAlive,
+    ) -> None:
         self.settings = settings
         self.observed = Observed(settings, now)
         self.recommender = Recommender(now, replicas)
-        self.keep_alive = KeepAlive() if settings.learns else None
+        self.lead = LeadTime()
+        self.keep_alive = learn() if settings.learns else None
         self.look_at = now
+        self._learn = learn
         self._capacity = capacity
         self._initial = settings.initial_replicas if replicas >= settings.initial_replicas else 0
         self._stopped = replicas == 0 and not settings.zero
@@ -89,7 +106,7 @@ class Decider:
         if settings != self.settings:
             self.settings = settings
             self.observed.configure(settings)
-            self.keep_alive = (self.keep_alive or KeepAlive()) if settings.learns else None
+            self.keep_alive = (self.keep_alive or self._learn()) if settings.learns else None
             self._floor_until = -inf
 
     def observe(self, sample: LoadSample, now: float) -> None:
@@ -106,10 +123,11 @@ class Decider:
         """Drop what an edge that is gone had told. Returns whether there was something."""
         return self.observed.forget_edge(edge)
 
-    def expect(self, at: float, lead_s: float) -> None:
-        """A call is due at `at`: have a replica from `lead_s` before it."""
-        self._due.append((at - lead_s, at + DUE_GRACE_S))
-        self.look_at = min(self.look_at, at - lead_s)
+    def expect(self, at: float, lead_s: float | None = None) -> None:
+        """A call is due at `at`: ask for a replica `lead_s` before it, by default as long as starts have taken."""
+        since = at - (self.lead.lead_s if lead_s is None else lead_s)
+        self._due = sorted((*self._due, (since, at + DUE_GRACE_S)))[:MOST_DUE]
+        self.look_at = min(self.look_at, since)
 
     def overruled(self, now: float, replicas: int) -> None:
         """Somebody else set the count: it holds for a stable window, zero until a call comes."""
@@ -229,13 +247,14 @@ class Decider:
         settings, since = self.settings, now - idle_s
         if settings.zero and not (wanted == 0 and self._stopped):
             plan = self._plan()
-            if plan.prewarm_after_s <= idle_s < plan.until_s:
+            prewarm_after_s = max(plan.keep_s, plan.prewarm_after_s - self.lead.lead_s)
+            if prewarm_after_s <= idle_s < plan.until_s:
                 self._look(since + plan.until_s)
                 if count == 0:
                     steps.append(f"a call is likely now: {plan.reason} → 1")
                 return count or 1, rule if count else Rule.LEARNT
             if idle_s >= plan.keep_s:
-                self._look(since + plan.prewarm_after_s if idle_s < plan.prewarm_after_s else inf)
+                self._look(since + prewarm_after_s if idle_s < prewarm_after_s else inf)
                 if wanted:
                     steps.append(f"idle for {format_duration(idle_s)}: {plan.reason} → 0")
                 return 0, rule if wanted == 0 else Rule.IDLE if self.keep_alive is None else Rule.LEARNT
@@ -249,7 +268,7 @@ class Decider:
         after_s = self.settings.zero_after_s
         if self.keep_alive is not None:
             return self.keep_alive.plan(after_s)
-        return Plan(keep_s=after_s, prewarm_after_s=inf, until_s=inf, reason=f"zero after {format_duration(after_s)}")
+        return Plan(after_s, inf, after_s, f"zero after {format_duration(after_s)}")
 
     def _bounded(
         self, now: float, wall: float, count: int, rule: Rule, wanted: int, ready: int, steps: list[str]

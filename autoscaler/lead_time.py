@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from math import ceil, isfinite
 from typing import Final
 
@@ -21,12 +20,12 @@ class LeadTime:
     __slots__ = ("_starts",)
 
     def __init__(self) -> None:
-        self._starts: deque[float] = deque(maxlen=LAST)
+        self._starts: tuple[float, ...] = ()
 
     def started(self, seconds: float) -> None:
         """A replica became ready so many seconds after it had been asked for. Starts that failed say nothing."""
         if isfinite(seconds):
-            self._starts.append(max(0.0, seconds))
+            self._starts = (*self._starts[1 - LAST :], max(0.0, seconds))
 
     @property
     def lead_s(self) -> float:

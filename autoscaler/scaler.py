@@ -16,6 +16,7 @@ import heapq
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from types import TracebackType
 from typing import Final, Self
@@ -23,9 +24,12 @@ from typing import Final, Self
 import msgspec
 
 from autoscaler.decider import Decider
+from autoscaler.history import History
+from autoscaler.keep_alive import KeepAlive
 from autoscaler.recording import Recording
 from autoscaler.starts import StartLimits, Starts
 from orchestration.decisions import Decision, Rule, Scaling
+from orchestration.duration import format_duration
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.function import Function
 from orchestration.load import LoadSample
@@ -101,8 +105,8 @@ class _Watched:
 class Scaler:
     """Owns every decision about replica counts. Leaving the context ends its tasks; counts stay as they are.
 
-    `clock` gives monotonic seconds, `wall` Unix seconds. Only who `leads` writes: of several, the others follow the load so
-    that they can take over at once.
+    `clock` gives monotonic seconds, `wall` Unix seconds; `history` keeps what is learnt of idle times. Only who `leads`
+    writes: of several, the others follow the load so that they can take over at once.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class Scaler:
         wall: Callable[[], float] = time.time,
         *,
         limits: StartLimits | None = None,
+        history: History | None = None,
         leads: bool = True,
     ) -> None:
         self._orchestrator = orchestrator
@@ -119,6 +124,7 @@ class Scaler:
         self._wall = wall
         self.recording = Recording(wall)
         self._leads = leads
+        self._history = history
         self._watched: dict[FunctionId, _Watched] = {}
         self._starts: Starts[FunctionId] = Starts(limits or StartLimits())
         self._times: list[tuple[float, FunctionId]] = []
@@ -170,6 +176,13 @@ class Scaler:
                 watched.decider.measured(value, self._clock())
             self._touch(watched)
 
+    def expect(self, function: FunctionId, at: float) -> None:
+        """A call of the platform's own (a timer's) is due at `at`, Unix seconds: it is to find a replica."""
+        watched = self._watched.get(function)
+        if watched is not None and watched.decider is not None:
+            watched.decider.expect(self._clock() + at - self._wall())
+            self._wake_at(watched.decider.look_at, watched)
+
     def forget_edge(self, edge: str) -> None:
         """Drop what an edge that is gone had reported; its calls ended with it."""
         for watched in self._watched.values():
@@ -193,8 +206,20 @@ class Scaler:
             settings=watched.settings,
             latest=watched.latest,
             changes=tuple(reversed(watched.changes)),
+            learnt=self._learnt(watched),
             trouble=watched.trouble,
         )
+
+    @staticmethod
+    def _learnt(watched: _Watched) -> str:
+        decider = watched.decider
+        if decider is None or decider.keep_alive is None:
+            return ""
+        plan = decider.keep_alive.plan(watched.settings.zero_after_s)
+        gone = f"idle, it goes to zero after {format_duration(plan.keep_s)}"
+        if plan.prewarm_after_s < inf:
+            gone += f" and is back from {format_duration(plan.prewarm_after_s)} to {format_duration(plan.until_s)}"
+        return f"{plan.reason}; {gone}"
 
     def watched(self) -> list[tuple[FunctionId, ScaleSettings, int]]:
         """Return each function with its settings and how many of its replicas are ready."""
@@ -218,8 +243,8 @@ class Scaler:
         watched.generation, watched.revision, watched.settings = function.generation, function.serving.name, settings
         capacity = function.serving.settings.concurrency
         if watched.decider is None:
-            replicas = self._wanted(watched)
-            watched.decider = Decider(settings, capacity, self._clock(), replicas=replicas or 0)
+            learn = KeepAlive if self._history is None else partial(self._history.keep_alive, function.id)
+            watched.decider = Decider(settings, capacity, self._clock(), replicas=self._wanted(watched) or 0, learn=learn)
         else:
             watched.decider.configure(settings, capacity)
         self._touch(watched)
@@ -237,10 +262,12 @@ class Scaler:
         watched = self._watched.get(FunctionId(replica.namespace, replica.function))
         if watched is None or replica.revision != watched.revision:
             return
-        if replica.state is ReplicaState.STOPPED:
-            watched.states.pop(replica.id, None)
-        else:
+        before = watched.states.pop(replica.id, None)
+        if replica.state is not ReplicaState.STOPPED:
             watched.states[replica.id] = replica.state
+        started = before is ReplicaState.PENDING and replica.state is ReplicaState.RUNNING
+        if started and watched.decider is not None and replica.started_at is not None and replica.ready_at is not None:
+            watched.decider.lead.started(replica.ready_at - replica.started_at)
         self._touch(watched)
 
     def _forget(self, function: FunctionId) -> None:
@@ -251,6 +278,8 @@ class Scaler:
                 watched.writing.cancel()
             self._starts.forget(function)
             self._start_next()
+            if self._history is not None:
+                self._history.forget(function)
 
     # deciding
 

@@ -26,6 +26,7 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from autoscaler.history import History
 from autoscaler.measuring import Measuring, NoPrometheus, Prometheus
 from autoscaler.scaler import Scaler
 from autoscaler.starts import StartLimits
@@ -147,7 +148,8 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         )
         auth = await asyncio.to_thread(_auth, settings)
         limits = StartLimits(settings.starts_per_function, settings.starts_total)
-        scaler = await stack.enter_async_context(Scaler(orchestrator, limits=limits))
+        history = await stack.enter_async_context(History(settings.folder / "idle-times"))
+        scaler = await stack.enter_async_context(Scaler(orchestrator, limits=limits, history=history))
         queries = Prometheus(settings.prometheus_url) if settings.prometheus_url else NoPrometheus()
         await stack.enter_async_context(Measuring(scaler, orchestrator, queries))
         edge = _edge(settings, orchestrator, scaler)

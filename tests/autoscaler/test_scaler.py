@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
+from autoscaler.history import History
 from autoscaler.scaler import CHANGES_KEPT, Scaler
 from autoscaler.starts import StartLimits
 from orchestration.decisions import Rule
@@ -360,3 +363,39 @@ async def test_what_was_decided_is_kept_in_bounds(clock: Clock) -> None:
         assert len(explained.changes) == CHANGES_KEPT
         assert [change.replicas for change in explained.changes[:2]] == [0, 1]
         assert scaler.explain(FunctionId("x", "y")) is None
+
+
+async def test_idle_times_are_learnt_kept_and_told(clock: Clock, tmp_path: Path) -> None:
+    place = Place({"com.openfaas.scale.zero": "true"}, replicas=1)
+    for expected in ("no idle time known yet: 15m", "1 idle time known"):
+        async with History(tmp_path / "idle-times") as history, Started(place, clock, history=history) as scaler:
+            explained = scaler.explain(HELLO)
+            assert explained is not None
+            assert explained.learnt.startswith(expected)
+            scaler.sample(sample(arrivals=1, in_flight=1, interval_s=0.0))
+            clock.now += 1
+            scaler.sample(sample(concurrency=0.5))
+            clock.now += 300
+            scaler.sample(sample(arrivals=1, in_flight=1, interval_s=0.0))
+            await settled()
+    async with History(tmp_path / "idle-times") as history, Started(place, clock, history=history) as scaler:
+        scaler.apply(FunctionRemoved(HELLO.namespace, HELLO.name))
+        assert history.keep_alive(HELLO).count == 0
+
+
+async def test_a_due_call_is_prepared_as_early_as_starts_have_taken(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.zero": "true", "com.openfaas.scale.zero-duration": "5s"}, replicas=0)
+    async with Started(place, clock) as scaler:
+        scaler.apply(replica(0, ReplicaState.PENDING))
+        running = msgspec.structs.replace(replica(0).replica, started_at=100.0, ready_at=104.0)
+        scaler.apply(ReplicaChanged(running))
+        scaler.apply(replica(0, ReplicaState.STOPPED))
+        scaler.expect(HELLO, 1_700_000_000.0 + 60)  # 60 s from now
+        clock.now += 54.9
+        scaler.ring()
+        await settled()
+        assert place.writes == []
+        clock.now += 0.2  # 4 s and a quarter more before
+        scaler.ring()
+        await settled()
+        assert place.writes == [1]
