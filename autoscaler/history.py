@@ -167,7 +167,7 @@ def _read(path: Path) -> list[_Row]:
         if (document.kind, document.version) != (_KIND, _VERSION):
             raise ValueError(f"it holds {document.kind[:40]!r}, version {document.version}")
     except FileNotFoundError:
-        log.info("no idle times are known yet: %s is not there", path)
+        pass  # nothing was learnt yet
     except OSError as error:
         log.warning("learnt idle times cannot be read from %s, starting with none: %s", path, error.strerror or error)
     except (msgspec.MsgspecError, ValueError) as error:

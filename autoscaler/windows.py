@@ -60,7 +60,8 @@ class Average:
         oldest, valid = self._known(now)
         if valid <= 0:
             return 0.0
-        total = sum(self._buckets[second % self.length_s] for second in range(oldest, self._last + 1))
+        start, end, buckets = oldest % self.length_s, self._last % self.length_s + 1, self._buckets
+        total = sum(buckets[start:end]) if start < end else sum(buckets[start:]) + sum(buckets[:end])
         return round(total / valid, DECIMALS)
 
     def weighted(self, now: float) -> float:

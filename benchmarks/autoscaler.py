@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from autoscaler.scaler import Scaler
+from autoscaler.starts import StartLimits
 from orchestration.events import FunctionChanged, ReplicaChanged
 from orchestration.function import Function
 from orchestration.load import LoadSample
@@ -30,9 +31,10 @@ from orchestration.replica import Replica, ReplicaState
 from orchestration.rollout import Condition, Phase, deploy
 from orchestration.spec import FunctionSpec
 
-LABELS: Final = {"com.pinnace.concurrency": "1", "com.openfaas.scale.zero": "true", "com.openfaas.scale.zero-duration": "1h"}
+LABELS: Final = {"com.pinnace.concurrency": "1", "com.openfaas.scale.zero": "true"}
 CALLS: Final = 3.0
 NEED: Final = 5  # ceil(3 / 0.7)
+NO_LIMITS: Final = StartLimits(1_000_000, 1_000_000)
 READY: Final = Condition(Phase.READY)
 
 
@@ -129,7 +131,7 @@ async def measure(count: int, share: float, rounds: int) -> tuple[float, float, 
         place.add(function)
     gc.collect()
     tracemalloc.start()
-    async with Scaler(cast("Orchestrator", cast("Any", place)), clock, lambda: 1.7e9 + clock.now) as scaler:
+    async with Scaler(cast("Orchestrator", cast("Any", place)), clock, lambda: 1.7e9 + clock.now, limits=NO_LIMITS) as scaler:
         for function in functions:
             scaler.apply(FunctionChanged(function))
         await settled(scaler, place)
