@@ -97,7 +97,7 @@ class Decider:
         self._initial = settings.initial_replicas if replicas >= settings.initial_replicas else 0
         self._stopped = replicas == 0 and not settings.zero
         self._fell_at = -inf
-        self._due: list[tuple[float, float]] = []
+        self._due: tuple[tuple[float, float], ...] = ()
         self._floor, self._floor_until = (0, ""), -inf
 
     def configure(self, settings: ScaleSettings, capacity: int) -> None:
@@ -126,7 +126,7 @@ class Decider:
     def expect(self, at: float, lead_s: float | None = None) -> None:
         """A call is due at `at`: ask for a replica `lead_s` before it, by default as long as starts have taken."""
         since = at - (self.lead.lead_s if lead_s is None else lead_s)
-        self._due = sorted((*self._due, (since, at + DUE_GRACE_S)))[:MOST_DUE]
+        self._due = tuple(sorted((*self._due, (since, at + DUE_GRACE_S)))[:MOST_DUE])
         self.look_at = min(self.look_at, since)
 
     def overruled(self, now: float, replicas: int) -> None:
@@ -287,7 +287,7 @@ class Decider:
                 floors.append((self._floor[0], Rule.SCHEDULE, f"the schedule {self._floor[1]} has {self._floor[0]}"))
                 self._look(now + self._floor_until - wall)
             if self._due:
-                self._due = [due for due in self._due if due[1] > now]
+                self._due = tuple(due for due in self._due if due[1] > now)
                 if any(since <= now for since, _ in self._due):
                     floors.append((1, Rule.TIMER, "a call is due"))
                 self._look(min((since if since > now else until for since, until in self._due), default=inf))

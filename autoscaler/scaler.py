@@ -20,6 +20,7 @@ from functools import partial
 from math import inf
 from types import TracebackType
 from typing import Final, Self
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -85,7 +86,7 @@ class _Watched:
         self.alarm_at = inf
         self.retry_s = FIRST_RETRY_S
         self.latest: Decision | None = None
-        self.changes: list[Decision] = []
+        self.changes: tuple[Decision, ...] = ()
         self.trouble = ""
 
     @property
@@ -126,6 +127,7 @@ class Scaler:
         self._leads = leads
         self._history = history
         self._watched: dict[FunctionId, _Watched] = {}
+        self._settings: WeakValueDictionary[ScaleSettings, ScaleSettings] = WeakValueDictionary()
         self._starts: Starts[FunctionId] = Starts(limits or StartLimits())
         self._times: list[tuple[float, FunctionId]] = []
         self._alarm: asyncio.TimerHandle | None = None
@@ -231,6 +233,7 @@ class Scaler:
         except InvalidSetting as error:  # of an earlier version of the platform; a deploy is checked
             log.error("%s: %s; the defaults hold", function.id, error)
             settings = ScaleSettings()
+        settings = self._settings.setdefault(settings, settings)  # most functions say the same: one object for all
         watched = self._watched.get(function.id)
         if watched is None:
             watched = self._watched[function.id] = _Watched(function, settings)
@@ -326,7 +329,7 @@ class Scaler:
         watched.latest = decision
         self._wake_at(decider.look_at, watched)
         if decision.replicas != wanted and self._leads:
-            watched.changes = [*watched.changes[-CHANGES_KEPT + 1 :], decision]
+            watched.changes = (*watched.changes[-CHANGES_KEPT + 1 :], decision)
             log.info("%s: %s", watched.function, decision.reason)
             self._starts.set(watched.function, max(0, decision.replicas - ready - watched.failing))
             watched.written = decision.replicas

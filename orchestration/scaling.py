@@ -32,7 +32,7 @@ class Aggregation(enum.StrEnum):
     WEIGHTED_EXPONENTIAL = "weighted-exponential"
 
 
-class ScaleSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=False):
+class ScaleSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=False, weakref=True):
     """How many replicas a function should have. The defaults are those of a function without any label.
 
     `target` is what one replica takes in full, in the metric's unit; the decider aims at `target * utilisation`. Windows and
