@@ -283,7 +283,7 @@ def test_a_call_that_takes_too_long_is_answered_504(start_replica: StartReplica,
     began = time.monotonic()
     answer = replica.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 504 ") and b"X-OpenFaaS-Internal: runtime\r\n" in answer
-    assert 0.2 <= time.monotonic() - began < 3
+    assert 0.19 <= time.monotonic() - began < 3  # uvloop counts in milliseconds
     if define == "def":  # which cannot be stopped: it runs on and keeps its slot
         assert replica.call("/quick").status == 429
         (replica.folder / "go").touch()
