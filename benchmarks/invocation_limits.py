@@ -231,7 +231,7 @@ def bodies(options: argparse.Namespace, folder: Path) -> None:
 
 def slope(options: argparse.Namespace, folder: Path) -> None:
     """Memory under steady load, after a fifth of the time for warming up."""
-    case = Case("GET", "2b", 50, fresh=True)
+    case = Case("GET", "2b", 50, "fresh")
     with lab(folder) as bench:
         target = bench.targets["Pinnace"]
         samples: list[tuple[float, float]] = []
