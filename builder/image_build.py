@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import os
 import platform as machine
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ import msgspec
 
 from builder.bases import LAYOUT_PREFIXES, Base, Bases
 from builder.build_secrets import NO_SECRETS, BuildSecrets
-from builder.bundle_build import Reporter
+from builder.bundle_build import ADDITIONAL_PACKAGE, Reporter
 from builder.context import BuildConfig, InvalidContext
 from builder.dependencies import PYTHON_VERSION
 from builder.extraction import Limits, extract
@@ -71,13 +72,15 @@ BASES = {
 }
 """Default bases by what a template's functions need. Python's is this machine's, so that a function gets the same here."""
 
-USER = "10001:10001"
-"""By number, so that a cluster can see that it is not root."""
+USER = "12000:12000"
+"""By number, so that a cluster can see that it is not root. The templates' Dockerfiles have the same."""
 
 LAYER_ANNOTATION = "dev.pinnace.layer"
 DIGEST_ANNOTATION = "dev.pinnace.digest"
 BUNDLE_ANNOTATION = "dev.pinnace.bundle"
 _OCI = "org.opencontainers.image"
+_PYTHON_ARGUMENTS = ("PYTHON", "PYTHON_VERSION")
+"""The build arguments by which Dockerfiles of templates choose Python, ours and OpenFaaS's."""
 
 
 class PackedBundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +150,8 @@ class ImageBuild:
     def image(self, template: Template, code: Path, config: BuildConfig) -> tuple[Descriptor, tuple[Descriptor, ...]]:
         """Build the image of the function whose folder lies in `code`; return it and what refers to it."""
         platforms = [parse_platform(text) for text in config.platforms] or [host_platform()]
-        base = self._base or BASES[template.dependencies].format(python=template.python or PYTHON_VERSION)
+        base = self._base or BASES[template.dependencies].format(python=_python_of(template, config))
+        self._mention_unused(config)
         images, referrers = [], []
         for platform in dict.fromkeys(platforms):
             self._log(f"building for {platform} on {base}")
@@ -159,6 +163,13 @@ class ImageBuild:
             return images[0], tuple(referrers)
         index = encode(Index(schema_version=2, media_type=INDEX, manifests=tuple(images)))
         return self._layout.add(index, INDEX), tuple(referrers)
+
+    def _mention_unused(self, config: BuildConfig) -> None:
+        for name, value in sorted(config.build_args.items()):
+            if name == ADDITIONAL_PACKAGE and value.strip():
+                self._log(f"warning: system packages are not installed: use a base image that has them, with {value.strip()}")
+            elif name not in (ADDITIONAL_PACKAGE, *_PYTHON_ARGUMENTS):
+                self._log(f"warning: build argument {name} has no effect here")
 
 
 class _OneImage:
@@ -378,6 +389,14 @@ class _OneImage:
         )
         stored = self._layout.add(encode(manifest), MANIFEST)
         return msgspec.structs.replace(stored, artifact_type=CYCLONEDX, annotations=annotations)
+
+
+def _python_of(template: Template, config: BuildConfig) -> str:
+    """The Python version of the default base: a build argument's, the template's, this machine's."""
+    asked = next((config.build_args[name] for name in _PYTHON_ARGUMENTS if config.build_args.get(name)), "")
+    if asked and not re.fullmatch(r"3\.\d{1,2}(\.\d{1,2})?", asked):
+        raise InvalidContext(f"the build argument for Python is {asked[:40]!r}; write a version such as 3.13")
+    return asked or template.python or PYTHON_VERSION
 
 
 def _as_oci(layer: Descriptor) -> Descriptor:

@@ -59,6 +59,7 @@ class Place:
         *,
         image: str = "hello:1",
         platforms: tuple[str, ...] = (),
+        build_args: dict[str, str] | None = None,
         language: str = "python3-http",
         **options: Any,
     ) -> Descriptor:
@@ -66,7 +67,12 @@ class Place:
         build = ImageBuild(self.store, Templates(), self.log, self.store.wheelhouse(self.log.log), base=self.base, **options)
         path = self.root / "context.tar"
         with path.open("w+b") as file:
-            write_context(file, function, Templates().find(language), BuildConfig(image=image, platforms=platforms))
+            write_context(
+                file,
+                function,
+                Templates().find(language),
+                BuildConfig(image=image, platforms=platforms, build_args=build_args or {}),
+            )
             return build.run(file)
 
     def manifest(self, image: Descriptor) -> Manifest:

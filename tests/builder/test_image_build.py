@@ -133,7 +133,7 @@ class TestContent:
             "/opt/pinnace/runtime/pinnace_runtime/__main__.py",
             "python3-http",
         )
-        assert (run.user, run.working_dir, run.stop_signal) == ("10001:10001", "/home/app", "SIGTERM")
+        assert (run.user, run.working_dir, run.stop_signal) == ("12000:12000", "/home/app", "SIGTERM")
         labels = {"dev.pinnace.template": "python3-http", "org.opencontainers.image.revision": "abc", "x": "y"}
         assert run.labels == labels
         assert len(config.rootfs.diff_ids) == 4
@@ -164,6 +164,20 @@ class TestContent:
         built = place.build(make_function())
         assert not [name for layer in place.manifest(built).layers for name in place.names(layer) if name.endswith(".pyc")]
         assert any("the base image has Python 3.19 and this builder" in line for line in place.log.lines)
+
+    def test_build_arguments(self, place: Place, make_function: MakeFunction, monkeypatch: pytest.MonkeyPatch) -> None:
+        arguments = {"ADDITIONAL_PACKAGE": "gcc", "GO111MODULE": "off", "PYTHON": "3.13"}
+        place.build(make_function(), build_args=arguments)
+        warnings = [line for line in place.log.lines if line.startswith("warning: ")]
+        assert warnings == [
+            "warning: system packages are not installed: use a base image that has them, with gcc",
+            "warning: build argument GO111MODULE has no effect here",
+        ]
+        place.base = ""
+        with pytest.raises(BaseUnavailable, match=r"the base image docker.io/library/python:3.13-slim for linux/.* is not here"):
+            place.build(make_function(), build_args=arguments, offline=True)
+        with pytest.raises(InvalidContext, match=r"write a version such as 3.13"):
+            place.build(make_function(), build_args={"PYTHON": "latest"}, offline=True)
 
     def test_a_handler_that_does_not_compile_is_told(self, place: Place, make_function: MakeFunction) -> None:
         with pytest.raises(BrokenCode, match=r"function/handler.py line 1: SyntaxError"):
