@@ -315,7 +315,7 @@ class _OneImage:
             variant=base.variant,
             config=ours,
             rootfs=RootFs(type="layers", diff_ids=(*base.rootfs.diff_ids, *(layer.diff_id for layer, _ in layers))),
-            history=(*(base.history or ()), *steps),
+            history=(*_history(base), *steps),
         )
 
     def _run_config(self) -> RunConfig:
@@ -389,6 +389,14 @@ class _OneImage:
         )
         stored = self._layout.add(encode(manifest), MANIFEST)
         return msgspec.structs.replace(stored, artifact_type=CYCLONEDX, annotations=annotations)
+
+
+def _history(base: ImageConfig) -> tuple[History, ...]:
+    """The base's history, made to fit its layers: others refuse to build on an image whose history has too few."""
+    history = base.history or ()
+    if sum(not step.empty_layer for step in history) == len(base.rootfs.diff_ids):
+        return history
+    return tuple(History(created_by="base image") for _ in base.rootfs.diff_ids)
 
 
 def _python_of(template: Template, config: BuildConfig) -> str:

@@ -21,11 +21,14 @@ from builder.platforms import Platform, Target
 
 OLDEST_PYTHON = (3, 11)
 _PYTHON = re.compile(r"(usr/local|usr|opt/[^/]+)/bin/python3\.(\d{1,2})")
+_LIBPYTHON = re.compile(r"(?:usr/local|usr|opt/[^/]+)/lib/(?:[a-z0-9_-]+/)?libpython3\.\d{1,2}\.so\.1\.0")
+_PYTHON_VERSION = re.compile(rb"\0(3\.\d{1,2}\.\d{1,2})\+?\0")
 _NODE = re.compile(r"(?:usr/local|usr)/bin/node(?:js)?")
 _LIBC = re.compile(r"(?:usr/)?lib(?:64)?/(?:[a-z0-9_-]+/)?(libc\.so\.6|ld-musl-[a-z0-9_]+\.so\.1|libc-2\.\d+\.so)")
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]*version (\d+)\.(\d+)")
 _MUSL_VERSION = re.compile(rb"\0(1)\.(\d)\.\d{1,2}\0")
 _LARGEST_LIBRARY_BYTES = 16 << 20
+_LARGEST_PROGRAM_BYTES = 64 << 20
 _MOST_ENTRIES = 500_000
 
 
@@ -72,6 +75,7 @@ def contents_of(layout: Layout, manifest: Manifest, config: ImageConfig) -> Base
 class _Found:
     def __init__(self) -> None:
         self._pythons: set[str] = set()
+        self._versions: set[str] = set()
         self._nodes: set[str] = set()
         self._libraries: dict[str, tuple[str, tuple[int, int]]] = {}
 
@@ -87,12 +91,20 @@ class _Found:
                     self._white_out(folder, last)
                 elif _PYTHON.fullmatch(name) and not member.isdir():
                     self._pythons.add(name)
+                    self._note_version(tar, member)
+                elif _LIBPYTHON.fullmatch(name):
+                    self._note_version(tar, member)
                 elif _NODE.fullmatch(name) and not member.isdir():
                     self._nodes.add(name)
                 elif _LIBC.fullmatch(name) and member.isreg() and member.size <= _LARGEST_LIBRARY_BYTES:
                     source = tar.extractfile(member)
                     if source is not None and (library := _library(name, source.read())):
                         self._libraries[name] = library
+
+    def _note_version(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        """Look for the exact version in a program or library: markers such as `python_full_version < "3.11.3"` ask for it."""
+        if member.isreg() and member.size <= _LARGEST_PROGRAM_BYTES and (source := tar.extractfile(member)) is not None:
+            self._versions.update(found.decode() for found in _PYTHON_VERSION.findall(source.read()))
 
     def _white_out(self, folder: str, last: str) -> None:
         gone = f"{folder}/" if last == ".wh..wh..opq" else f"{folder}/{last.removeprefix('.wh.')}".lstrip("/")
@@ -101,11 +113,12 @@ class _Found:
         self._libraries = {name: what for name, what in self._libraries.items() if not _below(name, gone)}
 
     def contents(self, told_version: str) -> BaseContents:
-        """Return what is there after all layers; `told_version` completes a version number that it begins with."""
+        """Return what is there after all layers; `told_version` is what the image says of its Python, if it is that one's."""
         python = max(self._pythons, key=_preference, default=None)
         version = f"3.{python.rpartition('.')[2]}" if python else ""
-        if version and re.fullmatch(rf"{re.escape(version)}\.\d+", told_version):
-            version = told_version
+        known = [full for full in (told_version, *sorted(self._versions)) if full.startswith(f"{version}.")]
+        if version and known and re.fullmatch(r"3\.\d{1,2}\.\d{1,2}", known[0]):
+            version = known[0]
         libc, libc_version = max(self._libraries.values(), default=("", (0, 0)))
         node = min(self._nodes, key=lambda name: (not name.startswith("usr/local/"), name), default=None)
         return BaseContents(f"/{python}" if python else None, version, libc, libc_version, f"/{node}" if node else None)

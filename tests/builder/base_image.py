@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from builder.oci.archive import Entry, write_layer
-from builder.oci.documents import CONFIG, MANIFEST, Descriptor, ImageConfig, Manifest, RootFs, RunConfig, encode
+from builder.oci.documents import CONFIG, MANIFEST, Descriptor, History, ImageConfig, Manifest, RootFs, RunConfig, encode
 from builder.oci.layout import Layout
 from builder.platforms import host_platform
 
@@ -56,6 +56,7 @@ def image_of(layout: Layout, layers: list[Descriptor], diff_ids: list[str], run:
         os="linux",
         config=run,
         rootfs=RootFs(type="layers", diff_ids=tuple(diff_ids)),
+        history=tuple(History(created_by="this machine's files") for _ in diff_ids),
     )
     stored = layout.add(encode(config), CONFIG)
     return layout.add(encode(Manifest(schema_version=2, media_type=MANIFEST, config=stored, layers=tuple(layers))), MANIFEST)
@@ -77,16 +78,17 @@ def _entries() -> Iterator[Entry]:
             yield Entry(f"usr/lib/{python.name}/{relative}", path.read_bytes())
             if path.suffix == ".so":
                 programs.append(path)
-    for library in _libraries(programs):
-        yield Entry(_merged(library), library.read_bytes(), executable=True)
+    for linked in libraries(programs):
+        yield Entry(merged(linked), linked.read_bytes(), executable=True)
 
 
-def _libraries(programs: list[Path]) -> list[Path]:
+def libraries(programs: list[Path]) -> list[Path]:
+    """Return the libraries that the programs are linked to."""
     said = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True).stdout
     return sorted({Path(found) for found in re.findall(r"(/\S+) \(0x", said)})
 
 
-def _merged(path: Path) -> str:
-    """The library's path with `/lib` in `/usr`, where it is on merged systems."""
+def merged(path: Path) -> str:
+    """Return the library's path with `/lib` in `/usr`, where it is on merged systems."""
     name = str(path).lstrip("/")
     return name if name.startswith("usr/") else f"usr/{name}"

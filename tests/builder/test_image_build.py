@@ -137,6 +137,7 @@ class TestContent:
         labels = {"dev.pinnace.template": "python3-http", "org.opencontainers.image.revision": "abc", "x": "y"}
         assert run.labels == labels
         assert len(config.rootfs.diff_ids) == 4
+        assert len(config.history or ()) == 4  # the base has none, and who builds on this wants one for each layer
 
     def test_annotations_say_where_it_comes_from(self, place: Place, make_function: MakeFunction) -> None:
         built = place.build(make_function(), labels={"org.opencontainers.image.revision": "abc"})
@@ -174,7 +175,7 @@ class TestContent:
             "warning: build argument GO111MODULE has no effect here",
         ]
         place.base = ""
-        with pytest.raises(BaseUnavailable, match=r"the base image docker.io/library/python:3.13-slim for linux/.* is not here"):
+        with pytest.raises(BaseUnavailable, match=r"base image docker.io/library/python:3.13-slim for linux/.* is not here"):
             place.build(make_function(), build_args=arguments, offline=True)
         with pytest.raises(InvalidContext, match=r"write a version such as 3.13"):
             place.build(make_function(), build_args={"PYTHON": "latest"}, offline=True)

@@ -42,6 +42,13 @@ def test_dockers_own_python_comes_before_the_distributions(tmp_path: Path) -> No
     assert (found.python, found.python_version) == ("/usr/local/bin/python3.12", "3.12.7")
 
 
+@pytest.mark.parametrize("place", ["usr/bin/python3.11", "usr/lib/x86_64-linux-gnu/libpython3.11.so.1.0"])
+def test_the_exact_version_is_in_the_program(tmp_path: Path, place: str) -> None:
+    files = {"usr/bin/python3.11": b"", place: b"\x7fELF\x003.11.2\x00..\x003.10.1\x00", GLIBC_PLACE: GLIBC}
+    found = contents(tmp_path, [Entry(name, content) for name, content in files.items()])
+    assert found.python_version == "3.11.2"
+
+
 def test_an_alpine_base(tmp_path: Path) -> None:
     found = contents(tmp_path, [Entry("usr/local/bin/python3.12", b""), Entry("lib/ld-musl-x86_64.so.1", MUSL)])
     assert (found.libc, found.libc_version) == ("musl", (1, 2))
