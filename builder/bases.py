@@ -24,7 +24,6 @@ from builder.oci.exchange import read_image
 from builder.platforms import Platform
 from builder.registry.errors import RegistryError
 from builder.registry.reference import parse_reference
-from builder.registry.transfer import connected, pull_image
 
 LAYOUT_PREFIXES = ("oci:", "oci-archive:")
 
@@ -80,6 +79,8 @@ class Bases:
         if self._offline:
             raise BaseUnavailable(f"the base image {name} for {platform} is not here, and this builder is offline")
         self._log(f"pulling the base image {reference} for {platform}")
+        from builder.registry.transfer import connected, pull_image  # a client of registries, for the first time only
+
         try:
             with connected(reference) as registry:
                 image_found = pull_image(self._store.layout, reference, registry, wanted)

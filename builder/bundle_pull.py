@@ -20,6 +20,7 @@ from builder.dependencies import PYTHON_VERSION, made_for, make_venv
 from builder.disk import tree_size_bytes
 from builder.image_build import BUNDLE_ANNOTATION, LAYER_ANNOTATION, PackedBundle
 from builder.image_store import ImageStore
+from builder.job import ImageFailed
 from builder.layers import COMPILED, folder_digest
 from builder.oci.documents import Descriptor, Manifest, OciPlatform
 from builder.oci.unpack import unpack_layer
@@ -33,7 +34,7 @@ from orchestration.bundle import Bundle, Layer, LayerKind
 from orchestration.interpreter import base_interpreter
 
 
-class NotABundle(ValueError):
+class NotABundle(ImageFailed):
     """An image that cannot run here as a process; the message says why and what can be done."""
 
 

@@ -57,7 +57,7 @@ from builder.sbom import CYCLONEDX, cyclonedx
 from builder.source import arranged, is_handler_file, python_requirements
 from builder.store import BundleStore
 from builder.templates import HANDLER_FOLDER, Template, Templates
-from builder.wheelhouse import Lock, LockedWheel, Wheelhouse
+from builder.wheelhouse import Lock, Wheelhouse
 from builder.wheels import Distribution, open_wheel
 from orchestration.bundle import LayerKind, Listens
 
@@ -223,12 +223,13 @@ class _OneImage:
         return image, self._bill(image) if self._build._sbom else None
 
     def _locked(self, target: Target) -> Lock:
+        """What the requirements come to. The wheels themselves are looked at only if something is to be made of them."""
         requirements = python_requirements(self._code, self._template)
         if not requirements.names_packages:
             return Lock(())
         house, made_for = self._build._wheelhouse, ("image", str(target), target.python)
         lock = None if self._no_cache else house.remembered(requirements, made_for)
-        if lock is not None and house.complete(lock):
+        if lock is not None and (self._store.knows(self._venv_key(lock, target)) or house.complete(lock)):
             return lock
         self._log(f"resolving requirements for {target}")
         return house.resolve(requirements, made_for, target)
@@ -262,16 +263,23 @@ class _OneImage:
     def _venv_layer(self, target: Target) -> tuple[LayerBlob, Descriptor]:
         python = self._base.contents.python
         assert python is not None  # it has a target
-        inputs = [self._lock.wheels, python, target.minor, self._platform.architecture]
+        inputs = self._venv_inputs(self._lock, target)
         wheels = [self._build._wheelhouse.path(locked) for locked in self._lock.wheels]
 
         def make() -> LayerBlob:
+            self._distributions()  # while the wheels are here
             with contextlib.ExitStack() as stack:
                 entries = venv(wheels, python, target.minor, stack, compiles=self._compiles)
                 return write_layer(self._layout, entries, self._build._compression)
 
         digest = sha256(msgspec.json.encode([LayerKind.DEPENDENCIES, *inputs], order="deterministic"))
         return self._layer(LayerKind.DEPENDENCIES, digest, inputs, make)
+
+    def _venv_inputs(self, lock: Lock, target: Target) -> list[Any]:
+        return [lock.wheels, self._base.contents.python, target.minor, self._platform.architecture]
+
+    def _venv_key(self, lock: Lock, target: Target) -> list[Any]:
+        return self._key(LayerKind.DEPENDENCIES, self._venv_inputs(lock, target), compiles=target.minor == PYTHON_VERSION)
 
     def _modules_layer(self) -> tuple[LayerBlob, Descriptor]:
         store = BundleStore(self._store.root / "node")
@@ -295,14 +303,16 @@ class _OneImage:
     def _layer(
         self, kind: LayerKind, digest: str, inputs: list[Any], make: Callable[[], LayerBlob]
     ) -> tuple[LayerBlob, Descriptor]:
-        build = self._build
-        compiler = machine.python_version() if self._compiles else ""
-        key = [FORMAT, kind, inputs, compiler, build._compression, zlib.ZLIB_RUNTIME_VERSION]
-        layer, made = self._store.layer(key, make)
+        layer, made = self._store.layer(self._key(kind, inputs, compiles=self._compiles), make)
         if made:
             self._log(f"{kind} layer {layer.blob.digest}, {layer.blob.size} bytes")
         annotations = {DIGEST_ANNOTATION: digest, LAYER_ANNOTATION: str(kind)}
         return layer, msgspec.structs.replace(layer.blob, annotations=annotations)
+
+    def _key(self, kind: LayerKind, inputs: list[Any], *, compiles: bool) -> list[Any]:
+        """Everything that a layer's bytes depend on."""
+        compiler = machine.python_version() if compiles else ""
+        return [FORMAT, kind, inputs, compiler, self._build._compression, zlib.ZLIB_RUNTIME_VERSION]
 
     def _config(self, layers: list[tuple[LayerBlob, Descriptor]]) -> ImageConfig:
         base, ours = self._base.config, self._run_config()
@@ -371,11 +381,20 @@ class _OneImage:
         """The base image's name, empty for one from a layout: where that lies on this disk is nobody else's concern."""
         return "" if self._base.name.startswith(LAYOUT_PREFIXES) else self._base.name
 
+    def _distributions(self) -> list[Distribution]:
+        """What the wheels say of themselves. It is remembered: opening 25 wheels takes as long as all of a small rebuild."""
+
+        def read() -> list[Distribution]:
+            found = []
+            for locked in self._lock.wheels:
+                with open_wheel(self._build._wheelhouse.path(locked)) as wheel:
+                    found.append(wheel.distribution())
+            return found
+
+        return self._store.remembered(["distributions", FORMAT, self._lock.wheels], list[Distribution], read)
+
     def _bill(self, image: Descriptor) -> Descriptor:
-        packages: list[tuple[LockedWheel, Distribution]] = []
-        for locked in self._lock.wheels:
-            with open_wheel(self._build._wheelhouse.path(locked)) as wheel:
-                packages.append((locked, wheel.distribution()))
+        packages = list(zip(self._lock.wheels, self._distributions(), strict=True))
         content = cyclonedx(image, self._base_name or "base", self._base.image.digest, packages, self._build._created)
         annotations = {f"{_OCI}.created": self._build._created}
         manifest = Manifest(

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -26,6 +27,8 @@ from builder.oci.archive import LayerBlob
 from builder.oci.documents import Descriptor
 from builder.oci.layout import Layout
 from builder.wheelhouse import Wheelhouse
+
+Value = TypeVar("Value")
 
 GRACE_S = 14 * 24 * 3600.0
 COLLECT_EVERY_S = 24 * 3600.0
@@ -62,18 +65,41 @@ class ImageStore:
             finally:
                 remove_tree(path, self._incoming)
 
+    def knows(self, inputs: object) -> bool:
+        """Whether the layer that `inputs` stand for is here, so that it need not be made."""
+        return self._found(inputs) is not None
+
     def layer(self, inputs: object, make: Callable[[], LayerBlob]) -> tuple[LayerBlob, bool]:
         """Return the layer that `inputs` (JSON, everything that its bytes depend on) stand for, and whether it was made now."""
-        key = hashlib.sha256(msgspec.json.encode(inputs, order="deterministic")).hexdigest()
-        record = self._made / f"{key}.json"
+        if layer := self._found(inputs):
+            return layer, False
+        layer = make()
+        write_durably(self._record(inputs), msgspec.json.encode(_Made(layer.blob, layer.diff_id)))
+        return layer, True
+
+    def remembered(self, inputs: object, kind: type[Value], make: Callable[[], Value]) -> Value:
+        """Return the small value of type `kind` (JSON) that follows from `inputs`, made now if it is not kept."""
+        record = self._record(inputs)
+        with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
+            value = msgspec.json.decode(record.read_bytes(), type=kind)
+            os.utime(record, (self._clock(),) * 2)
+            return value
+        value = make()
+        write_durably(record, msgspec.json.encode(value))
+        return value
+
+    def _found(self, inputs: object) -> LayerBlob | None:
+        record = self._record(inputs)
         with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
             made = msgspec.json.decode(record.read_bytes(), type=_Made)
             if self.layout.has(made.blob):
                 os.utime(record, (self._clock(),) * 2)
-                return LayerBlob(made.blob, made.diff_id), False
-        layer = make()
-        write_durably(record, msgspec.json.encode(_Made(layer.blob, layer.diff_id)))
-        return layer, True
+                return LayerBlob(made.blob, made.diff_id)
+        return None
+
+    def _record(self, inputs: object) -> Path:
+        key = hashlib.sha256(msgspec.json.encode(inputs, order="deterministic")).hexdigest()
+        return self._made / f"{key}.json"
 
     def wheelhouse(
         self, log: Callable[[str], None], *, offline: bool = False, secrets: BuildSecrets = NO_SECRETS

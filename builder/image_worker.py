@@ -10,19 +10,17 @@ from typing import IO
 from builder.bases import BaseUnavailable
 from builder.build_secrets import BuildSecrets
 from builder.bundle_build import Reporter
-from builder.bundle_pull import BundlePull, NotABundle
 from builder.image_build import ImageBuild
 from builder.image_store import ImageStore
 from builder.job import ImageFailed, Job
 from builder.oci.archive import ZstdMissing
 from builder.oci.documents import InvalidImage
-from builder.pushing import push
 from builder.registry.errors import RegistryError
 from builder.store import BundleStore
 from builder.templates import Templates
 from builder.wheels import InvalidWheel
 
-FAILURES = (BaseUnavailable, InvalidImage, InvalidWheel, NotABundle, RegistryError, ZstdMissing)
+FAILURES = (BaseUnavailable, InvalidImage, InvalidWheel, RegistryError, ZstdMissing)
 
 
 @contextlib.contextmanager
@@ -51,6 +49,8 @@ def build(job: Job, context: IO[bytes], reporter: Reporter, secrets: BuildSecret
         reporter.log(f"image {built.digest}")
         if push_as is None:
             return
+        from builder.pushing import push
+
         try:
             push(store, built, push_as, reporter.log)
         finally:  # the registry keeps it; here its layers stay for a while, for the next build
@@ -59,6 +59,8 @@ def build(job: Job, context: IO[bytes], reporter: Reporter, secrets: BuildSecret
 
 def pull(job: Job, log: Callable[[str], None]) -> None:
     """Make a bundle of the image `job.pull` in its registry."""
+    from builder.bundle_pull import BundlePull
+
     assert job.images is not None
     store = BundleStore(Path(job.root), job.quota_bytes)
     with told():

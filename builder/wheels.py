@@ -6,9 +6,6 @@ no interpreter of that platform. Names that leave their folder are refused.
 
 from __future__ import annotations
 
-import configparser
-import email.parser
-import email.policy
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,6 +67,9 @@ class Wheel:
 
     def distribution(self) -> Distribution:
         """Return what the wheel says of itself."""
+        import email.parser  # 10 ms, here and below, which a rebuild of the same packages need not pay
+        import email.policy
+
         text = self._archive.read(f"{self._info}/METADATA").decode(errors="replace")
         said = email.parser.HeaderParser(policy=email.policy.compat32).parsestr(text)
         pages = dict(entry.partition(",")[::2] for entry in said.get_all("Project-URL", []))
@@ -136,6 +136,8 @@ class Wheel:
         return read
 
     def _entry_points(self, python: str) -> Iterator[WheelFile]:
+        import configparser
+
         try:
             text = self._archive.read(f"{self._info}/entry_points.txt").decode()
         except (KeyError, UnicodeDecodeError):

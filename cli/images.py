@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from builder.build_secrets import NO_SECRETS, write_secrets
 from builder.image_build import ImageBuild
@@ -19,8 +19,6 @@ from builder.oci.archive import Compression
 from builder.oci.documents import Descriptor
 from builder.oci.exchange import read_image, write_archive, write_folder
 from builder.platforms import parse_platform
-from builder.pushing import push
-from builder.registry.transfer import Pushed
 from builder.templates import PROJECT_FOLDER, Template, Templates
 from builder.worker import EXPECTED
 from cli.build import BuildFailed, config_of, pack, secrets_of
@@ -30,6 +28,9 @@ from cli.image_tags import revision
 from cli.stack import StackFunction
 
 REVISION_LABEL = "org.opencontainers.image.revision"
+if TYPE_CHECKING:
+    from builder.registry.transfer import Pushed
+
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
 
 
@@ -107,6 +108,8 @@ def build_image(
 
 def push_image(store: ImageStore, name: str, told: Callable[[str], None], tags: tuple[str, ...] = ()) -> Pushed:
     """Push the image of that name from the store. Raises CliError when it is not there or does not go."""
+    from builder.pushing import push
+
     image = store.layout.find(name)
     if image is None:
         raise CliError(f"there is no image {name} on this machine: build it first (faas build)")
