@@ -34,7 +34,6 @@ from orchestration.local.secret_store import SecretStore
 from orchestration.local.store import Record, State, Store
 from orchestration.local.supervisor import Supervisor
 from orchestration.local.usage import UsageMeter
-from orchestration.local.watchers import Watchers
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId, check_function_name, check_namespace
 from orchestration.orchestrator import (
     AlreadyExists,
@@ -50,6 +49,7 @@ from orchestration.replica import Replica
 from orchestration.scaling_labels import scale_settings, scale_warnings
 from orchestration.settings import InvalidSetting
 from orchestration.spec import FunctionSpec
+from orchestration.watchers import Watchers
 
 CLOSE_DRAIN_S = 2.0
 CLOSE_GRACE_S = 3.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestration.events import Event, FunctionRemoved
-from orchestration.local.watchers import Watchers
+from orchestration.watchers import Watchers
 
 
 def event(number: int) -> FunctionRemoved:

@@ -1,0 +1,243 @@
+"""From a Function to what is in the cluster, and back when somebody meddles: against a real API server."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+
+from orchestration.kubernetes.api import (
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    FUNCTIONS,
+    NETWORK_POLICIES,
+    REVISIONS,
+    SERVICES,
+    Invalid,
+)
+from orchestration.kubernetes.client import Cluster
+from orchestration.kubernetes.resource import Manifest
+from tests.orchestration.kubernetes.world import World, eventually, platform
+
+
+def condition(function: Manifest | None, kind: str) -> tuple[str, str, str]:
+    for found in (function or {}).get("status", {}).get("conditions", []):
+        if found["type"] == kind:
+            return found["status"], found["reason"], found["message"]
+    return "", "", ""
+
+
+async def told(world: World, name: str, kind: str, status: str, reason: str) -> Manifest:
+    """Wait until the function's condition says so; return the function."""
+
+    async def said() -> Manifest | None:
+        held = await world.get(FUNCTIONS, name)
+        return held if condition(held, kind)[:2] == (status, reason) else None
+
+    found: Manifest = await eventually(said)
+    return found
+
+
+async def test_a_function_becomes_a_revision_a_deployment_and_a_service(cluster: Cluster, world: World) -> None:
+    async with platform(cluster):
+        await world.kubectl_apply("hello", env={"A": "1"}, labels={"team": "a"})
+        function = await told(world, "hello", "Ready", "False", "NoPodReady")
+    deployment, service = await world.get(DEPLOYMENTS, "hello-00001"), await world.get(SERVICES, "hello-00001")
+    assert deployment is not None and service is not None
+    assert await world.get(REVISIONS, "hello-00001")
+    assert function["status"]["traffic"] == [{"revision": "hello-00001", "percent": 100}]
+    assert function["status"]["observedGeneration"] == 1
+    owner = deployment["metadata"]["ownerReferences"][0]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Function", function["metadata"]["uid"], True)
+    assert deployment["spec"]["template"]["metadata"]["labels"]["team"] == "a"
+    assert service["spec"]["clusterIP"] == "None"
+
+
+async def test_pods_that_run_make_it_ready(cluster: Cluster, world: World) -> None:
+    async with platform(cluster) as running:
+        await world.kubectl_apply("hello")
+        (pod,) = await world.started("hello-00001")
+        function = await told(world, "hello", "Ready", "True", "Serving")
+        assert (function["status"]["replicas"], function["status"]["readyReplicas"]) == (1, 1)
+        status = running.orchestrator.status(world.id("hello"))
+        assert (status.available, status.condition.phase, status.instances[0].id) == (1, "Ready", pod)
+
+
+async def test_a_change_rolls_out_and_traffic_moves_when_as_many_are_ready(cluster: Cluster, world: World) -> None:
+    async with platform(cluster):
+        await world.kubectl_apply("hello")
+        await world.started("hello-00001")
+        await told(world, "hello", "Ready", "True", "Serving")
+        await cluster.merge(
+            DEPLOYMENTS, world.namespace, "hello-00001", {"spec": {"replicas": 2}}, manager="test", part="scale"
+        )
+        await world.started("hello-00001")
+        await world.kubectl_apply("hello", env={"VERSION": "2"})
+
+        await world.started("hello-00002", 1)
+        function = await told(world, "hello", "Progressing", "True", "RollingOut")
+        assert function["status"]["servingRevision"] == "hello-00001"
+        await eventually(lambda: replicas(world, "hello-00002", 2))
+        await world.started("hello-00002", 1)
+
+        function = await told(world, "hello", "Progressing", "False", "Settled")
+        assert function["status"]["traffic"] == [{"revision": "hello-00002", "percent": 100}]
+        await eventually(lambda: replicas(world, "hello-00001", 0))
+        await world.deployment_status("hello-00001")
+        await eventually(lambda: gone(world, DEPLOYMENTS, "hello-00001"))
+        await eventually(lambda: gone(world, SERVICES, "hello-00001"))
+        assert await world.get(REVISIONS, "hello-00001"), "the revision stays, for a way back"
+
+
+async def replicas(world: World, deployment: str, count: int) -> bool:
+    held = await world.get(DEPLOYMENTS, deployment)
+    return held is not None and held["spec"]["replicas"] == count
+
+
+async def gone(world: World, kind: Any, name: str) -> bool:
+    return await world.get(kind, name) is None
+
+
+async def test_settings_that_do_not_touch_the_pods_make_no_revision(cluster: Cluster, world: World) -> None:
+    async with platform(cluster) as running:
+        await world.kubectl_apply("hello")
+        await world.started("hello-00001")
+        await told(world, "hello", "Ready", "True", "Serving")
+        made = await world.kubectl_apply("hello", labels={"com.openfaas.scale.max": "7"}, minAvailable=1)
+        await eventually(lambda: observed(world, "hello", made["metadata"]["generation"]))
+        await eventually(lambda: running.controller.idle)
+        assert await world.get(REVISIONS, "hello-00002") is None
+
+
+async def observed(world: World, name: str, generation: int) -> bool:
+    held = await world.get(FUNCTIONS, name)
+    return held is not None and bool(held.get("status", {}).get("observedGeneration") == generation)
+
+
+async def test_a_revision_that_is_never_ready_is_given_up_with_the_pods_own_words(cluster: Cluster, world: World) -> None:
+    async with platform(cluster, ready_within_s=1.0):
+        await world.kubectl_apply("hello")
+        await world.started("hello-00001")
+        await told(world, "hello", "Ready", "True", "Serving")
+        await world.kubectl_apply("hello", image="registry.test/typo:1")
+        await eventually(lambda: world.get(DEPLOYMENTS, "hello-00002"))
+        pod = await world.make_pod("hello-00002")
+        await world.fail_pod(pod, "ImagePullBackOff", 'Back-off pulling image "registry.test/typo:1"')
+        function = await told(world, "hello", "Degraded", "True", "RolloutFailed")
+        assert "ImagePullBackOff: Back-off pulling image" in condition(function, "Degraded")[2]
+        assert condition(function, "Ready")[0] == "True", "the old revision serves"
+        assert function["status"]["servingRevision"] == "hello-00001"
+        await eventually(lambda: replicas(world, "hello-00002", 0))
+
+
+async def test_drift_is_put_back(cluster: Cluster, world: World) -> None:
+    async with platform(cluster):
+        await world.kubectl_apply("hello", limits={"memory": "1024Mi", "cpu": "1000m"})
+        await world.started("hello-00001")
+        await told(world, "hello", "Ready", "True", "Serving")
+        meddled = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 7}}}}
+        await cluster.merge(DEPLOYMENTS, world.namespace, "hello-00001", meddled, manager="somebody")
+
+        async def is_back() -> bool:
+            held = await cluster.get(DEPLOYMENTS, world.namespace, "hello-00001")
+            return bool(held["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 65)
+
+        await eventually(is_back)
+        await cluster.delete(SERVICES, world.namespace, "hello-00001")
+        await eventually(lambda: world.get(SERVICES, "hello-00001"))
+
+
+async def test_a_deployment_that_is_taken_away_comes_back_as_large_as_it_was(cluster: Cluster, world: World) -> None:
+    async with platform(cluster):
+        await world.kubectl_apply("hello")
+        await world.started("hello-00001")
+        await told(world, "hello", "Ready", "True", "Serving")
+        await cluster.merge(
+            DEPLOYMENTS, world.namespace, "hello-00001", {"spec": {"replicas": 3}}, manager="test", part="scale"
+        )
+
+        async def known() -> bool:
+            return bool((await cluster.get(FUNCTIONS, world.namespace, "hello"))["status"]["replicas"] == 3)
+
+        await eventually(known)
+        before = await cluster.get(DEPLOYMENTS, world.namespace, "hello-00001")
+        await cluster.delete(DEPLOYMENTS, world.namespace, "hello-00001")
+
+        async def is_back() -> bool:
+            held = await world.get(DEPLOYMENTS, "hello-00001")
+            return held is not None and held["metadata"]["uid"] != before["metadata"]["uid"] and held["spec"]["replicas"] == 3
+
+        await eventually(is_back)
+
+
+async def test_nothing_is_written_while_nothing_changes(cluster: Cluster, world: World) -> None:
+    async with platform(cluster) as running:
+        await world.kubectl_apply("hello", limits={"cpu": "1500m", "memory": "0.5Gi"}, env={"A": "1"}, minAvailable="50%")
+        await world.started("hello-00001")
+        await told(world, "hello", "Ready", "True", "Serving")
+        await eventually(lambda: running.controller.idle)
+        written = {key: n for key, n in cluster.sent.items() if key[0] in ("PATCH", "POST", "PUT", "DELETE")}
+        running.controller.lead(True)
+        await eventually(lambda: running.controller.idle)
+        assert {key: n for key, n in cluster.sent.items() if key[0] in ("PATCH", "POST", "PUT", "DELETE")} == written
+
+
+async def test_a_pinned_count_is_kept(cluster: Cluster, world: World) -> None:
+    async with platform(cluster) as running:
+        await world.kubectl_apply("hello", replicas=3)
+        await eventually(lambda: replicas(world, "hello-00001", 3))
+        await running.orchestrator.scale((world.namespace, "hello-00001"), 1)
+        await world.kubectl_apply("hello", replicas=0)
+        await eventually(lambda: replicas(world, "hello-00001", 0))
+        function = await told(world, "hello", "Ready", "True", "Idle")
+        assert condition(function, "Ready")[2] == "pinned at zero"
+
+
+async def test_policies_come_and_go_with_the_settings(cluster: Cluster, world: World) -> None:
+    async with platform(cluster):
+        await world.kubectl_apply("hello", network="PlatformOnly", minAvailable=1)
+        await eventually(lambda: world.get(NETWORK_POLICIES, "hello"))
+        budget = await eventually(lambda: world.get(DISRUPTION_BUDGETS, "hello"))
+        assert budget["spec"]["minAvailable"] == 1
+        await world.kubectl_apply("hello")
+        await eventually(lambda: gone(world, NETWORK_POLICIES, "hello"))
+        await eventually(lambda: gone(world, DISRUPTION_BUDGETS, "hello"))
+
+
+async def test_what_the_api_server_will_not_take_is_told_in_the_status(cluster: Cluster, world: World) -> None:
+    async with platform(cluster):
+        constraint = {"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+        await world.kubectl_apply("hello", pod={"topologySpreadConstraints": [constraint]})
+        function = await told(world, "hello", "Degraded", "True", "Invalid")
+        assert "maxSkew" in condition(function, "Degraded")[2]
+        await world.kubectl_apply("hello", pod={})
+        await told(world, "hello", "Degraded", "False", "AsExpected")
+
+
+async def test_a_setting_without_sense_is_told_in_the_status(cluster: Cluster, world: World) -> None:
+    async with platform(cluster):
+        await world.kubectl_apply("hello", annotations={"com.pinnace.timeout": "soon"})
+        function = await told(world, "hello", "Degraded", "True", "InvalidSetting")
+        assert "com.pinnace.timeout" in condition(function, "Degraded")[2]
+        assert await world.get(DEPLOYMENTS, "hello-00001") is None
+
+
+async def test_only_so_many_revisions_are_kept(cluster: Cluster, world: World) -> None:
+    async with platform(cluster) as running:
+        for number in range(1, 13):
+            await world.kubectl_apply("hello", env={"N": str(number)})
+            await eventually(functools.partial(world.get, REVISIONS, f"hello-{number:05d}"))
+        await eventually(lambda: gone(world, REVISIONS, "hello-00002"))
+        await eventually(lambda: running.controller.idle)
+        held = [revision["metadata"]["name"] for revision in (await cluster.listed(REVISIONS, world.namespace))[0]]
+    assert sorted(held) == ["hello-00001", *(f"hello-{n:05d}" for n in range(3, 13))], "the serving one and the newest ten"
+
+
+async def test_a_revision_cannot_be_changed(cluster: Cluster, world: World) -> None:
+    async with platform(cluster):
+        await world.kubectl_apply("hello")
+        await eventually(lambda: world.get(REVISIONS, "hello-00001"))
+        with pytest.raises(Invalid, match="immutable"):
+            change = {"data": {"content": {"image": "other"}}}
+            await cluster.merge(REVISIONS, world.namespace, "hello-00001", change, manager="somebody")

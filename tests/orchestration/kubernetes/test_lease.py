@@ -1,0 +1,73 @@
+"""Of several controllers one leads, by a real Lease."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from orchestration.kubernetes.api import DEPLOYMENTS, LEASES
+from orchestration.kubernetes.client import Cluster
+from orchestration.kubernetes.controller import Controller
+from orchestration.kubernetes.lease import Leadership
+from orchestration.kubernetes.names import LEASE
+from orchestration.kubernetes.view import View
+from tests.orchestration.kubernetes.world import World, eventually
+
+
+class Candidate:
+    def __init__(self, leadership: Leadership, heard: list[bool]) -> None:
+        self.leadership = leadership
+        self.heard = heard
+
+
+@contextlib.asynccontextmanager
+async def candidate(world: World, name: str) -> AsyncIterator[Candidate]:
+    heard: list[bool] = []
+    quick = Leadership(
+        world.cluster, world.namespace, name, heard.append, duration_s=1.0, renew_within_s=0.6, renew_every_s=0.05
+    )
+    async with quick as leadership:
+        yield Candidate(leadership, heard)
+
+
+async def test_one_leads_and_the_next_takes_over_at_once_when_it_leaves(world: World) -> None:
+    async with contextlib.AsyncExitStack() as stays:
+        async with candidate(world, "one") as one:
+            await eventually(lambda: one.leadership.leads)
+            two = await stays.enter_async_context(candidate(world, "two"))
+            lease = await world.cluster.get(LEASES, world.namespace, LEASE)
+            assert lease["spec"]["holderIdentity"] == "one"
+            assert not two.leadership.leads
+        assert one.heard == [True, False]
+        await eventually(lambda: two.leadership.leads, limit_s=1.0)
+        lease = await world.cluster.get(LEASES, world.namespace, LEASE)
+        assert (lease["spec"]["holderIdentity"], lease["spec"]["leaseTransitions"]) == ("two", 2)
+
+
+async def test_a_lease_that_is_not_renewed_is_taken(world: World) -> None:
+    async with candidate(world, "one") as one:
+        await eventually(lambda: one.leadership.leads)
+        one.leadership.task.cancel()  # it hangs: it neither renews nor gives up
+        async with candidate(world, "two") as two:
+            await eventually(lambda: two.leadership.leads)
+        one.leadership.leads = False
+
+
+async def test_a_lease_taken_by_force_ends_the_leadership(world: World) -> None:
+    async with candidate(world, "one") as one:
+        await eventually(lambda: one.leadership.leads)
+        await world.cluster.merge(
+            LEASES, world.namespace, LEASE, {"spec": {"holderIdentity": "other", "leaseDurationSeconds": 60}}, manager="test"
+        )
+        await eventually(lambda: one.heard == [True, False])
+
+
+async def test_who_does_not_lead_writes_nothing_and_who_begins_to_looks_at_everything(world: World) -> None:
+    cluster: Cluster = world.cluster
+    async with View(cluster, probes=False) as view, Controller(cluster, view, leads=False) as controller:
+        await world.kubectl_apply("hello")
+        await eventually(lambda: view.resource(world.id("hello")))
+        assert controller.idle
+        assert await world.get(DEPLOYMENTS, "hello-00001") is None
+        controller.lead(True)
+        await eventually(lambda: world.get(DEPLOYMENTS, "hello-00001"))
