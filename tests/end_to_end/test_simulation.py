@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -18,6 +19,7 @@ import msgspec
 import pytest
 
 from autoscaler.decider import Decider
+from autoscaler.keep_alive import KeepAlive
 from autoscaler.simulator.distribution import Distribution
 from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.live import Live
@@ -105,8 +107,8 @@ def test_the_simulator_decides_what_was_decided_live(live: LiveRun) -> None:
     decided = 0
     for entry in live.entries:
         match entry:
-            case Made(settings=settings, capacity=capacity, now=now, replicas=replicas):
-                decider = Decider(settings, capacity, now, replicas=replicas)
+            case Made(settings=settings, capacity=capacity, now=now, replicas=replicas, learnt=learnt):
+                decider = Decider(settings, capacity, now, replicas=replicas, learn=partial(KeepAlive.load, learnt))
                 simulated = None
             case Configured(settings=settings, capacity=capacity):
                 assert decider is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
 
 from autoscaler.decider import Decider
+from autoscaler.keep_alive import KeepAlive
 from orchestration.decisions import Decision
 from orchestration.load import LoadSample
 from orchestration.scaling import ScaleSettings
@@ -21,6 +22,7 @@ class Made(msgspec.Struct, frozen=True, tag=True):
     capacity: int
     now: float
     replicas: int
+    learnt: bytes
 
 
 class Configured(msgspec.Struct, frozen=True, tag=True):
@@ -60,10 +62,19 @@ class Noting(Decider):
     file: TextIO
     _numbers = itertools.count(1)
 
-    def __init__(self, settings: ScaleSettings, capacity: int, now: float, *, replicas: int = 0) -> None:
+    def __init__(
+        self,
+        settings: ScaleSettings,
+        capacity: int,
+        now: float,
+        *,
+        replicas: int = 0,
+        learn: Callable[[], KeepAlive] = KeepAlive,
+    ) -> None:
         self._number = next(self._numbers)
-        self._note(Made(self._number, settings, capacity, now, replicas))
-        super().__init__(settings, capacity, now, replicas=replicas)
+        learnt = learn() if settings.learns else None
+        self._note(Made(self._number, settings, capacity, now, replicas, learnt.dump() if learnt else b""))
+        super().__init__(settings, capacity, now, replicas=replicas, learn=lambda: learnt or learn())
 
     def configure(self, settings: ScaleSettings, capacity: int) -> None:
         self._note(Configured(self._number, settings, capacity))
@@ -81,6 +92,12 @@ class Noting(Decider):
         decision = super().decide(now, wall, **known)
         self._note(Decided(self._number, now, wall, decision=decision, **known))
         return decision
+
+    def measured(self, value: float, now: float) -> None:
+        raise NotImplementedError("a journal has no metrics")
+
+    def expect(self, at: float, lead_s: float | None = None) -> None:
+        raise NotImplementedError("a journal has no timers")
 
     def _note(self, entry: Entry) -> None:
         self.file.write(msgspec.json.encode(entry).decode() + "\n")
