@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 
 import msgspec
 import pytest
@@ -46,11 +46,11 @@ CLIENTS, FOR_S = 6, 3.0
 
 @dataclass
 class LiveRun:
-    """What happened: `calls` were answered, half of them within `call_s`; `entries` is all that the decider was told and
-    answered."""
+    """What happened: `calls` were answered, in `took_s` seconds each, but for the first ones, which waited; `entries` is all
+    that the decider was told and answered."""
 
     calls: int
-    call_s: float
+    took_s: list[float]
     history: LoadHistory
     entries: list[journal.Entry]
 
@@ -91,11 +91,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRun]:
                 return took_s
 
             with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
-                took_s = list(itertools.chain.from_iterable(pool.map(client, range(CLIENTS))))
+                clients = list(pool.map(client, range(CLIENTS)))
             until(lambda: not platform.pids("nap"))
             answer = platform.request("GET", "/api/v1/functions/nap/load")
             history = msgspec.json.decode(answer.body, type=LoadHistory)
-        yield LiveRun(len(took_s), median(took_s), history, list(journal.entries(home / "journal")))
+        took_s = sorted(itertools.chain.from_iterable(took[1:] for took in clients))
+        yield LiveRun(sum(map(len, clients)), took_s, history, list(journal.entries(home / "journal")))
     finally:
         del os.environ["JOURNAL"]
 
@@ -134,7 +135,9 @@ def test_the_simulator_decides_what_was_decided_live(live: LiveRun) -> None:
 def simulated(live: LiveRun) -> tuple[list[tuple[float, int]], Measures]:
     """Return when the simulator asks for which count, with clients and replicas as quick as the live ones were."""
     policy = Policy(name="deployed", labels=LABELS, start=Distribution.constant(live.start_s))
-    trace = make(f"clients:clients={CLIENTS},at=0s,until={FOR_S}s,run={live.call_s:.6f},length=10s")
+    last = len(live.took_s) - 1
+    quick = ",".join(f"p{share}={live.took_s[last * share // 100]:.6f}" for share in (0, 25, 50, 75, 90, 100))
+    trace = make(f"clients:clients={CLIENTS},at=0s,until={FOR_S}s,run={quick},length=10s")
     work = trace.workloads[0]
     controller = policy.controller(work, trace)
     counts: list[tuple[float, int]] = []
@@ -151,7 +154,7 @@ def simulated(live: LiveRun) -> tuple[list[tuple[float, int]], Measures]:
 
 
 def test_the_simulated_platform_does_about_what_the_live_one_did(live: LiveRun) -> None:
-    """Within bounds that a busy machine keeps, too: its calls take longer now and then, the simulated ones never."""
+    """Within bounds that hold on a busy machine, too, where all clients stall together now and then; simulated ones do not."""
     counts, measures = simulated(live)
     happened = live.counts()
     assert measures.calls == pytest.approx(live.calls, rel=0.3)
@@ -159,8 +162,8 @@ def test_the_simulated_platform_does_about_what_the_live_one_did(live: LiveRun) 
     most, was = (max(n for _, n in changes) for changes in (counts, happened))
     assert abs(most - was) <= 2
     assert counts[-1][1] == happened[-1][1] == 0
-    assert counts[-1][0] == pytest.approx(happened[-1][0], abs=1.5), "zero at the same time, give or take a second's sample"
-    assert _replica_s(counts) == pytest.approx(_replica_s(happened), rel=0.4)
+    assert counts[-1][0] == pytest.approx(happened[-1][0], abs=2.5), "zero at the same time, give or take samples and stalls"
+    assert _replica_s(counts) == pytest.approx(_replica_s(happened), rel=0.6)
 
 
 def test_the_record_of_its_load_has_all_its_calls(live: LiveRun) -> None:
@@ -168,7 +171,7 @@ def test_the_record_of_its_load_has_all_its_calls(live: LiveRun) -> None:
     calls = calls_of(trace.workloads[0])
     assert len(calls) == live.calls
     # 0.1 s each and what the platform adds; what the first ones waited is not all known
-    assert sum(runs_s for _, runs_s in calls) / len(calls) == pytest.approx(live.call_s, rel=0.3)
+    assert sum(runs_s for _, runs_s in calls) / len(calls) == pytest.approx(fmean(live.took_s), rel=0.3)
 
 
 def _replica_s(counts: list[tuple[float, int]]) -> float:
