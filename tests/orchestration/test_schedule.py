@@ -31,6 +31,34 @@ def test_entries_stand_on_lines_or_between_semicolons() -> None:
     assert parse_schedule(" \n ; ") == ()
 
 
+def test_the_schedule_in_the_documentation_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs/autoscaling.md").read_text()
+    written = page.partition("com.pinnace.scale.schedule: |\n")[2].partition("```")[0]
+    assert [entry.replicas for entry in parse_schedule(written)] == [5, 8]
+
+
+@pytest.mark.parametrize(
+    ("start", "first", "second"),  # from 1 January 2026, a Thursday
+    [
+        ("0 8 L * *", "2026-01-31", "2026-02-28"),
+        ("0 8 * * 5L", "2026-01-30", "2026-02-27"),
+        ("0 8 * * 1#2", "2026-01-12", "2026-02-09"),
+        ("0 8 * FEB MON,Tue", "2026-02-02", "2026-02-03"),
+        ("0 8 */10 * 1-5", "2026-01-01", "2026-01-21"),  # both: one begins with *
+        ("0 8 13 * 5", "2026-01-02", "2026-01-09"),  # either
+    ],
+)
+def test_days_are_those_of_cron(start: str, first: str, second: str) -> None:
+    schedule = parse_schedule(f"{start} | 0 9 * * * | 1")
+    now, starts = at("2026-01-01T00:00"), list[str]()
+    while len(starts) < 2:
+        floor, _, until = floor_at(schedule, now)
+        if not floor:
+            starts.append(datetime.fromtimestamp(until, UTC).isoformat())
+        now = until
+    assert starts == [f"{first}T08:00:00+00:00", f"{second}T08:00:00+00:00"]
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
