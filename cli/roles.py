@@ -6,7 +6,8 @@ opposite one:
     data folder (bundles, orchestrator) → builder → scaler → control API → the pump that connects them → edge
 
 Events go from the orchestrator to edge and scaler; load from the edge to the scaler; word of drained replicas from the
-edge to the orchestrator. With several workers the edge is a fleet of processes, which looks the same from here.
+edge to the orchestrator. With several workers the edge is a fleet of processes, which looks the same from here; with
+`--orchestration kubernetes` the orchestrator is a cluster's (`cli.cluster`).
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import uvicorn
 import uvloop
@@ -46,8 +48,13 @@ from gateway.edge.settings import EdgeSettings
 from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import StorageError, Unreachable
 from orchestration.local.orchestrator import LocalOrchestrator
+from orchestration.local.run_folder import run_folder
+from orchestration.orchestrator import Orchestrator
 from orchestration.replica import Endpoint
 from telemetry import logs, service_manager
+
+if TYPE_CHECKING:
+    from cli.cluster import OnCluster
 
 log = logging.getLogger("pinnace.platform")
 
@@ -133,33 +140,36 @@ async def _platform(settings: ServeSettings) -> int:
 async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge | Fleet]:
     async with contextlib.AsyncExitStack() as stack:
         bundles = _bundle_store(settings)
-        orchestrator = await stack.enter_async_context(
-            LocalOrchestrator.open(settings.folder, bundles, log_quota_bytes=settings.log_quota_bytes)
-        )
+        place = await stack.enter_async_context(_place(settings, bundles, life))
+        orchestrator = place.orchestrator
         builder = await stack.enter_async_context(
             Builder(
                 bundles,
-                in_use=orchestrator.bundles_in_use,
+                in_use=place.bundles_in_use,
                 offline=settings.offline,
                 time_limit_s=settings.build_time_limit_s,
                 registries=settings.registries,
                 base_image=settings.base_image,
+                images_only=place.cluster is not None,
             )
         )
         auth = await asyncio.to_thread(_auth, settings)
         limits = StartLimits(settings.starts_per_function, settings.starts_total)
         history = await stack.enter_async_context(History(settings.folder / "idle-times"))
-        scaler = await stack.enter_async_context(Scaler(orchestrator, limits=limits, history=history))
+        leads = place.cluster is None  # on a cluster who holds the lease
+        scaler = await stack.enter_async_context(Scaler(orchestrator, limits=limits, history=history, leads=leads))
         queries = Prometheus(settings.prometheus_url) if settings.prometheus_url else NoPrometheus()
         await stack.enter_async_context(Measuring(scaler, orchestrator, queries))
-        edge = _edge(settings, orchestrator, scaler)
+        if place.cluster is not None:
+            await stack.enter_async_context(place.cluster.leading(scaler.lead))
+        edge = _edge(settings, place, scaler)
         api: ASGIApp = control_app(
             orchestrator=orchestrator,
             builder=builder,
             auth=auth,
             hosts=Hosts(settings.allow_hosts, settings.host),
             invocations=lambda function: tally.completed if (tally := edge.tallies().get(function)) else 0,
-            about=About(metadata.version("pinnace")),
+            about=About(metadata.version("pinnace"), orchestration=settings.orchestration),
             data_dir=settings.folder,
             build_body_limit_bytes=settings.build_body_limit_bytes,
             explain=scaler.explain,
@@ -167,7 +177,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         )
         if isinstance(edge, Fleet):
             api = _synced(api, edge)
-        await stack.enter_async_context(_control_server(api, orchestrator.run_dir / "control.sock"))
+        await stack.enter_async_context(_control_server(api, place.run_dir / "control.sock"))
 
         async def pump() -> None:
             async for event in orchestrator.watch():
@@ -185,6 +195,29 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         if settings.auth and settings.save_login and auth.login is not None:
             await asyncio.to_thread(_save_login, _url(settings.host, edge.port), auth.login.user, auth.login.password)
         yield edge
+
+
+class _Place(NamedTuple):
+    """Where functions run, with a folder for sockets; `cluster` is None where that is this machine."""
+
+    orchestrator: Orchestrator
+    run_dir: Path
+    bundles_in_use: Callable[[], Collection[str]]
+    cluster: OnCluster | None
+
+
+@contextlib.asynccontextmanager
+async def _place(settings: ServeSettings, bundles: BundleStore, life: _Life) -> AsyncIterator[_Place]:
+    if settings.orchestration == "local":
+        local = LocalOrchestrator.open(settings.folder, bundles, log_quota_bytes=settings.log_quota_bytes)
+        async with local as orchestrator:
+            yield _Place(orchestrator, orchestrator.run_dir, orchestrator.bundles_in_use, None)
+        return
+    from cli.cluster import OnCluster
+
+    with DataFolder(settings.folder), run_folder(None, f"cluster-{os.getpid()}") as run_dir:
+        async with OnCluster.open(settings, life.part_ended) as cluster:
+            yield _Place(cluster.orchestrator, run_dir, frozenset, cluster)
 
 
 async def _build_service(settings: ServeSettings) -> int:
@@ -238,7 +271,7 @@ def _auth(settings: ServeSettings) -> Auth:
     return Auth.open(settings.folder, enabled=settings.auth, secret_mount_path=Path(mounted) if mounted else None)
 
 
-def _edge(settings: ServeSettings, orchestrator: LocalOrchestrator, scaler: Scaler) -> Edge | Fleet:
+def _edge(settings: ServeSettings, place: _Place, scaler: Scaler) -> Edge | Fleet:
     """Return the edge in this process, or as many edge processes as are wanted."""
     edge_settings = EdgeSettings(
         host=settings.host,
@@ -246,7 +279,7 @@ def _edge(settings: ServeSettings, orchestrator: LocalOrchestrator, scaler: Scal
         trusted_proxies=settings.trusted_proxies,
         max_body_bytes=settings.body_limit_bytes,
     )
-    control = Endpoint(unix=str(orchestrator.run_dir / "control.sock"))
+    control, orchestrator = Endpoint(unix=str(place.run_dir / "control.sock")), place.orchestrator
     if settings.workers == 1:
         return Edge(edge_settings, control=control, on_load=scaler.sample, on_released=orchestrator.released)
     return Fleet(

@@ -44,6 +44,13 @@ class ServeSettings:
     data_dir: str = _field("", "Folder for all state. Default: /var/lib/pinnace as root, else ~/.local/share/pinnace.")
     auth: bool = _field(True, "Ask for a login everywhere but on /function, /async-function and /healthz.")
     workers: int = _field(1, "Edge processes that share the port.")
+    orchestration: str = _field("local", "Where functions run: local (processes of this machine) or kubernetes.")
+    kubeconfig: str = _field(
+        "", "Kubeconfig file of the cluster. Default: the pod's own account, else $KUBECONFIG or ~/.kube/config."
+    )
+    platform_namespace: str = _field(
+        "", "Namespace of the platform itself in the cluster. Default: the pod's own, else default."
+    )
     allow_hosts: tuple[str, ...] = _field(
         (), "Further names this gateway is called by (Host header), comma-separated; names of this machine are known."
     )
@@ -140,6 +147,8 @@ def _check(settings: ServeSettings) -> None:
         raise InvalidServeSetting(f"port {settings.port}: 0 to 65535")
     if not 1 <= settings.workers <= 64:
         raise InvalidServeSetting(f"workers {settings.workers}: 1 to 64")
+    if settings.orchestration not in ("local", "kubernetes"):
+        raise InvalidServeSetting(f"orchestration {settings.orchestration!r}: local or kubernetes")
     if settings.log_format not in ("console", "json"):
         raise InvalidServeSetting(f"log_format {settings.log_format!r}: console or json")
     if settings.prometheus_url and not settings.prometheus_url.startswith(("http://", "https://")):

@@ -1,0 +1,105 @@
+"""Wires the parts that stand for a Kubernetes cluster: the connection, the view, the seam, the controller, the leader's lease.
+
+`cli.roles` enters it in the place where it would enter the orchestrator of this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Final
+
+from builder.registry.digest import find_digest
+from cli.errors import CliError
+from cli.settings import ServeSettings
+from orchestration.kubernetes.api import ApiError
+from orchestration.kubernetes.client import Cluster, NoCluster
+from orchestration.kubernetes.controller import Controller
+from orchestration.kubernetes.install import NotServed, ensure
+from orchestration.kubernetes.lease import Leadership
+from orchestration.kubernetes.orchestrator import KubernetesOrchestrator
+from orchestration.kubernetes.view import NotSynced, View
+
+log = logging.getLogger("pinnace.platform")
+
+PartEnded = Callable[[asyncio.Task[None]], None]
+
+DIGEST_WITHIN_S: Final = 5.0
+_OWN_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class CannotReach(CliError):
+    """The cluster cannot be used; the message is one sentence that says why."""
+
+
+class OnCluster:
+    """The parts of a platform whose functions run on a cluster. Made by `open`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        orchestrator: KubernetesOrchestrator,
+        controller: Controller,
+        namespace: str,
+        part_ended: PartEnded,
+    ) -> None:
+        self.orchestrator = orchestrator
+        self._cluster = cluster
+        self._controller = controller
+        self._namespace = namespace
+        self._part_ended = part_ended
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: ServeSettings, part_ended: PartEnded) -> AsyncIterator[OnCluster]:
+        """Connect, and see what is there. `part_ended` is told when a task ended that must go on. Raises CannotReach."""
+        namespace = settings.platform_namespace or _own_namespace() or "default"
+        kubeconfig = Path(settings.kubeconfig) if settings.kubeconfig else None
+
+        async def resolve(image: str) -> str | None:
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(asyncio.to_thread(find_digest, image, settings.registries), DIGEST_WITHIN_S)
+            return None
+
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                cluster = await stack.enter_async_context(Cluster.open(kubeconfig))
+                if not _own_namespace():
+                    await ensure(cluster)
+                view = await stack.enter_async_context(View(cluster))
+            except (NoCluster, NotServed, NotSynced, ApiError) as error:
+                raise CannotReach(str(error)) from None
+            orchestrator = await stack.enter_async_context(KubernetesOrchestrator(cluster, view, resolve=resolve))
+            controller = Controller(cluster, view, leads=False, platform_namespace=namespace)
+            await stack.enter_async_context(controller)
+            for task in (*view.tasks, *controller.tasks):
+                task.add_done_callback(part_ended)
+            log.info("functions run on the cluster at %s", cluster.url)
+            yield cls(cluster, orchestrator, controller, namespace, part_ended)
+
+    @contextlib.asynccontextmanager
+    async def leading(self, lead_scaler: Callable[[bool], None]) -> AsyncIterator[None]:
+        """Take part in the election; who is elected carries out what is deployed and decides how many pods there are."""
+
+        def changed(leads: bool) -> None:
+            self._controller.lead(leads)
+            lead_scaler(leads)
+
+        identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        async with Leadership(self._cluster, self._namespace, identity, changed) as leadership:
+            leadership.task.add_done_callback(self._part_ended)
+            yield
+
+
+def _own_namespace() -> str:
+    """Return the namespace of the pod that this process runs in; empty outside of a cluster."""
+    try:
+        return _OWN_NAMESPACE.read_text().strip()
+    except OSError:
+        return ""
