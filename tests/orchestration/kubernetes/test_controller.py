@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 
 import pytest
@@ -116,7 +117,8 @@ async def observed(world: World, name: str, generation: int) -> bool:
 
 
 async def test_a_revision_that_is_never_ready_is_given_up_with_the_pods_own_words(cluster: Cluster, world: World) -> None:
-    async with platform(cluster, ready_within_s=1.0):
+    late_s = 0.0
+    async with platform(cluster, clock=lambda: time.time() + late_s) as running:
         await world.kubectl_apply("hello")
         await world.started("hello-00001")
         await told(world, "hello", "Ready", "True", "Serving")
@@ -124,6 +126,12 @@ async def test_a_revision_that_is_never_ready_is_given_up_with_the_pods_own_word
         await eventually(lambda: world.get(DEPLOYMENTS, "hello-00002"))
         pod = await world.make_pod("hello-00002")
         await world.fail_pod(pod, "ImagePullBackOff", 'Back-off pulling image "registry.test/typo:1"')
+        await eventually(lambda: running.view.trouble(world.id("hello"), "hello-00002"))
+        await eventually(lambda: running.controller.idle)
+        function = await cluster.get(FUNCTIONS, world.namespace, "hello")
+        assert condition(function, "Progressing")[:2] == ("True", "RollingOut"), "there is still time"
+        late_s = 121.0
+        running.controller.touch(world.id("hello"))
         function = await told(world, "hello", "Degraded", "True", "RolloutFailed")
         assert "ImagePullBackOff: Back-off pulling image" in condition(function, "Degraded")[2]
         assert condition(function, "Ready")[0] == "True", "the old revision serves"
