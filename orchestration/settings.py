@@ -1,4 +1,4 @@
-"""What labels, annotations and env of a function say about each of its replicas: timeout and concurrency.
+"""What labels, annotations and env of a function say about each of its replicas: timeout, concurrency, how it is started.
 
 They belong to a revision. What they say about the number of replicas is in `scaling`.
 """
@@ -14,6 +14,7 @@ from orchestration.spec import FunctionSpec
 
 CONCURRENCY_LABEL = "com.pinnace.concurrency"
 TIMEOUT_LABEL = "com.pinnace.timeout"
+ZYGOTE_LABEL = "com.pinnace.zygote"
 
 DEFAULT_TIMEOUT_S = 60.0
 DEFAULT_CONCURRENCY = 100
@@ -49,6 +50,17 @@ def replica_settings(spec: FunctionSpec) -> ReplicaSettings:
     if named := _first(spec, CONCURRENCY_LABEL, env, "max_inflight"):
         concurrency = parse_count(*named, highest=HIGHEST_CONCURRENCY)
     return ReplicaSettings(timeout_s, concurrency)
+
+
+def wants_zygote(labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool:
+    """Whether replicas may be forks of a process that has the handler imported: `com.pinnace.zygote`, true unless set.
+
+    Raises InvalidSetting.
+    """
+    text = (labels.get(ZYGOTE_LABEL) or annotations.get(ZYGOTE_LABEL) or "true").strip().lower()
+    if text not in ("true", "false"):
+        raise InvalidSetting(f"{ZYGOTE_LABEL}={text[:40]!r}: true or false")
+    return text == "true"
 
 
 def _first(spec: FunctionSpec, label: str, env: Mapping[str, str], variable: str) -> tuple[str, str] | None:

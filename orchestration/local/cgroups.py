@@ -50,6 +50,14 @@ class ReplicaCgroup(msgspec.Struct, frozen=True):
     def memory(self) -> bool:
         return "memory" in self.at
 
+    def enter(self, pid: int) -> None:
+        """Move a process here. Blocks: the kernel waits until no fork is under way, 8-16 ms. Raises CgroupFailed."""
+        for folder in self.folders:
+            try:
+                (Path(folder) / "cgroup.procs").write_text(str(pid))
+            except OSError as error:
+                raise CgroupFailed(f"{error.filename or folder}: {error.strerror}") from None
+
     def oom_kills(self) -> int:
         """Return how many processes the kernel has killed here for memory."""
         name = "memory.events" if self.version == 2 else "memory.oom_control"

@@ -30,6 +30,7 @@ log = logging.getLogger("pinnace.keeper")
 
 PACKAGES = Path(__file__).resolve().parents[2]
 SPAWNED_WITHIN_S = 20.0
+FORKED_WITHIN_S = 5.0
 ENDED_WITHIN_S = 5.0
 RESTART_PAUSE_S = 0.2
 LONGEST_RESTART_PAUSE_S = 5.0
@@ -60,6 +61,8 @@ class Exit(msgspec.Struct, frozen=True):
             with contextlib.suppress(ValueError):
                 return f"killed by {signal.Signals(self.signal).name}"
             return f"killed by signal {self.signal}"
+        if self.status is None:
+            return "ended; with which status is not known"
         return f"exited with status {self.status}"
 
 
@@ -80,7 +83,10 @@ class Mounts(msgspec.Struct, frozen=True):
 
 
 class SpawnPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process shall be. `rlimits` are (resource, soft, hard); `cgroups` are folders to attach to."""
+    """What the process shall be. `rlimits` are (resource, soft, hard); `cgroups` are folders to attach to.
+
+    A `zygote` makes others by `KeeperLink.fork`: it has the socket that the keeper asks it by where a replica listens.
+    """
 
     argv: tuple[str, ...]
     env: dict[str, str]
@@ -90,6 +96,7 @@ class SpawnPlan(msgspec.Struct, frozen=True, kw_only=True):
     mounts: Mounts | None = None
     uid: int | None = None
     gid: int | None = None
+    zygote: bool = False
 
 
 class KeptProcess:
@@ -152,21 +159,34 @@ class KeeperLink:
 
     async def spawn(self, identity: str, plan: SpawnPlan, fds: Sequence[int]) -> KeptProcess:
         """Make a process; `fds` are its stdout, stderr[, listening socket, notify pipe]. Raises SpawnFailed."""
+        with _memory_file(msgspec.json.encode(plan)) as fd:
+            return await self._make({"do": "spawn", "id": identity}, (fd, *fds), SPAWNED_WITHIN_S)
+
+    async def fork(self, identity: str, zygote: str, fds: Sequence[int], *, room: str, temporary: str) -> KeptProcess:
+        """Have the process `zygote` fork; `fds` are the fork's stdout, stderr, listening socket, notify pipe.
+
+        `room` is the folder that becomes its /tmp, as the zygote sees it; without one, `temporary` takes the place of
+        the zygote's own folder for files. Raises SpawnFailed.
+        """
+        message = {"do": "fork", "id": identity, "of": zygote, "room": room, "temporary": temporary}
+        return await self._make(message, tuple(fds), FORKED_WITHIN_S)
+
+    async def _make(self, message: dict[str, Any], fds: tuple[int, ...], within_s: float) -> KeptProcess:
+        identity = message["id"]
         try:
-            async with asyncio.timeout(SPAWNED_WITHIN_S):
+            async with asyncio.timeout(within_s):
                 await self._there.wait()
                 started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
                 exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
                 self._started[identity], self._exits[identity] = started, exited
-                with _memory_file(msgspec.json.encode(plan)) as fd:
-                    self._send({"do": "spawn", "id": identity}, (fd, *fds))
+                self._send(message, fds)
                 try:
                     pid = await asyncio.shield(started)
                 except asyncio.CancelledError:
                     started.add_done_callback(lambda done: self._discard(identity, done))
                     raise
         except TimeoutError:
-            raise SpawnFailed("keeper", 0, f"no answer within {SPAWNED_WITHIN_S:.0f} s") from None
+            raise SpawnFailed("keeper", 0, f"no answer within {within_s:.0f} s") from None
         return KeptProcess(identity, pid, exited, self._signal)
 
     def sweep(self) -> set[int]:

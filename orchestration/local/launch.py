@@ -1,8 +1,8 @@
 """What a replica's process gets: its command, environment, files, user, limits and view of the file system.
 
 The keeper makes the process; this module writes the plan and prepares what the plan names: the listening socket, the
-pipes, a folder of its own, a cgroup. A process made in another way (forked from one that has the code loaded) would
-get the same things.
+pipes, a folder of its own, a cgroup. A zygote is started by such a plan, too, and its forks are handed the same things:
+each has a *room*, a cgroup and a folder for /tmp that are there before it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import itertools
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,7 +23,7 @@ from orchestration.command import default_environment, fill, places
 from orchestration.local.cgroups import CgroupFailed, Cgroups, ReplicaCgroup
 from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import StorageError
-from orchestration.local.isolation import SECRETS_FOLDER, Isolation, Place, program_folders
+from orchestration.local.isolation import SECRETS_FOLDER, TEMPORARY, Isolation, Place, program_folders
 from orchestration.local.keeper.child import LISTEN_FD, NOTIFY_FD
 from orchestration.local.keeper_link import KeeperLink, KeptProcess, Mounts, SecretFiles, SpawnFailed, SpawnPlan
 from orchestration.local.limits import limits_of, rlimits
@@ -36,20 +36,49 @@ from orchestration.revision import Revision
 
 BACKLOG = 4096
 INSTANCE_VARIABLE = "PINNACE_INSTANCE"
+RUNTIMES_OWN_PROGRAM = "{runtime}/pinnace_runtime/__main__.py"
+# A library that starts its threads when it is imported could not be forked.
+THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ROOMS = "rooms"
+ROOMS_INSIDE = f"{TEMPORARY}/.pinnace"
 
 
 class LaunchFailed(Exception):
     """A process could not be started; the message is one line for people."""
 
 
+class Room(msgspec.Struct, frozen=True):
+    """What is made for one fork before it is asked for: a cgroup, and a folder at `path`, which its zygote sees at `inside`.
+
+    `inside` is empty where a fork has no view of the file system of its own.
+    """
+
+    number: int
+    cgroup: ReplicaCgroup | None
+    path: Path
+    inside: str
+
+
 class Launched(msgspec.Struct):
-    """A started process. `notify` is the read end of its notify pipe; the owner closes it. `user` is its uid, None for ours."""
+    """A started process. `notify` is the read end of its notify pipe; the owner closes it. `user` is its uid, None for ours.
+
+    A fork has a `room`.
+    """
 
     process: KeptProcess
     endpoint: Endpoint
     notify: int
     cgroup: ReplicaCgroup | None
     user: int | None = None
+    room: Room | None = None
+
+
+class LaunchedZygote(msgspec.Struct):
+    """A started zygote. `notify` is the read end of its notify pipe; the owner closes it."""
+
+    process: KeptProcess
+    notify: int
+    user: int | None
 
 
 class _Prepared(msgspec.Struct, frozen=True):
@@ -57,26 +86,30 @@ class _Prepared(msgspec.Struct, frozen=True):
 
     plan: SpawnPlan
     cgroup: ReplicaCgroup | None
-    port: int
+    port: int = 0
 
 
 def environment(
-    revision: Revision, bundle: Bundle, names: dict[str, str], *, instance: str, temporary: str, secrets: str, port: int = 0
+    revision: Revision,
+    bundle: Bundle,
+    names: dict[str, str],
+    *,
+    instance: str,
+    temporary: str,
+    secrets: str,
+    files: dict[str, str],
 ) -> dict[str, str]:
     """Return a replica's environment: the bundle's defaults, the function's own, and on top what the contract gives.
 
-    `port` is the TCP port to listen on, 0 for a replica that inherits its socket.
+    `files` are the variables that name the descriptors it inherits, or its port.
     """
     own = default_environment(bundle, names, temporary=temporary, env_process=revision.env_process)
+    if "PINNACE_ZYGOTE_FD" in files:
+        own |= dict.fromkeys(THREADS_OF_LIBRARIES, "1")
     own |= revision.env_vars
-    socket_or_port = (
-        {"PORT": str(port), "PINNACE_NOTIFY_FD": str(LISTEN_FD)}
-        if port
-        else {"PINNACE_LISTEN_FD": str(LISTEN_FD), "PINNACE_NOTIFY_FD": str(NOTIFY_FD)}
-    )
     return own | {
         INSTANCE_VARIABLE: instance,
-        **socket_or_port,
+        **files,
         "PINNACE_LOG_FRAMES": "1",
         "exec_timeout": f"{revision.settings.timeout_s:g}s",
         "max_inflight": str(revision.settings.concurrency),
@@ -124,40 +157,105 @@ class Launcher:
         await self._logs.drained(replica, within_s)
         return self._logs.last_line(replica)
 
+    async def prepare(self, revision: Revision) -> None:
+        """A plain process needs nothing to be there before it."""
+
     async def start(self, revision: Revision, replica: str) -> Launched:
         """Start one process of the revision for the replica of that id. Raises LaunchFailed."""
-        try:
+        secrets = await self._secrets_of(revision)
+        with _explained() as started:
+            prepared = await asyncio.to_thread(self._prepare, revision, replica, secrets)
+            started.plan = prepared.plan
+            name = f"{next(self._numbers):x}"
+            with contextlib.ExitStack() as handed, contextlib.ExitStack() as kept:
+                listener: list[int] = []
+                endpoint = Endpoint(host=LOOPBACK, port=prepared.port)
+                if not prepared.port:
+                    endpoint, *listener = self._listener(name, kept, handed)
+                notify, says = _pipe(kept, handed)
+                outputs = self._outputs(revision, replica, handed)
+                process = await self._keeper.spawn(f"{replica}/{name}", prepared.plan, (*outputs, *listener, says))
+                kept.pop_all()
+            return Launched(process, endpoint, notify, prepared.cgroup, prepared.plan.uid)
+
+    def cannot_fork(self, revision: Revision) -> str | None:
+        """Return None where the revision's program can be a zygote, as our Python runtime can, else why not.
+
+        That is empty for programs of other kinds. Reads the disk.
+        """
+        bundle = self._bundles.resolve(revision.bundle)
+        if RUNTIMES_OWN_PROGRAM not in bundle.command:
+            return ""
+        runtime = Path(places(bundle, self._bundles)["runtime"])
+        return None if (runtime / "pinnace_runtime" / "zygote.py").is_file() else "its runtime is an old one: deploy it again"
+
+    async def start_zygote(self, revision: Revision, name: str) -> LaunchedZygote:
+        """Start a process that imports the revision's handler and forks its replicas. Raises LaunchFailed."""
+        secrets = await self._secrets_of(revision)
+        with _explained() as started:
+            prepared = await asyncio.to_thread(self._prepare, revision, name, secrets, zygote=True)
+            started.plan = prepared.plan
+            with contextlib.ExitStack() as handed, contextlib.ExitStack() as kept:
+                notify, says = _pipe(kept, handed)
+                process = await self._keeper.spawn(name, prepared.plan, (*self._outputs(revision, name, handed), says))
+                kept.pop_all()
+            return LaunchedZygote(process, notify, prepared.plan.uid)
+
+    def make_room(self, revision: Revision, zygote: str, number: int) -> Room:
+        """Make the room of the zygote's next fork. Blocks. Raises LaunchFailed."""
+        with _explained():
+            path = self._folder.replicas / zygote / ROOMS / str(number)
+            cgroup = self._cgroups.create(f"{zygote}-{number}", limits_of(revision)) if self._cgroups is not None else None
+            if self._isolation.mounts:
+                uid = self._user_of(FunctionId(revision.namespace, revision.function)) if self._isolation.users else None
+                _own_folder(path, uid)
+            return Room(number, cgroup, path, f"{ROOMS_INSIDE}/{number}" if self._isolation.mounts else "")
+
+    def leave_room(self, zygote: str, room: Room) -> None:
+        """Take the room away. Blocks."""
+        shutil.rmtree(room.path, ignore_errors=True)
+        if self._cgroups is not None:
+            self._cgroups.remove(f"{zygote}-{room.number}")
+
+    async def fork(self, zygote: LaunchedZygote, room: Room, revision: Revision, replica: str) -> Launched:
+        """Have the zygote fork one process for the replica of that id. Raises LaunchFailed."""
+        with _explained(), contextlib.ExitStack() as handed, contextlib.ExitStack() as kept:
+            name = f"{next(self._numbers):x}"
+            temporary = ""
+            if not room.inside:
+                folder = self._folder.replicas / replica / "tmp"
+                _own_folder(folder, zygote.user)
+                temporary = str(folder)
+            endpoint, listener = self._listener(name, kept, handed)
+            notify, says = _pipe(kept, handed)
+            files = (*self._outputs(revision, replica, handed), listener, says)
+            process = await self._keeper.fork(
+                f"{replica}/{name}", zygote.process.identity, files, room=room.inside, temporary=temporary
+            )
+            kept.pop_all()
+        return Launched(process, endpoint, notify, room.cgroup, zygote.user, room)
+
+    async def _secrets_of(self, revision: Revision) -> dict[str, bytes]:
+        with _explained():
             secrets = await self._secrets.values(revision.namespace, revision.secrets)
             if missing := sorted(set(revision.secrets) - set(secrets)):
                 raise LaunchFailed(f"secret {', '.join(missing)} does not exist in namespace {revision.namespace!r}")
-            prepared = await asyncio.to_thread(self._prepare, revision, replica, secrets)
-            return await self._spawn(revision, replica, prepared)
-        except SpawnFailed as failure:
-            raise LaunchFailed(_explain(failure, prepared.plan)) from None
-        except (OSError, LookupError, CgroupFailed, StorageError) as error:
-            raise LaunchFailed(f"cannot start: {error}") from None
+            return secrets
 
-    async def _spawn(self, revision: Revision, replica: str, prepared: _Prepared) -> Launched:
-        """Make the process. `handed` are the files that only it needs, `kept` is what is undone when it cannot be made."""
-        name = f"{next(self._numbers):x}"
-        with contextlib.ExitStack() as handed, contextlib.ExitStack() as kept:
-            listener: tuple[int, ...] = ()
-            if prepared.port:
-                endpoint = Endpoint(host=LOOPBACK, port=prepared.port)
-            else:
-                path = self._run_dir / f"{name}.sock"
-                listener = (handed.enter_context(_listen(path)).fileno(),)
-                kept.callback(path.unlink, missing_ok=True)
-                endpoint = Endpoint(unix=str(path))
-            notify, says = _pipe(kept, handed)
-            with contextlib.ExitStack() as read:
-                (out, stdout), (err, stderr) = _pipe(read, handed), _pipe(read, handed)
-                read.pop_all()  # from here on the logs own them
-            self._logs.attach(FunctionId(revision.namespace, revision.function), replica, (out, err))
-            files = (stdout, stderr, *listener, says)
-            process = await self._keeper.spawn(f"{replica}/{name}", prepared.plan, files)
-            kept.pop_all()
-        return Launched(process, endpoint, notify, prepared.cgroup, prepared.plan.uid)
+    def _listener(self, name: str, kept: contextlib.ExitStack, handed: contextlib.ExitStack) -> tuple[Endpoint, int]:
+        """Listen on a socket of that name. `handed` are files that only the process needs, `kept` is undone when it fails."""
+        path = self._run_dir / f"{name}.sock"
+        listener = handed.enter_context(_listen(path))
+        kept.callback(path.unlink, missing_ok=True)
+        return Endpoint(unix=str(path)), listener.fileno()
+
+    def _outputs(self, revision: Revision, instance: str, handed: contextlib.ExitStack) -> tuple[int, int]:
+        """Return pipes for stdout and stderr, whose other ends are the logs'."""
+        with contextlib.ExitStack() as read:
+            (out, stdout), (err, stderr) = _pipe(read, handed), _pipe(read, handed)
+            read.pop_all()  # from here on the logs own them
+        self._logs.attach(FunctionId(revision.namespace, revision.function), instance, (out, err))
+        return stdout, stderr
 
     def ended(self, launched: Launched) -> None:
         """Take away what was the process's own."""
@@ -176,10 +274,13 @@ class Launcher:
             self._cgroups.remove(replica)
         self._logs.forget(replica)
 
-    def _prepare(self, revision: Revision, replica: str, secrets: dict[str, bytes]) -> _Prepared:
+    def _prepare(self, revision: Revision, replica: str, secrets: dict[str, bytes], *, zygote: bool = False) -> _Prepared:
         bundle = self._bundles.resolve(revision.bundle)
         names = places(bundle, self._bundles)
         port = self._ports.free() if bundle.listens is Listens.PORT else 0
+        files = {"PINNACE_LISTEN_FD": str(LISTEN_FD), "PINNACE_NOTIFY_FD": str(NOTIFY_FD)}
+        if port:
+            files = {"PORT": str(port), "PINNACE_NOTIFY_FD": str(LISTEN_FD)}
         uid = self._user_of(FunctionId(revision.namespace, revision.function)) if self._isolation.users else None
         temporary = self._folder.replicas / replica / "tmp"
         _own_folder(temporary, uid)
@@ -191,15 +292,25 @@ class Launcher:
             folders = [names["runtime"], names["dependencies"], names["code"]]
             needed = [*(name for name in folders if name not in ("", "/")), *program_folders(names.get("node", ""))]
             place = Place.of([*needed, names["python"]], interpreter=names["python"])
+            binds = [(str(temporary), TEMPORARY, False), *((path, path, True) for path in place.shown)]
+            if zygote:
+                rooms = temporary.parent / ROOMS
+                _own_folder(rooms / "0", uid)  # a trial's
+                rooms.chmod(0o711)
+                binds.insert(1, (str(rooms), ROOMS_INSIDE, False))
+                files["PINNACE_ROOMS"] = ROOMS_INSIDE
+                files["PINNACE_SHOWN"] = os.pathsep.join(path for path in place.shown if path.startswith(f"{TEMPORARY}/"))
             mounts = Mounts(
                 covers=place.covers,
-                binds=((str(temporary), "/tmp", False), *((path, path, True) for path in place.shown)),  # noqa: S108
+                binds=tuple(binds),
                 secrets=SecretFiles(SECRETS_FOLDER, secrets),
                 read_only_root=revision.read_only_root_filesystem,
             )
         else:
             secrets_folder = str(self._run_dir / replica)
             _write_secrets(Path(secrets_folder), secrets, uid)
+        if zygote:
+            files["PINNACE_ZYGOTE_FD"] = files.pop("PINNACE_LISTEN_FD")
         plan = SpawnPlan(
             argv=tuple(fill(argument, names) for argument in bundle.command),
             env=environment(
@@ -207,9 +318,9 @@ class Launcher:
                 bundle,
                 names,
                 instance=self._instance,
-                temporary="/tmp" if mounts is not None else str(temporary),  # noqa: S108
+                temporary=TEMPORARY if mounts is not None else str(temporary),
                 secrets=secrets_folder,
-                port=port,
+                files=files,
             ),
             cwd=names["code"],
             cgroups=cgroup.folders if cgroup is not None else (),
@@ -217,6 +328,7 @@ class Launcher:
             mounts=mounts,
             uid=uid,
             gid=uid,
+            zygote=zygote,
         )
         return _Prepared(plan, cgroup, port)
 
@@ -264,7 +376,21 @@ def _write_secrets(folder: Path, secrets: dict[str, bytes], uid: int | None) -> 
         os.chown(folder, uid, uid)
 
 
-def _explain(failure: SpawnFailed, plan: SpawnPlan) -> str:
-    if failure.step == "program":
-        return f"cannot run {plan.argv[0]!r}: {failure.text}"
-    return f"cannot start ({failure.step}): {failure.text}"
+class _Started:
+    """What was being started: a failure is told in its words."""
+
+    plan: SpawnPlan | None = None
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[_Started]:
+    """Turn what goes wrong into LaunchFailed."""
+    started = _Started()
+    try:
+        yield started
+    except SpawnFailed as failure:
+        if failure.step == "program" and started.plan is not None:
+            raise LaunchFailed(f"cannot run {started.plan.argv[0]!r}: {failure.text}") from None
+        raise LaunchFailed(f"cannot start ({failure.step}): {failure.text}") from None
+    except (OSError, LookupError, CgroupFailed, StorageError) as error:
+        raise LaunchFailed(f"cannot start: {error}") from None

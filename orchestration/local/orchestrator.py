@@ -34,6 +34,7 @@ from orchestration.local.secret_store import SecretStore
 from orchestration.local.store import Record, State, Store
 from orchestration.local.supervisor import Supervisor
 from orchestration.local.usage import UsageMeter
+from orchestration.local.zygotes import Zygotes
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId, check_function_name, check_namespace
 from orchestration.orchestrator import (
     AlreadyExists,
@@ -47,7 +48,7 @@ from orchestration.orchestrator import (
 )
 from orchestration.replica import Replica
 from orchestration.scaling_labels import scale_settings, scale_warnings
-from orchestration.settings import InvalidSetting
+from orchestration.settings import InvalidSetting, wants_zygote
 from orchestration.spec import FunctionSpec
 from orchestration.watchers import Watchers
 
@@ -89,9 +90,17 @@ class LocalOrchestrator:
         self._namespaces = state.namespaces
         self._locks: weakref.WeakValueDictionary[str | FunctionId, asyncio.Lock] = weakref.WeakValueDictionary()
         self._watchers = Watchers(self._snapshot)
-        self._supervisor = Supervisor(launcher(self._user_of), self._replica_changed, clock)
+        self._zygotes = Zygotes(launcher(self._user_of))
+        self._supervisor = Supervisor(self._zygotes, self._replica_changed, clock)
         self._rollouts = Rollouts(
-            state.records, store, self._supervisor, self._watchers.tell, self._lock, clock, ready_within_s
+            state.records,
+            store,
+            self._supervisor,
+            self._watchers.tell,
+            self._lock,
+            clock,
+            ready_within_s,
+            self._zygotes.keep,
         )
         self._users = {identity: (record.namespace_number, record.user) for identity, record in state.records.items()}
         self._usage = UsageMeter()
@@ -169,6 +178,7 @@ class LocalOrchestrator:
         await self._rollouts.close()
         drain_s = CLOSE_DRAIN_S if len(self._watchers) else 0.0
         await self._supervisor.close(drain_s=drain_s, grace_s=CLOSE_GRACE_S)
+        await self._zygotes.close()
         self._watchers.close()
 
     @property
@@ -277,6 +287,7 @@ class LocalOrchestrator:
             for record in self._users_of(namespace, name):
                 for revision in record.function.revisions:
                     if name in revision.secrets:
+                        self._zygotes.outdated(revision)
                         self._supervisor.roll(revision)
 
     async def delete_secret(self, namespace: str, name: str) -> None:
@@ -327,6 +338,7 @@ class LocalOrchestrator:
         check_function_name(spec.service)
         self._namespace(spec.namespace)
         scale_settings(spec)
+        wants_zygote(spec.labels, spec.annotations)
         check_resources("limits", spec.limits)
         check_resources("requests", spec.requests)
         for key, value in (spec.env_vars or {}).items():
@@ -359,6 +371,7 @@ class LocalOrchestrator:
             condition=self._rollouts.condition(record),
             notes=(
                 *notes(function.newest, self._isolation, self.cgroups, self._user_of(function.id)),
+                *filter(None, [self._zygotes.note(function.newest)]),
                 *scale_warnings(function.spec),
             ),
         )

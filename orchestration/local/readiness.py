@@ -24,11 +24,15 @@ LONGEST_LINE_BYTES = 64 << 10
 
 
 class Notification(msgspec.Struct):
-    """What a replica writes to its notify pipe: `ready`, or one line of why it `failed`, with details for the log."""
+    """What a replica writes to its notify pipe: `ready`, or one line of why it `failed`, with details for the log.
+
+    A zygote may say that it is `unfit` instead: the import is good, but left behind what cannot be forked.
+    """
 
     ready: bool = False
     failed: str = ""
     detail: str = ""
+    unfit: str = ""
 
 
 class NotifyPipe:
@@ -67,7 +71,7 @@ def _parse(line: bytes) -> Notification | None:
         said = msgspec.json.decode(line, type=Notification)
     except msgspec.DecodeError:
         return None
-    return said if said.ready or said.failed else None
+    return said if said.ready or said.failed or said.unfit else None
 
 
 async def answers(endpoint: Endpoint, user: int | None = None) -> None:

@@ -37,7 +37,12 @@ DRAIN_MARGIN_S = 2.0
 
 
 class Starter(Protocol):
-    """Makes a replica's processes: `launch.Launcher`, and whatever makes them faster."""
+    """Makes a replica's processes: `launch.Launcher`, and whatever makes them faster.
+
+    `prepare` may take as long as the function's own code does and may be cancelled; `start` is quick.
+    """
+
+    async def prepare(self, revision: Revision) -> None: ...
 
     async def start(self, revision: Revision, replica: str) -> Launched: ...
 
@@ -201,6 +206,8 @@ class ReplicaProcess:
                 return _End("", 0.0)
             began = self._clock()
             try:
+                if not await self._prepared():
+                    return _End("", 0.0)
                 self.launched = launched = await self._starter.start(self.revision, self.replica.id)
             except LaunchFailed as failure:
                 return _End(str(failure), 0.0)
@@ -234,6 +241,18 @@ class ReplicaProcess:
                 launched.process.signal(signal.SIGKILL)
             self.launched = None
             self._starter.ended(launched)
+
+    async def _prepared(self) -> bool:
+        """Return when a process can be started, or False when the replica is to stop. Raises LaunchFailed."""
+        preparing = asyncio.ensure_future(self._starter.prepare(self.revision))
+        try:
+            await self._first(preparing)
+        finally:
+            preparing.cancel()
+            await asyncio.wait([preparing])
+        if not preparing.cancelled():
+            preparing.result()
+        return not self.stopping
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[bool]:

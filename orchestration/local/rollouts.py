@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -33,7 +33,8 @@ WRITE_AGAIN_S = 5.0
 class Rollouts:
     """Owns the records in memory. `locks` gives the lock under which a function is written.
 
-    `clock` gives Unix seconds, `ready_within_s` bounds how long a revision may take to become ready.
+    `clock` gives Unix seconds, `ready_within_s` bounds how long a revision may take to become ready. `keep` is told which
+    revisions of a function may still start replicas.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Rollouts:
         locks: Callable[[FunctionId], asyncio.Lock],
         clock: Callable[[], float],
         ready_within_s: float = READY_WITHIN_S,
+        keep: Callable[[FunctionId, Collection[str]], None] = lambda function, revisions: None,
     ) -> None:
         self.records = records
         self._store = store
@@ -53,6 +55,7 @@ class Rollouts:
         self._locks = locks
         self._clock = clock
         self._ready_within_s = ready_within_s
+        self._keep = keep
         self._touched: set[FunctionId] = set()
         self._deadlines: dict[tuple[str, str], float] = {}
         self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
@@ -93,6 +96,7 @@ class Rollouts:
     def forget(self, record: Record) -> None:
         """Stop all replicas of a function that was removed."""
         self.records.pop(record.function.id, None)
+        self._keep(record.function.id, ())
         for revision in record.function.revisions:
             self._unexpect(revision)
             self._supervisor.want(revision, 0)
@@ -134,6 +138,7 @@ class Rollouts:
             record.wanted[newest.name] = max(1, serving, record.wanted.get(newest.name, 0))
         for revision in function.revisions:
             self._supervisor.want(revision, record.wanted.get(revision.name, 0))
+        self._keep(identity, {target.revision for target in function.traffic} | ({newest.name} if rolling else set()))
         for process in self._supervisor.processes(identity):
             if process.replica.revision not in record.wanted and not process.stopping:
                 process.stop()  # of a revision that is no longer kept

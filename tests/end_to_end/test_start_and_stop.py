@@ -61,10 +61,9 @@ def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
     try:
         with running(tmp_path) as platform:
             platform.deploy("kept", "def handle(e, c):\n    return 'kept'\n")
-            with (disk / "filler").open("wb") as filler, pytest.raises(OSError, match="No space"):
+            with (disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
                 while True:
                     filler.write(b"x" * 65536)
-                    filler.flush()
             answer = platform.request("POST", "/system/secrets", '{"name": "big", "value": "%s"}' % ("x" * 200_000))
             assert answer.status == 507, answer
             assert "space" in answer.text or "full" in answer.text

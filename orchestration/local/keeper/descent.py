@@ -36,6 +36,15 @@ def processes() -> dict[int, tuple[int, str]]:
     return found
 
 
+def parent(pid: int) -> int | None:
+    """Return the pid of a process's parent, None when it has ended and was waited for."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split(None, 2)[1])
+    except OSError:
+        return None
+
+
 def children(parent: int) -> list[int]:
     """Return the pids of all children of the process `parent`, zombies included."""
     if _CAN_LIST_CHILDREN:

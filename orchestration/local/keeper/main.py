@@ -3,10 +3,14 @@
 The platform talks to it over one SOCK_SEQPACKET socket, a JSON object a packet:
 
     → {"do": "spawn", "id": ID}  with files: the plan (a memfd with JSON), stdout, stderr[, listen socket, notify pipe]
+    → {"do": "fork", "id": ID, "of": ZYGOTE, …}  with files: stdout, stderr, listen socket, notify pipe; see `forks`
     → {"do": "signal", "id": ID, "signal": N}
     ← {"event": "started", "id": ID, "pid": PID}
     ← {"event": "failed", "id": ID, "step": STEP, "errno": N, "text": TEXT}
     ← {"event": "exited", "id": ID, "status": N | null, "signal": N | null, "max_rss_kib": N}
+
+A plan that says `zygote` is of a process that forks others: in the place of the listening socket it gets one end of a
+socket pair, over which the keeper asks it.
 
 Each replica is a child subreaper: what it daemonises stays below it while it lives, and becomes a child of the keeper
 when it ends. So a child that the keeper did not start is what an ended replica left behind, and is killed with all below.
@@ -30,6 +34,7 @@ import time
 from typing import Any
 
 from orchestration.local.keeper import child, descent, linux
+from orchestration.local.keeper.forks import Forks
 
 PACKET_BYTES = 1 << 16
 FILES_AT_MOST = 5
@@ -49,6 +54,7 @@ class Keeper:
         self._outbox: collections.deque[bytes] = collections.deque()
         self._woken, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll = select.poll()
+        self._forks = Forks(self._poll, self._tell)
         for fd in (link.fileno(), self._platform, self._woken):
             self._poll.register(fd, select.POLLIN)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -65,7 +71,7 @@ class Keeper:
     def _turn(self) -> bool:
         self._poll.modify(self._link.fileno(), select.POLLIN | (select.POLLOUT if self._outbox else 0))
         woken = False
-        for fd, events in self._poll.poll():
+        for fd, events in self._poll.poll(self._forks.patience_ms()):
             if fd == self._platform:
                 return False
             if fd == self._woken:
@@ -77,8 +83,11 @@ class Keeper:
                         return False
                 elif events & (select.POLLHUP | select.POLLERR):
                     return False
-            else:
+            elif self._forks.serves(fd):
+                woken |= self._forks.hear(fd)
+            elif fd in self._starting:
                 self._started(fd)
+        self._forks.expire()
         if woken:  # last, because it closes pipes that other events of this turn may be about
             self._reap()
         return self._flush()
@@ -98,7 +107,9 @@ class Keeper:
                 self._tell(event="failed", id=message["id"], step="message", errno=0, text="the message was cut")
             elif message["do"] == "spawn":
                 self._spawn(message["id"], fds)
-            elif message["id"] in self._replicas:
+            elif message["do"] == "fork":
+                self._forks.ask(message, fds)
+            elif not self._forks.signal(message["id"], message["signal"]) and message["id"] in self._replicas:
                 descent.send(self._replicas[message["id"]], message["signal"])
         finally:
             for fd in fds:
@@ -107,18 +118,28 @@ class Keeper:
 
     def _spawn(self, identity: str, fds: list[int]) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC)
+        ours: socket.socket | None = None
+        theirs: socket.socket | None = None
         try:
             plan = json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
+            if plan["zygote"]:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                fds = [*fds[:3], theirs.fileno(), *fds[3:]]
             pid = os.fork()
         except (OSError, ValueError) as error:
             os.close(reading)
             os.close(writing)
+            for end in filter(None, (ours, theirs)):
+                end.close()
             number = error.errno or 0 if isinstance(error, OSError) else 0
             self._tell(event="failed", id=identity, step="fork", errno=number, text=str(error))
             return
         if pid == 0:
             child.become(plan, fds[1:], writing)
         os.close(writing)
+        if ours is not None and theirs is not None:
+            theirs.close()
+            self._forks.add(identity, pid, ours)
         self._replicas[identity], self._ids[pid] = pid, identity
         self._cgroup_bases.update(os.path.dirname(folder) for folder in plan["cgroups"])
         self._starting[reading] = (identity, pid)
@@ -145,6 +166,9 @@ class Keeper:
                 return
             if pid == 0:
                 break
+            if self._forks.knows(pid):
+                self._forks.reaped(pid, status, usage.ru_maxrss)
+                continue
             identity = self._ids.get(pid)
             for fd in [fd for fd, (_, started) in self._starting.items() if started == pid]:
                 self._started(fd)  # the exec, or why there was none, is told before the end
@@ -161,7 +185,7 @@ class Keeper:
                 signal=os.WTERMSIG(status) if killed else None,
                 max_rss_kib=usage.ru_maxrss,
             )
-        left = [pid for pid in descent.children(os.getpid()) if pid not in self._ids]
+        left = [pid for pid in descent.children(os.getpid()) if pid not in self._ids and not self._forks.knows(pid)]
         if left:
             descent.end(left)
 

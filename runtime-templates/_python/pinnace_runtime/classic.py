@@ -55,10 +55,10 @@ def load_classic(code: str) -> Callable[[_socket.socket, Settings, Callable[[], 
     except InvalidSetting as error:
         raise LoadFailed(str(error)) from None
 
-    def serve(listener: _socket.socket, settings: Settings, ready: Callable[[], None]) -> bool:
-        from pinnace_runtime.spool import Spool
-        from pinnace_runtime.thread_server import ThreadServer
+    from pinnace_runtime.spool import Spool
+    from pinnace_runtime.thread_server import ThreadServer
 
+    def serve(listener: _socket.socket, settings: Settings, ready: Callable[[], None]) -> bool:
         watchdog = Watchdog(classic, settings, os.environ)
         return ThreadServer(listener, watchdog.respond, settings, new_body=Spool).serve(ready)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import asyncio
+import contextlib
 import signal
 import socket
 import time
@@ -19,6 +20,12 @@ from pinnace_runtime.lifespan import Lifespan
 from pinnace_runtime.loop_connection import LoopConnection
 from pinnace_runtime.settings import Settings
 from pinnace_runtime.thread_server import FEWEST_CONNECTIONS, FIRST_CALL_WITHIN_S, KEEP_ALIVE_S, probe_answer
+
+_new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    _new_loop = uvloop.new_event_loop
 
 SWEEP_EVERY_S = 30.0
 CANCELLED_WITHIN_S = 1.0
@@ -36,14 +43,6 @@ def serve_on_loop(
     asyncio.set_event_loop(loop)
     server = LoopServer(application, socket.socket(fileno=listener.detach()), settings)
     return loop.run_until_complete(server.serve(ready, code))
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 class LoopServer:

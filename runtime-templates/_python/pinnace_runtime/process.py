@@ -33,6 +33,10 @@ def main(arguments: list[str]) -> NoReturn:
     logs.install(frames=settings.log_frames)
     if settings.notify_fd is not None:
         os.set_inheritable(settings.notify_fd, False)
+    if control := os.environ.pop("PINNACE_ZYGOTE_FD", ""):
+        from pinnace_runtime.zygote import Zygote
+
+        Zygote(int(control), settings).run(arguments[0], code)
     try:
         serve = load(arguments[0], code)
     except LoadFailed as error:
@@ -43,7 +47,7 @@ def main(arguments: list[str]) -> NoReturn:
 def run(serve: Serve, settings: Settings) -> NoReturn:
     """Serve a loaded handler on the socket that the platform gave, then end the process: 0 when no call was cut off."""
     try:
-        finished = serve(_listen(settings), settings, lambda: _notify(settings, b'{"ready": true}\n'))
+        finished = serve(_listen(settings), settings, lambda: notify(settings, b'{"ready": true}\n'))
     except LoadFailed as error:
         fail(error, settings)
     _end(0 if finished else 1)
@@ -54,7 +58,7 @@ def fail(error: LoadFailed, settings: Settings) -> NoReturn:
     import json
 
     sys.stderr.write(f"{error.detail}{error}\n")
-    _notify(settings, json.dumps({"failed": str(error), "detail": error.detail}).encode() + b"\n")
+    notify(settings, json.dumps({"failed": str(error), "detail": error.detail}).encode() + b"\n")
     _end(1)
 
 
@@ -79,7 +83,7 @@ def _listen(settings: Settings) -> _socket.socket:
     return listener
 
 
-def _notify(settings: Settings, line: bytes) -> None:
+def notify(settings: Settings, line: bytes) -> None:
     """Write the one line that the platform waits for, and close the pipe."""
     if settings.notify_fd is None:
         return

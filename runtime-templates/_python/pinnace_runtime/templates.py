@@ -1,6 +1,6 @@
 """The templates: what each expects of `function/handler.py`, and the server that runs it.
 
-`load` imports the handler and returns what serves it; a fork may lie between the two.
+`load` imports the handler and the server for it, and returns what serves it; a fork may lie between the two.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def _load_http(code: str) -> Serve:
         from pinnace_runtime.async_handler import AsyncHandler
 
         return _on_loop(AsyncHandler(handle), code)
-    return lambda listener, settings, ready: _on_threads(_http_respond(handle), listener, settings, ready)
+    from pinnace_runtime.thread_server import ThreadServer
+
+    return lambda listener, settings, ready: ThreadServer(listener, _http_respond(handle), settings).serve(ready)
 
 
 def _load_text(code: str) -> Serve:
@@ -51,13 +53,15 @@ def _load_text(code: str) -> Serve:
     if is_async(handle):
         raise LoadFailed("function/handler.py: handle(req) cannot be async in python3; python3-http takes async handlers")
 
+    from pinnace_runtime.thread_server import ThreadServer
+
     def serve(listener: _socket.socket, settings: Settings, ready: Callable[[], None]) -> bool:
         content_type = settings.content_type.encode("latin-1", "replace") or PLAIN
 
         def respond(request: Request, body: bytes) -> Reply:
             return text_reply(handle(body.decode("utf-8", "replace")), content_type)
 
-        return _on_threads(respond, listener, settings, ready)
+        return ThreadServer(listener, respond, settings).serve(ready)
 
     return serve
 
@@ -91,16 +95,10 @@ def _http_respond(handle: Callable[[Event, Context], Any]) -> Respond:
     return respond
 
 
-def _on_threads(respond: Respond, listener: _socket.socket, settings: Settings, ready: Callable[[], None]) -> bool:
-    from pinnace_runtime.thread_server import ThreadServer
-
-    return ThreadServer(listener, respond, settings).serve(ready)
-
-
 def _on_loop(application: Application, code: str) -> Serve:
-    def serve(listener: _socket.socket, settings: Settings, ready: Callable[[], None]) -> bool:
-        from pinnace_runtime.loop_server import serve_on_loop
+    from pinnace_runtime.loop_server import serve_on_loop
 
+    def serve(listener: _socket.socket, settings: Settings, ready: Callable[[], None]) -> bool:
         return serve_on_loop(application, code, listener, settings, ready)
 
     return serve

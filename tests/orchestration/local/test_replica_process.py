@@ -32,6 +32,9 @@ class Starter:
         self.signals: list[int] = []
         self.left: list[str] = []
 
+    async def prepare(self, revision: Revision) -> None:
+        return
+
     async def start(self, revision: Revision, replica: str) -> Launched:
         if self.failures:
             self.failures -= 1

@@ -1,0 +1,183 @@
+"""One zygote: started once for a revision, asked for a fork whenever a replica is to start.
+
+The kernel lets a process be born in the cgroup of its parent for nothing, while attaching it afterwards takes 8-16 ms. So
+the zygote walks ahead: after each fork it is moved into the cgroup of the next one, which is made for it together with
+a folder for /tmp. Forks therefore take turns; a move right after another takes 0.1 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from typing import Any
+
+from orchestration.local.cgroups import CgroupFailed
+from orchestration.local.launch import Launched, LaunchedZygote, Launcher, LaunchFailed, Room
+from orchestration.local.readiness import NotifyPipe
+from orchestration.revision import Revision
+from orchestration.rollout import READY_WITHIN_S
+
+log = logging.getLogger("pinnace.zygote")
+
+ENDED_WITHIN_S = 5.0
+
+
+class Unfit(Exception):
+    """The revision's replicas cannot be forks; the message says why in one line."""
+
+
+class ZygoteEnded(Exception):
+    """The zygote ended before it could fork; the message says how."""
+
+
+class Zygote:
+    """Owns one zygote process with the rooms of its forks. `import_s` is what its start took, once it is ready."""
+
+    def __init__(self, name: str, revision: Revision, launcher: Launcher) -> None:
+        self.name = name
+        self.revision = revision
+        self.import_s = 0.0
+        self.ending = False
+        self._launcher = launcher
+        self._launched: LaunchedZygote | None = None
+        self._room: Room | None = None
+        self._last = 0
+        self._lived_in: set[int] = set()
+        self._turn = asyncio.Lock()
+        self._opening = asyncio.create_task(self._open(), name=f"zygote {name}")
+        self._opening.add_done_callback(_heard)
+        self._moving: asyncio.Task[None] | None = None
+        self._gone = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        return self._launched.process.pid if self._launched and not self._launched.process.exited.done() else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can fork now."""
+        return self.pid is not None and self._opening.done() and not self.ending
+
+    async def opened(self) -> None:
+        """Return when it can fork. Raises Unfit, ZygoteEnded, LaunchFailed (the handler cannot be imported)."""
+        await asyncio.shield(self._opening)
+
+    async def fork(self, replica: str) -> Launched:
+        """Fork a process for the replica of that id. Raises what `opened` does."""
+        await self.opened()
+        await self._turn.acquire()
+        if not self.ready or self._launched is None or self._room is None:
+            self._turn.release()
+            raise ZygoteEnded(self._how_it_ended())
+        room = self._room
+        try:
+            launched = await self._launcher.fork(self._launched, room, self.revision, replica)
+        except BaseException:  # it may have been born all the same
+            self._moving = asyncio.create_task(self._move_on(left_alone=room), name=f"zygote {self.name} moves on")
+            raise
+        self._lived_in.add(room.number)
+        self._moving = asyncio.create_task(self._move_on(), name=f"zygote {self.name} moves on")
+        return launched
+
+    def _how_it_ended(self) -> str:
+        exited = self._launched.process.exited if self._launched else None
+        return str(exited.result()) if exited is not None and exited.done() else "it does not answer"
+
+    async def left(self, room: Room) -> None:
+        """A fork has ended: take its room away."""
+        async with self._turn:  # the zygote itself may still be in its cgroup
+            await asyncio.to_thread(self._launcher.leave_room, self.name, room)
+        self._lived_in.discard(room.number)
+        await self._clean()
+
+    async def close(self) -> None:
+        """End it; its forks live on."""
+        self.ending = True
+        if not self._opening.done():
+            self._opening.cancel()
+        await asyncio.gather(self._opening, return_exceptions=True)
+        async with self._turn:
+            if self._launched is not None:
+                self._launched.process.signal(signal.SIGKILL)
+                await asyncio.wait([self._launched.process.exited], timeout=ENDED_WITHIN_S)
+            if self._room is not None:
+                await asyncio.to_thread(self._launcher.leave_room, self.name, self._room)
+                self._room = None
+        await self._clean()
+
+    async def _clean(self) -> None:
+        """Take away what it shared with its forks, its secrets for one, when none of them is left."""
+        if self.ending and not self._lived_in and not self._gone.is_set():
+            self._gone.set()
+            await self._launcher.gone(self.name)
+
+    async def _open(self) -> None:
+        began = time.monotonic()
+        self._launched = launched = await self._launcher.start_zygote(self.revision, self.name)
+        try:
+            async with asyncio.timeout(READY_WITHIN_S):
+                await self._become_ready(launched)
+                await self._enter_room(launched)
+        except TimeoutError:
+            launched.process.signal(signal.SIGKILL)
+            raise LaunchFailed(f"not ready within {READY_WITHIN_S:.0f} s") from None
+        except CgroupFailed as error:
+            launched.process.signal(signal.SIGKILL)
+            raise LaunchFailed(f"cannot start: {error}") from None
+        except BaseException:
+            launched.process.signal(signal.SIGKILL)
+            raise
+        finally:
+            os.close(launched.notify)
+        self.import_s = time.monotonic() - began
+
+    async def _become_ready(self, launched: LaunchedZygote) -> None:
+        exited = launched.process.exited
+        with NotifyPipe(launched.notify) as pipe:
+            ends: list[asyncio.Future[Any]] = [pipe.said, exited]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            pipe.read()
+            said = pipe.said.result() if pipe.said.done() else None
+        if said is not None and said.unfit:
+            raise Unfit(said.unfit)
+        if said is not None and said.failed:
+            raise LaunchFailed(said.failed)
+        if said is None or exited.done():
+            await asyncio.wait([exited], timeout=ENDED_WITHIN_S)
+            raise ZygoteEnded(self._how_it_ended())
+
+    async def _move_on(self, left_alone: Room | None = None) -> None:
+        """Go where the next fork is to be born; `left_alone` is a room in which nobody may stay. Ends this one's turn."""
+        try:
+            if self._launched is not None:
+                await self._enter_room(self._launched)
+            if left_alone is not None:
+                await asyncio.to_thread(self._launcher.leave_room, self.name, left_alone)
+        except (LaunchFailed, CgroupFailed) as error:  # it stands where its last fork is: no other may be born there
+            self._room = None
+            self.ending = True
+            if self._launched is not None:
+                self._launched.process.signal(signal.SIGKILL)
+            log.warning("%s: ended, its next fork has no place: %s", self.name, error)
+        finally:
+            self._turn.release()
+
+    async def _enter_room(self, launched: LaunchedZygote) -> None:
+        self._last += 1
+        room = await asyncio.to_thread(self._launcher.make_room, self.revision, self.name, self._last)
+        try:
+            if room.cgroup is not None:
+                await asyncio.to_thread(room.cgroup.enter, launched.process.pid)
+        except BaseException:
+            await asyncio.to_thread(self._launcher.leave_room, self.name, room)
+            raise
+        self._room = room
+
+
+def _heard(opening: asyncio.Task[None]) -> None:
+    """Nobody may be waiting when it fails: whoever asks next hears of it."""
+    if not opening.cancelled():
+        opening.exception()

@@ -1,0 +1,106 @@
+"""What a fork of a zygote does before it is a replica: it becomes a session, a subreaper and a view of /tmp of its own.
+
+A fork has no privileges, so its mount namespace comes with a user namespace in which its user is itself and nobody else
+(user_namespaces(7)). The capabilities that this gives are dropped before any code of the function's runs again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TEMPORARY = "/tmp"  # noqa: S108 - a mount of the replica's own
+# Where the folders for the replicas' /tmp are mounted in the zygote's view: what lies there is gone from a replica's.
+ROOMS = f"{TEMPORARY}/.pinnace"
+
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
+_MS_BIND, _MS_REC = 4096, 16384
+_PR_SET_DUMPABLE, _PR_SET_NAME, _PR_GET_NAME, _PR_SET_CHILD_SUBREAPER = 4, 15, 16, 36
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def set_child_subreaper(on: bool) -> None:
+    """Let orphans below this process become its children (prctl(2)); children do not inherit it."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(on), 0, 0, 0), "PR_SET_CHILD_SUBREAPER")
+
+
+def rename(name: bytes) -> bytes:
+    """Set what `ps` and `top` call this process, at most 15 bytes; return what they called it before (prctl(2))."""
+    before = ctypes.create_string_buffer(16)
+    _check(_libc.prctl(_PR_GET_NAME, before, 0, 0, 0), "PR_GET_NAME")
+    _check(_libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0), "PR_SET_NAME")
+    return before.value
+
+
+def own_temporary(room: str, shown: Sequence[str]) -> None:
+    """Let the folder `room` be /tmp, for this process only. Raises OSError.
+
+    `shown` are the paths below /tmp that stay to be seen.
+    """
+    uid, gid = os.getuid(), os.getgid()
+    # One that changed its user without an exec is closed to itself (proc(5), /proc/PID): its maps could not be written.
+    _check(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0), "PR_SET_DUMPABLE")
+    _check(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS), "unshare")
+    _write("/proc/self/setgroups", b"deny")
+    _write("/proc/self/uid_map", b"%d %d 1" % (uid, uid))
+    _write("/proc/self/gid_map", b"%d %d 1" % (gid, gid))
+    kept = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in shown]  # before /tmp covers them
+    _bind(room, TEMPORARY)
+    for fd, path in zip(kept, shown, strict=True):
+        os.makedirs(path, exist_ok=True)
+        _bind(f"/proc/self/fd/{fd}", path)
+        os.close(fd)
+    _drop_capabilities()
+
+
+def place(fds: Sequence[int]) -> None:
+    """Put /dev/null at 0 and the two descriptors `fds` at 1 and 2, whatever an import did to those."""
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    for target, fd in enumerate((null, *fds)):
+        if fd == target:
+            os.set_inheritable(fd, True)
+        else:
+            os.dup2(fd, target, inheritable=True)
+            os.close(fd)
+
+
+def move_home(old: str, new: str) -> None:
+    """Let the folder for temporary files be `new` where it was `old`: no view of its own gives this replica another /tmp."""
+    import sys
+
+    for name in ("TMPDIR", "HOME"):
+        if os.environ.get(name) == old:
+            os.environ[name] = new
+    tempfile = sys.modules.get("tempfile")
+    if getattr(tempfile, "tempdir", None) == old:
+        setattr(tempfile, "tempdir", new)  # noqa: B010 - it may be None
+
+
+def _bind(source: str, target: str) -> None:
+    flags = ctypes.c_ulong(_MS_BIND | _MS_REC)
+    _check(_libc.mount(os.fsencode(source), os.fsencode(target), None, flags, None), target)
+
+
+def _drop_capabilities() -> None:
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    _check(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
+
+
+def _write(path: str, text: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text)
+    finally:
+        os.close(fd)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), what)
