@@ -1,6 +1,6 @@
 """`faas`, with the lag of its event loop written down: how late a timer that is due each 10 ms runs, in ms.
 
-    python benchmarks/invocation_lag.py FILE serve …
+    python -m benchmarks.invocation_lag FILE serve …
 
 FILE gets one line for each tick.
 """

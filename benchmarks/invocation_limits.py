@@ -38,7 +38,7 @@ WAITING: Final = 10_000
 SLOW: Final = "import time\n\ndef handle(event, context):\n    time.sleep(0.1)\n    return 'ok'\n"
 PROMPT: Final = "def handle(event, context):\n    return 'ok'\n"
 ONE_REPLICA: Final = ("--label", "com.openfaas.scale.min=1", "--label", "com.openfaas.scale.max=1")
-LAG_RUNNER: Final = [sys.executable, Path(__file__).with_name("invocation_lag.py")]
+LAG_RUNNER: Final = [sys.executable, "-m", "benchmarks.invocation_lag"]
 
 
 def verdict(met: bool) -> str:
