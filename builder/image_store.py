@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +31,10 @@ from builder.wheelhouse import Wheelhouse
 
 Value = TypeVar("Value")
 
+DEFAULT_QUOTA_BYTES = 10 * 1024**3
 GRACE_S = 14 * 24 * 3600.0
+LOCK_GRACE_S = 90 * 24 * 3600.0  # small, and what makes a build next month come to the same versions
+PRESSED_GRACE_S = 15 * 60.0  # kept even when the quota is reached: longer than any build
 COLLECT_EVERY_S = 24 * 3600.0
 
 
@@ -40,10 +44,14 @@ class _Made(msgspec.Struct, frozen=True):
 
 
 class ImageStore:
-    """The folders below `root`; processes may share them. `clock` gives Unix seconds."""
+    """The folders below `root`; processes may share them. `clock` gives Unix seconds.
 
-    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+    What can be made again takes at most `quota_bytes` after a collection.
+    """
+
+    def __init__(self, root: Path, quota_bytes: int = DEFAULT_QUOTA_BYTES, clock: Callable[[], float] = time.time) -> None:
         self.root = root
+        self.quota_bytes = quota_bytes
         self.wheels = root / "wheels"
         self.locks = root / "locks"
         self._clock = clock
@@ -115,18 +123,34 @@ class ImageStore:
         )
 
     def collect(self, now: float, grace_s: float = GRACE_S) -> int:
-        """Remove what no named image needs and nobody wanted for `grace_s` before `now` (Unix seconds); return bytes freed."""
+        """Remove what no named image needs and nobody wanted for `grace_s` before `now` (Unix seconds); return bytes freed.
+
+        Over the quota, what was wanted least lately goes sooner. Locks of requirements stay for LOCK_GRACE_S.
+        """
         for folder in list(self._incoming.iterdir()):
             remove_unless_locked(folder, self._incoming)
-        freed = self.layout.collect(now - grace_s)
-        for folder in (self._made, self.bases, self.locks, self.wheels):
-            for path in list(folder.rglob("*")) if folder.exists() else ():
-                with contextlib.suppress(FileNotFoundError):
-                    status = path.stat()
-                    if status.st_mtime < now - grace_s and path.is_file():
-                        path.unlink()
-                        freed += status.st_size
+        freed = self.layout.collect(now - grace_s) + _remove(self._files(self.locks), now - LOCK_GRACE_S)
+        freed += _remove(
+            [entry for folder in (self._made, self.bases, self.wheels) for entry in self._files(folder)], now - grace_s
+        )
+        over = self._usage_bytes() - self.quota_bytes
+        if over > 0:
+            freed += _remove(sorted(self._files(self.wheels)), now - PRESSED_GRACE_S, over)
+        over = self._usage_bytes() - self.quota_bytes
+        if over > 0:
+            freed += self.layout.collect(now - PRESSED_GRACE_S, over)
         return freed
+
+    def _usage_bytes(self) -> int:
+        return sum(size for folder in (self.wheels, self.layout.blobs) for _, size, _ in self._files(folder))
+
+    def _files(self, folder: Path) -> Iterator[tuple[float, int, Path]]:
+        """When it was last wanted, size and path of each file below `folder`."""
+        for path in list(folder.rglob("*")) if folder.exists() else ():
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                if path.is_file():
+                    yield status.st_mtime, status.st_size, path
 
     def collect_sometimes(self) -> int:
         """Collect when the last time was over a day ago."""
@@ -137,6 +161,16 @@ class ImageStore:
         stamp.touch()
         os.utime(stamp, (now, now))
         return self.collect(now)
+
+
+def _remove(files: Iterable[tuple[float, int, Path]], before: float, most_bytes: float = math.inf) -> int:
+    """Remove files that were last wanted before that moment, in order, until `most_bytes` are free; return the bytes freed."""
+    freed = 0
+    for wanted_at, size, path in files:
+        if freed < most_bytes and wanted_at < before:
+            path.unlink(missing_ok=True)
+            freed += size
+    return freed
 
 
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:

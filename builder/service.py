@@ -210,7 +210,7 @@ class Builder:
         if root.exists():
             from builder.image_store import ImageStore  # it brings what makes images along, which a worker imports
 
-            ImageStore(root).collect(time.time())
+            ImageStore(root, self._store.quota_bytes).collect(time.time())
 
     def _start(self, context: Path | None, pull: str) -> _Worker:
         job = Job(

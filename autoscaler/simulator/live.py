@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import heapq
+from math import inf
+
 from autoscaler.decider import Decider
 from autoscaler.starts import StartLimits
+from orchestration.decisions import Decision
 from orchestration.load import LoadSample
 
 
 class Live:
-    """Asks the decider as the live loop does. `starts_at` is Unix seconds of the trace's beginning."""
+    """Asks the decider when the live loop does (`autoscaler.scaler`). `starts_at` is Unix seconds of the trace's beginning."""
 
     def __init__(self, decider: Decider, starts_at: float) -> None:
         self._decider = decider
         self._starts_at = starts_at
         self._room = StartLimits().per_function
+        self._times: list[float] = []
+        self._alarm_at = inf
+        self.latest: Decision | None = None
+        """What was decided last, and why."""
         settings = decider.settings
         self.initial = 0 if settings.zero else max(1, settings.min_replicas, settings.initial_replicas)
 
     @property
     def look_at(self) -> float:
-        """When the decider wants to decide though nothing happens."""
-        return self._decider.look_at
+        """When the loop's next alarm rings. Alarms are not taken back when a later look would do: so it is in the loop."""
+        return self._times[0] if self._times else inf
 
     def observe(self, sample: LoadSample, now: float) -> bool:
         """Take a sample; each is a reason to decide."""
@@ -33,9 +41,20 @@ class Live:
 
     def decide(self, now: float, *, wanted: int, ready: int, starting: int) -> int:
         """Return what the decider says, with no more replicas starting than one function may have."""
-        count = self._decider.decide(now, self._starts_at + now, wanted=wanted, ready=ready, starting=starting).replicas
-        return min(count, max(wanted, wanted + self._room - starting))
+        while self._times and self._times[0] <= now:
+            if heapq.heappop(self._times) >= self._alarm_at:
+                self._alarm_at = inf
+        decision = self._decider.decide(now, self._starts_at + now, wanted=wanted, ready=ready, starting=starting)
+        self.latest = decision
+        self._wake_at(self._decider.look_at)
+        return min(decision.replicas, max(wanted, wanted + self._room - starting))
 
     def expect(self, at: float, lead_s: float) -> None:
         """A call is due."""
         self._decider.expect(at, lead_s)
+        self._wake_at(self._decider.look_at)
+
+    def _wake_at(self, at: float) -> None:
+        if at < self._alarm_at:
+            self._alarm_at = at
+            heapq.heappush(self._times, at)

@@ -181,6 +181,8 @@ def _copy(image: Descriptor, open_blob: OpenBlob, into: Layout) -> None:
     content = _read(open_blob, image)
     if image.is_index:
         for inner in decode(content, Index, image.digest).manifests:
+            if inner.is_index:
+                raise InvalidImage(f"{image.digest} is an index of indexes, which no builder makes")
             _copy(inner, open_blob, into)
     elif image.is_manifest:
         manifest = decode(content, Manifest, image.digest)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import tempfile
 import time
@@ -176,10 +177,10 @@ class Layout:
         except InvalidImage:
             return False
 
-    def collect(self, before: float) -> int:
+    def collect(self, before: float, most_bytes: float = math.inf) -> int:
         """Remove blobs that no listed image needs and nobody wanted since `before` (Unix seconds); return the bytes freed.
 
-        A list entry for an artifact whose subject is gone goes too.
+        The longest unwanted go first, until `most_bytes` are free. A list entry for an artifact whose subject is gone goes too.
         """
         freed = 0
         with self._locked():
@@ -198,18 +199,20 @@ class Layout:
                 kept.append(entry)
             if len(kept) != len(self.contents()):
                 write_durably(self._index, encode(Index(schema_version=2, media_type=INDEX, manifests=tuple(kept))))
-            for path in list(self.blobs.iterdir()):
-                with contextlib.suppress(FileNotFoundError):
-                    status = path.stat()
-                    if (
-                        f"sha256:{path.name}" not in needed
-                        and status.st_mtime < before
-                        and not path.name.startswith(UNFINISHED)
-                    ):
-                        path.unlink()
-                        freed += status.st_size
+            for wanted_at, size, path in sorted(self._unlisted(needed)):
+                if wanted_at < before and freed < most_bytes:
+                    path.unlink(missing_ok=True)
+                    freed += size
         sweep_unfinished_files(self.blobs, self._clock())
         return freed
+
+    def _unlisted(self, needed: set[str]) -> Iterator[tuple[float, int, Path]]:
+        """When it was last wanted, size and path of each whole blob whose digest is not in `needed`."""
+        for path in list(self.blobs.iterdir()):
+            if f"sha256:{path.name}" not in needed and not path.name.startswith(UNFINISHED):
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.stat()
+                    yield status.st_mtime, status.st_size, path
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         return locked_file(self.root / "lock")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from builder.oci.documents import Descriptor, Index, Manifest, OciPlatform, decode
+from builder.oci.documents import Descriptor, Index, InvalidImage, Manifest, OciPlatform, decode
 from builder.oci.exchange import choose
 from builder.oci.layout import Layout
 from builder.registry.client import Registry
@@ -21,6 +21,8 @@ from builder.registry.reference import Reference
 from builder.registry.transport import Transport
 
 BLOBS_AT_A_TIME = 4
+LARGEST_IMAGE_BYTES = 8 << 30
+"""What a pull takes at most, compressed: a manifest may announce anything, and the disk is shared."""
 
 Result = TypeVar("Result")
 
@@ -114,9 +116,13 @@ def _pull(layout: Layout, source: Reference, registry: Registry, found: Descript
     if found.is_index:
         for inner in decode(content, Index, found.digest).manifests:
             described, document = registry.manifest(source.repository, inner.digest)
+            if described.is_index:
+                raise InvalidImage(f"{source} is an index of indexes, which no builder makes")
             _pull(layout, source, registry, described, document)
     else:
         manifest = decode(content, Manifest, found.digest)
+        if (size := sum(max(0, blob.size) for blob in (*manifest.layers, manifest.config))) > LARGEST_IMAGE_BYTES:
+            raise InvalidImage(f"{source} has {size} bytes; at most {LARGEST_IMAGE_BYTES} are pulled")
 
         def pull(blob: Descriptor) -> None:
             if not layout.has(blob):

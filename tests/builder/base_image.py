@@ -78,7 +78,7 @@ def _entries() -> Iterator[Entry]:
             yield Entry(f"usr/lib/{python.name}/{relative}", path.read_bytes())
             if path.suffix == ".so":
                 programs.append(path)
-    for linked in libraries(programs):
+    for linked in [*libraries(programs), *_opened_by_libc()]:
         yield Entry(merged(linked), linked.read_bytes(), executable=True)
 
 
@@ -86,6 +86,12 @@ def libraries(programs: list[Path]) -> list[Path]:
     """Return the libraries that the programs are linked to."""
     said = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True).stdout
     return sorted({Path(found) for found in re.findall(r"(/\S+) \(0x", said)})
+
+
+def _opened_by_libc() -> list[Path]:
+    """What no program is linked to and the C library opens when a thread ends."""
+    said = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+    return [Path(found) for found in re.findall(r"libgcc_s\.so\.1 \(.*\) => (/\S+)", said)[:1]]
 
 
 def merged(path: Path) -> str:

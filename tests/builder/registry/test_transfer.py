@@ -23,6 +23,7 @@ from builder.oci.documents import (
     encode,
 )
 from builder.oci.layout import Layout
+from builder.registry import transfer
 from builder.registry.client import Registry
 from builder.registry.reference import Reference
 from builder.registry.transfer import pull_image, pull_referrers, push_image
@@ -151,3 +152,24 @@ def test_a_pull_by_digest(registry: Registry, layout: Layout, tmp_path: Path) ->
     push_image(layout, built, Reference(registry.host, "a/digest", "", built.digest), registry)
     found = pull_image(Layout(tmp_path / "other"), Reference(registry.host, "a/digest", "", built.digest), registry)
     assert found.digest == built.digest
+
+
+def test_an_image_that_says_it_is_too_large_is_not_begun(
+    registry: Registry, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = Reference(registry.host, "a/huge", "v1")
+    push_image(layout, image(layout, "one"), to, registry)
+    monkeypatch.setattr(transfer, "LARGEST_IMAGE_BYTES", 100)
+    other = Layout(tmp_path / "other")
+    with pytest.raises(InvalidImage, match=r"a/huge:v1 has \d+ bytes; at most 100 are pulled"):
+        pull_image(other, to, registry)
+    assert list(other.blobs.iterdir()) == []
+
+
+def test_an_index_of_indexes_is_refused(registry: Registry, layout: Layout, tmp_path: Path) -> None:
+    inner = layout.add(encode(Index(schema_version=2, media_type=INDEX, manifests=(image(layout, "one"),))), INDEX)
+    outer = layout.add(encode(Index(schema_version=2, media_type=INDEX, manifests=(inner,))), INDEX)
+    to = Reference(registry.host, "a/nested", "v1")
+    push_image(layout, outer, to, registry)
+    with pytest.raises(InvalidImage, match="is an index of indexes"):
+        pull_image(Layout(tmp_path / "other"), to, registry)
