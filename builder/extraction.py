@@ -58,9 +58,9 @@ def extract(file: IO[bytes], destination: Path, limits: Limits | None = None) ->
         with tarfile.open(fileobj=file, mode="r|") as tar:
             for member in _counted(tar, limits):
                 name = PurePosixPath(member.name)
-                if member.name == SECRETS_NAME:
+                if str(name) == SECRETS_NAME or (not name.parts and member.isdir()):
                     continue
-                if member.name == CONFIG_NAME:
+                if str(name) == CONFIG_NAME:
                     config = _read_config(tar, member, limits)
                 elif name.parts[:1] == (CONTEXT_FOLDER,):
                     _unpack(tar, member, destination, _inside(member.name, limits), links)
@@ -86,9 +86,10 @@ def read_config(file: IO[bytes], limits: Limits | None = None) -> tuple[BuildCon
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in _counted(tar, limits):
-                if member.name == CONFIG_NAME:
+                name = str(PurePosixPath(member.name))
+                if name == CONFIG_NAME:
                     config = _read_config(tar, member, limits)
-                elif member.name == SECRETS_NAME:
+                elif name == SECRETS_NAME:
                     sealed = _read_small(tar, member, limits)
     except tarfile.TarError as error:
         raise InvalidContext(f"the build context is not a tar archive: {error}") from None

@@ -96,8 +96,8 @@ class PackedBundle(msgspec.Struct, frozen=True, kw_only=True):
 class ImageBuild:
     """Makes images in `store`. `labels` are added to those of every image; `created_s` (Unix seconds) dates them.
 
-    `base` is the base image's name, None for the default. `pull` asks the registry what it is now. `platforms` replaces
-    what the context asks for, where it is not empty.
+    `base` is the base image's name, empty for the default; `pull` asks its registry what it is now. `secrets` say where
+    private packages are. `log` of the `reporter` gets what pip and npm say, too.
     """
 
     def __init__(
@@ -229,10 +229,13 @@ class _OneImage:
             return Lock(())
         house, made_for = self._build._wheelhouse, ("image", str(target), target.python)
         lock = None if self._no_cache else house.remembered(requirements, made_for)
-        if lock is not None and (self._store.knows(self._venv_key(lock, target)) or house.complete(lock)):
+        if lock is not None and (self._needs_no_wheels(lock, target) or house.complete(lock)):
             return lock
         self._log(f"resolving requirements for {target}")
         return house.resolve(requirements, made_for, target)
+
+    def _needs_no_wheels(self, lock: Lock, target: Target) -> bool:
+        return self._store.knows(self._venv_key(lock, target)) and self._store.recalls(_distributions_key(lock))
 
     def _runtime_layer(self) -> tuple[LayerBlob, Descriptor] | None:
         folder = self._build._templates.runtime(self._template)
@@ -391,7 +394,7 @@ class _OneImage:
                     found.append(wheel.distribution())
             return found
 
-        return self._store.remembered(["distributions", FORMAT, self._lock.wheels], list[Distribution], read)
+        return self._store.remembered(_distributions_key(self._lock), list[Distribution], read)
 
     def _bill(self, image: Descriptor) -> Descriptor:
         packages = list(zip(self._lock.wheels, self._distributions(), strict=True))
@@ -408,6 +411,10 @@ class _OneImage:
         )
         stored = self._layout.add(encode(manifest), MANIFEST)
         return msgspec.structs.replace(stored, artifact_type=CYCLONEDX, annotations=annotations)
+
+
+def _distributions_key(lock: Lock) -> list[Any]:
+    return ["distributions", FORMAT, lock.wheels]
 
 
 def _history(base: ImageConfig) -> tuple[History, ...]:

@@ -96,6 +96,10 @@ class ImageStore:
         write_durably(record, msgspec.json.encode(value))
         return value
 
+    def recalls(self, inputs: object) -> bool:
+        """Whether the value that follows from `inputs` is kept."""
+        return self._record(inputs).exists()
+
     def _found(self, inputs: object) -> LayerBlob | None:
         record = self._record(inputs)
         with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):

@@ -161,3 +161,12 @@ def test_the_configuration_and_sealed_secrets_are_read_alone(tmp_path: Path) -> 
     assert (config.image, config.skip_push, sealed) == ("echo", True, b"version: v1")
     extract(tar, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["template.yml"]
+
+
+def test_a_tar_of_the_current_folder_will_do(tmp_path: Path) -> None:
+    """As OpenFaaS's documentation has it made: `tar cvf req.tar .`"""
+    config = ("./com.openfaas.docker.config", '{"image": "echo"}')
+    tar = tar_of((member("./", tarfile.DIRTYPE), ""), ("./context/template.yml", "language: x"), config, config=False)
+    assert extract(tar, tmp_path / "out").image == "echo"
+    assert read_config(tar)[0].image == "echo"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["template.yml"]

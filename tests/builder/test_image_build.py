@@ -83,6 +83,20 @@ class TestReproducible:
         assert place.build(function) == first
         assert place.layout.complete(first)
 
+    def test_wheels_that_were_collected_are_missed_only_when_something_is_made_of_them(
+        self, place: Place, make_function: MakeFunction, wheels: MakeWheel
+    ) -> None:
+        wheels("thing")
+        function = make_function({"handler.py": HANDLER, "requirements.txt": "thing\n"})
+        first = place.build(function)
+        for wheel in place.store.wheels.glob("*.whl"):
+            wheel.unlink()
+        assert place.build(function) == first
+        assert not [line for line in place.log.lines if "resolving" in line]
+        place.layout.discard(place.manifest(first).layers[2].digest)
+        assert place.build(function) == first
+        assert [line for line in place.log.lines if "resolving" in line]
+
     def test_the_source_date_dates_the_image_and_no_layer(self, place: Place, make_function: MakeFunction) -> None:
         function = make_function()
         first, second = place.build(function), place.build(function, created_s=1_700_000_000)
