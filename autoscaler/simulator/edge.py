@@ -1,8 +1,9 @@
 """The edge's dispatcher without sockets: which replica gets a call, who waits, and what is told about the load.
 
 The rules are those of `gateway/edge/dispatcher`: least in flight with a hard limit, an idle replica first, one FIFO bounded
-by count and age, a freed slot to the oldest waiting call, a sample each second while there is activity and at once when a
-queue begins, has doubled, or grows without a replica. A test drives both with the same calls and compares what they tell.
+by count and age, a freed slot to the oldest waiting call, a sample each second while there is activity, four while calls
+wait, and at once when a queue begins, has doubled, or grows without a replica. A test drives both with the same calls and
+compares what they tell.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from orchestration.load import LoadSample
 TELL_APART_S: Final = 0.1
 """While replicas are ready, a queue that flickers between empty and not is told at most this often."""
 TICK_S: Final = 1.0
+SWEEP_S: Final = 0.25
+"""Calls that still wait are told of again after so long."""
 EDGE: Final = "simulated"
 NAMESPACE: Final = "simulated"
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from math import inf
+from math import ceil, inf
 from time import process_time
 from typing import Final, Protocol
 
 import msgspec
 
 from autoscaler.simulator.distribution import Distribution
-from autoscaler.simulator.edge import TICK_S, EdgeModel, Replica
+from autoscaler.simulator.edge import SWEEP_S, TICK_S, EdgeModel, Replica
 from autoscaler.simulator.measures import Measures
 from autoscaler.simulator.trace import TIMER, Trace, Workload, random_for
 from orchestration.load import LoadSample
@@ -112,7 +112,7 @@ class Engine:
         self._held_since = 0.0
         self._made = 0
         self._runs = 0
-        self._tick_at = self._look_at = inf
+        self._tick_at = self._sweep_at = self._look_at = inf
         self._changed = False
 
     def run(self) -> Measures:
@@ -141,6 +141,8 @@ class Engine:
             now = self._starting[0][0]
         if self._tick_at < now:
             now = self._tick_at
+        if self._sweep_at < now:
+            now = self._sweep_at
         if self._look_at < now:
             now = self._look_at
         if edge.waiting and edge.waiting[0][0] + self._model.queue_timeout_s < now:
@@ -166,6 +168,8 @@ class Engine:
                 self._start_calls(now)
         if edge.telling:
             self._tell(edge.tell(now), now)
+        if edge.waiting and (self._sweep_at <= now or self._tick_at <= now):
+            self._tell(edge.tell(now), now)
         if self._tick_at <= now:
             self._tick_at = now + TICK_S
             self._tell(edge.tick(now), now)
@@ -173,12 +177,18 @@ class Engine:
             self._tick_at = inf
         elif self._tick_at == inf:
             self._tick_at = now + TICK_S
+        self._sweep_at = self._sweep_after(now) if edge.waiting else inf
         if self._changed:
             self._changed = False
             if self._controller.replicas_changed():
                 self._decide(now)
         if self._look_at <= now:
             self._decide(now)
+
+    def _sweep_after(self, now: float) -> float:
+        """Return when calls that still wait are told of next: each second has four such moments, its end is the last."""
+        more = ceil((self._tick_at - now) / SWEEP_S - SOONEST_S) - 1
+        return self._tick_at - more * SWEEP_S
 
     def _arrive(self, now: float) -> None:
         measures, source = self.measures, self._source

@@ -97,6 +97,9 @@ def _moments(history: LoadHistory, edge: int) -> _Sums:
         ended = max(0, level + came - now_level)
         arrivals = _arrivals(at, length_s, area - level * length_s, came, ended)
         missing = level * length_s + sum(at - moment for moment in arrivals) - area
+        if came and ended and not 0 <= missing <= ended * length_s:  # so they came earlier, or later
+            missing = min(max(missing, 0.0), ended * length_s)
+            arrivals = _spread(at, length_s, (area + missing - level * length_s) / came, came)
         departures = _spread(at, length_s, missing / ended, ended) if ended else []
         sums.came += arrivals
         sums.ended += departures

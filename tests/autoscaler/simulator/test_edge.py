@@ -109,7 +109,7 @@ class Modelled:
 steps = st.lists(
     st.tuples(
         st.sampled_from([0.0, 0.03, 0.25, 1.0]),
-        st.sampled_from(["call", "call", "call", "end", "end", "open", "drain", "leave", "tick"]),
+        st.sampled_from(["call", "call", "call", "end", "end", "open", "drain", "leave", "sweep", "tick"]),
         st.integers(0, 9),
     ),
     max_size=60,
@@ -147,6 +147,13 @@ def test_the_model_tells_what_the_dispatcher_tells(steps: list[tuple[float, str,
         elif step == "leave" and dispatcher.waiting:
             dispatcher.leave(next(iter(dispatcher.waiting)), now)
             model.expire(now)
+        elif step == "sweep":
+            real.turn()
+            if model.telling:
+                modelled.samples.append(model.tell(now))
+            dispatcher.sweep(now)
+            if model.waiting:
+                modelled.samples.append(model.tell(now))
         elif step == "tick":
             real.turn()
             if model.telling:

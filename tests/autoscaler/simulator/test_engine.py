@@ -17,10 +17,11 @@ def test_a_call_at_zero_waits_for_the_start() -> None:
     measures, (call,), samples = simulate([(10.0, 0.5)], OnDemand(idle_s=5))
     assert (call.word, call.cold, call.waited_s) == ("served", True, 1.0)
     assert (measures.cold, measures.calls, measures.served, measures.started, measures.largest) == (1, 1, 1, 1, 1)
-    # told at 10 (it waits), 11 (runs), 12 (has ended), 13 (nothing more): idle since the sample of 12, so until 17
-    assert [s.at for s in samples] == [10, 11, 12, 13]
-    assert [(s.arrivals, s.in_flight, s.queued) for s in samples] == [(1, 0, 1), (0, 1, 0), (0, 0, 0), (0, 0, 0)]
-    assert [s.concurrency for s in samples] == [1, 1, 0.5, 0], "the first one looks back on no time"
+    # told at 10 (it waits, and goes on to), 11 (runs), 12 (has ended), 13 (nothing more): idle since 12, so until 17
+    assert [s.at for s in samples] == [10, 10.25, 10.5, 10.75, 11, 12, 13]
+    figures = [(s.arrivals, s.in_flight, s.queued) for s in samples]
+    assert figures == [(1, 0, 1), (0, 0, 1), (0, 0, 1), (0, 0, 1), (0, 1, 0), (0, 0, 0), (0, 0, 0)]
+    assert [s.concurrency for s in samples] == [1, 1, 1, 1, 1, 0.5, 0], "the first one looks back on no time"
     assert measures.replica_s == pytest.approx(7.0)
     assert measures.memory_mib_s == pytest.approx(700.0)
     assert measures.writes == 2
