@@ -1,6 +1,6 @@
 """The autoscaler live: a step of load on the embedded platform, up and down again, with no call lost.
 
-    python -m benchmarks.autoscaling [--seconds 10] [--rounds 3]
+    python -m benchmarks.autoscaling [--seconds 10] [--rounds 3] [--workers 1]
 
 100 closed-loop clients meet a 100 ms handler that takes 10 calls at a time, of which there is one replica, or none; at most
 40 are allowed. The yardstick is the handler itself: 100 ms. Told are: when the first decision came and what it asked
@@ -112,9 +112,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each step")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1, help="edge processes")
     options = parser.parse_args()
     flags = [part for key, value in LABELS.items() for part in ("--label", f"{key}={value}")]
-    with tempfile.TemporaryDirectory(prefix="scale") as home, running(Path(home)) as platform:
+    with (
+        tempfile.TemporaryDirectory(prefix="scale") as home,
+        running(Path(home), "--workers", str(options.workers)) as platform,
+    ):
         for name, handler_s in (("quick", 0.1), ("slow", 0.5)):
             platform.deploy(name, HANDLER.format(seconds=handler_s), *flags)
             print(f"{name}: a handler of {handler_s:g} s, {CLIENTS} clients for {options.seconds:g} s")

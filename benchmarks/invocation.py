@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.invocation_lab import Case, Lab, Run, Target, Wrong, lab
-from benchmarks.invocation_rate import at_rate
+from benchmarks.invocation_rate import Latencies, at_rate
 from tests.end_to_end.platform import running
 
 CASES: Final = [
@@ -120,7 +120,7 @@ def fixed_rate(bench: Lab, rate: float, count: int, seconds: float) -> Iterator[
     yield f"\nGET 2 B at {rate:,.0f}/s, 50 connections, from when each call was due (µs; medians of {count} rounds)"
     yield f"  {'':8}{'p50':>9}{'p99':>9}{'p99.9':>9}   generator late at its p99"
     targets = list(bench.targets.values())
-    took = {target.name: [] for target in targets}
+    took: dict[str, list[Latencies]] = {target.name: [] for target in targets}
     for _ in range(count):
         for target in targets:
             path = f"{target.prefix}/2b"

@@ -242,7 +242,7 @@ def wrk(folder: Path, port: int, path: str, case: Case, seconds: float) -> dict[
         "--timeout",
         "10s",
         "-s",
-        script,
+        str(script),
         f"http://127.0.0.1:{port}{path}",
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
