@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import click
 
 from builder.templates import Template
-from cli.api import Gateway
 from cli.build import BuildFailed, CannotBuild, build, image_of, template_of
 from cli.deploy_flags import DeployFlags
 from cli.deployment import send, taken_away, wait_ready
@@ -25,6 +25,9 @@ from cli.progress import Progress
 from cli.selection import Selection, select
 from cli.stack import StackFunction
 from cli.tables import clean, counted, seconds_text
+
+if TYPE_CHECKING:
+    from cli.api import Gateway  # a client of HTTP, which builds of images do without
 
 _LOG_LINES = 40
 _TEST_LINES = 400

@@ -10,15 +10,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from builder.context import SIGNATURE_HEADER, BuildConfig, InvalidContext, sign, write_context
 from builder.images import InvalidImageName, image_name
 from builder.templates import PROJECT_FOLDER, InvalidTemplate, Template, Templates, UnknownTemplate
-from cli.api import Gateway, Reply, reason_of
 from cli.errors import CliError, GatewayRefused, Misuse, NotLoggedIn
 from cli.stack import StackFunction
 from orchestration.names import DEFAULT_NAMESPACE
+
+if TYPE_CHECKING:
+    from cli.api import Gateway  # a client of HTTP, which builds of images do without
 
 SILENCE_S = 660.0  # a little more than a gateway's own limit for one build, which then says what happened
 BUSY_S = 600.0
@@ -121,6 +123,8 @@ def _post(
     gateway: Gateway, name: str, tar: IO[bytes], told: Callable[[str], None], more: Mapping[str, str], *, may_wait: bool
 ) -> list[str] | None:
     """Send the tar and follow the build; return its log, or None after a pause when the gateway had no room for it."""
+    from cli.api import Reply, reason_of
+
     headers = {
         "Content-Type": "application/octet-stream",
         "Content-Length": str(tar.seek(0, os.SEEK_END)),

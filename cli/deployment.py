@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cli.api import Gateway, Reply
 from cli.errors import CliError, GatewayRefused, GatewayUnreachable
 from cli.stack import StackFunction
+
+if TYPE_CHECKING:
+    from cli.api import Gateway, Reply  # a client of HTTP, which builds of images do without
 
 WAIT_S = 30.0
 _POLL_S = 0.25
