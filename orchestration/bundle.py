@@ -52,6 +52,11 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     created_at: float = 0.0
     listens: Listens = Listens.SOCKET
 
+    @property
+    def runs_command(self) -> bool:
+        """Whether its template runs the command that a deploy may name (`fprocess`), for each call or once."""
+        return "fprocess" in self.env
+
     def layer(self, kind: LayerKind) -> Layer | None:
         return next((layer for layer in self.layers if layer.kind is kind), None)
 

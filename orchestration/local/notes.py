@@ -6,18 +6,20 @@ from orchestration.local.cgroups import Cgroups
 from orchestration.local.isolation import SECRETS_FOLDER, Isolation
 from orchestration.revision import Revision
 
-TEMPLATES_OWN_COMMANDS = ("python index.py", "python3 index.py", "python -I pinnace_runtime/")
-"""What `fprocess` says in OpenFaaS's Python templates and in ours: clients send it along without anybody's asking for it."""
+TEMPLATES_OWN_COMMANDS = ("python index.py", "python3 index.py", "python -I pinnace_runtime/", "node pinnace_runtime/")
+"""What `fprocess` says in OpenFaaS's templates and in ours: clients send it along without anybody's asking for it."""
 
 
-def notes(revision: Revision, isolation: Isolation, cgroups: Cgroups | None, uid: int | None) -> tuple[str, ...]:
-    """Return the notes of one revision."""
+def notes(
+    revision: Revision, isolation: Isolation, cgroups: Cgroups | None, uid: int | None, *, runs_command: bool
+) -> tuple[str, ...]:
+    """Return the notes of one revision; `runs_command`: its template runs the command that a deploy may name."""
     found = []
     if uid is None:
         found.append(f"runs as the platform's own user, as all functions do: one trust domain ({isolation.why})")
     else:
         found.append(f"runs as user {uid}")
-    if revision.env_process and not revision.env_process.startswith(TEMPLATES_OWN_COMMANDS):
+    if revision.env_process and not runs_command and not revision.env_process.startswith(TEMPLATES_OWN_COMMANDS):
         found.append(f"the command {revision.env_process!r} is not used: the function's template serves its handler itself")
     if not isolation.mounts:
         found.append(f"the folder /tmp is the machine's; $TMPDIR is the replica's own ({isolation.why})")

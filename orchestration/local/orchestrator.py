@@ -77,6 +77,7 @@ class LocalOrchestrator:
         clock: Callable[[], float],
         ready_within_s: float,
         run_dir: Path,
+        running_commands: set[str],
     ) -> None:
         self.run_dir = run_dir
         self._store = store
@@ -104,6 +105,8 @@ class LocalOrchestrator:
         )
         self._users = {identity: (record.namespace_number, record.user) for identity, record in state.records.items()}
         self._usage = UsageMeter()
+        self._running_commands = running_commands
+        """Digests of bundles whose template runs a deploy's command."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -167,6 +170,7 @@ class LocalOrchestrator:
                 clock=clock,
                 ready_within_s=ready_within_s,
                 run_dir=sockets,
+                running_commands=await asyncio.to_thread(_running_commands, bundles, state),
             )
             orchestrator._rollouts.start()
             try:
@@ -196,6 +200,8 @@ class LocalOrchestrator:
             bundle = await asyncio.to_thread(self._bundles.resolve, spec.image)
         except UnknownBundle as error:
             raise Refused(str(error)) from None
+        if bundle.runs_command:
+            self._running_commands.add(bundle.digest)
         async with contextlib.AsyncExitStack() as locks:
             await locks.enter_async_context(self._lock(spec.id))
             if spec.secrets:  # nobody may take one away between looking for it and writing that it is used
@@ -370,7 +376,13 @@ class LocalOrchestrator:
             instances=self._supervisor.replicas(function.id),
             condition=self._rollouts.condition(record),
             notes=(
-                *notes(function.newest, self._isolation, self.cgroups, self._user_of(function.id)),
+                *notes(
+                    function.newest,
+                    self._isolation,
+                    self.cgroups,
+                    self._user_of(function.id),
+                    runs_command=function.newest.bundle in self._running_commands,
+                ),
                 *filter(None, [self._zygotes.note(function.newest)]),
                 *scale_warnings(function.spec),
             ),
@@ -417,3 +429,13 @@ class LocalOrchestrator:
 
 def _no_function(function: FunctionId) -> NotFound:
     return NotFound(f"there is no function {function.name!r} in namespace {function.namespace!r}")
+
+
+def _running_commands(bundles: BundleSource, state: State) -> set[str]:
+    """Return the digests of bundles in use whose template runs a deploy's command. Reads the disk."""
+    found = set()
+    for revision in {record.function.newest.bundle: record.function.newest for record in state.records.values()}.values():
+        with contextlib.suppress(UnknownBundle):  # its replicas will say so
+            if revision.env_process and bundles.resolve(revision.bundle).runs_command:
+                found.add(revision.bundle)
+    return found
