@@ -47,6 +47,7 @@ from gateway.edge.fleet import Fleet
 from gateway.edge.settings import EdgeSettings
 from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import StorageError, Unreachable
+from orchestration.local.limits import machine_memory_bytes
 from orchestration.local.orchestrator import LocalOrchestrator
 from orchestration.local.run_folder import run_folder
 from orchestration.orchestrator import Orchestrator
@@ -209,7 +210,12 @@ class _Place(NamedTuple):
 @contextlib.asynccontextmanager
 async def _place(settings: ServeSettings, bundles: BundleStore, life: _Life) -> AsyncIterator[_Place]:
     if settings.orchestration == "local":
-        local = LocalOrchestrator.open(settings.folder, bundles, log_quota_bytes=settings.log_quota_bytes)
+        local = LocalOrchestrator.open(
+            settings.folder,
+            bundles,
+            log_quota_bytes=settings.log_quota_bytes,
+            zygote_budget_bytes=machine_memory_bytes() * settings.zygote_memory_percent // 100,
+        )
         async with local as orchestrator:
             yield _Place(orchestrator, orchestrator.run_dir, orchestrator.bundles_in_use, None)
         return

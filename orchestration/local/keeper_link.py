@@ -171,6 +171,12 @@ class KeeperLink:
         message = {"do": "fork", "id": identity, "of": zygote, "room": room, "temporary": temporary}
         return await self._make(message, tuple(fds), FORKED_WITHIN_S)
 
+    async def fork_planned(self, identity: str, stem: str, plan: SpawnPlan, fds: Sequence[int]) -> KeptProcess:
+        """Have the process `stem` fork one that becomes what the plan says; `fds` are as in `spawn`. Raises SpawnFailed."""
+        message = {"do": "fork", "id": identity, "of": stem, "zygote": plan.zygote}
+        with _memory_file(msgspec.json.encode(plan)) as fd:
+            return await self._make(message, (fd, *fds), FORKED_WITHIN_S)
+
     async def _make(self, message: dict[str, Any], fds: tuple[int, ...], within_s: float) -> KeptProcess:
         identity = message["id"]
         try:

@@ -30,9 +30,11 @@ from orchestration.local.limits import limits_of, rlimits
 from orchestration.local.logs import Logs
 from orchestration.local.ports import LOOPBACK, Ports
 from orchestration.local.secret_store import SecretStore
+from orchestration.local.stems import StemKey, Stems, can_share
 from orchestration.names import FunctionId
 from orchestration.replica import Endpoint
 from orchestration.revision import Revision
+from orchestration.settings import wants_zygote
 
 BACKLOG = 4096
 INSTANCE_VARIABLE = "PINNACE_INSTANCE"
@@ -82,11 +84,15 @@ class LaunchedZygote(msgspec.Struct):
 
 
 class _Prepared(msgspec.Struct, frozen=True):
-    """What a process is made of. `port` is the TCP port that it is to listen on, 0 for a socket that it inherits."""
+    """What a process is made of. `port` is the TCP port that it is to listen on, 0 for a socket that it inherits.
+
+    `stem` tells of which stem it can be a fork.
+    """
 
     plan: SpawnPlan
     cgroup: ReplicaCgroup | None
     port: int = 0
+    stem: StemKey | None = None
 
 
 def environment(
@@ -134,6 +140,7 @@ class Launcher:
         bundles: BundleSource,
         secrets: SecretStore,
         keeper: KeeperLink,
+        stems: Stems,
         logs: Logs,
         isolation: Isolation,
         cgroups: Cgroups | None,
@@ -151,6 +158,7 @@ class Launcher:
         self._user_of = user_of
         self._numbers = itertools.count(1)
         self._ports = Ports()
+        self._stems = stems
 
     async def output(self, replica: str, within_s: float) -> str:
         """Return the last line that the replica's ended process wrote; `within_s` bounds the wait for it."""
@@ -174,7 +182,7 @@ class Launcher:
                     endpoint, *listener = self._listener(name, kept, handed)
                 notify, says = _pipe(kept, handed)
                 outputs = self._outputs(revision, replica, handed)
-                process = await self._keeper.spawn(f"{replica}/{name}", prepared.plan, (*outputs, *listener, says))
+                process = await self._make(f"{replica}/{name}", prepared, (*outputs, *listener, says))
                 kept.pop_all()
             return Launched(process, endpoint, notify, prepared.cgroup, prepared.plan.uid)
 
@@ -184,10 +192,7 @@ class Launcher:
         That is empty for programs of other kinds. Reads the disk.
         """
         bundle = self._bundles.resolve(revision.bundle)
-        if RUNTIMES_OWN_PROGRAM not in bundle.command:
-            return ""
-        runtime = Path(places(bundle, self._bundles)["runtime"])
-        return None if (runtime / "pinnace_runtime" / "zygote.py").is_file() else "its runtime is an old one: deploy it again"
+        return _cannot_fork(bundle, places(bundle, self._bundles))
 
     async def start_zygote(self, revision: Revision, name: str) -> LaunchedZygote:
         """Start a process that imports the revision's handler and forks its replicas. Raises LaunchFailed."""
@@ -197,7 +202,7 @@ class Launcher:
             started.plan = prepared.plan
             with contextlib.ExitStack() as handed, contextlib.ExitStack() as kept:
                 notify, says = _pipe(kept, handed)
-                process = await self._keeper.spawn(name, prepared.plan, (*self._outputs(revision, name, handed), says))
+                process = await self._make(name, prepared, (*self._outputs(revision, name, handed), says))
                 kept.pop_all()
             return LaunchedZygote(process, notify, prepared.plan.uid)
 
@@ -234,6 +239,16 @@ class Launcher:
             )
             kept.pop_all()
         return Launched(process, endpoint, notify, room.cgroup, zygote.user, room)
+
+    async def _make(self, identity: str, prepared: _Prepared, fds: tuple[int, ...]) -> KeptProcess:
+        """Make the process: a fork of the stem where there is one, else by an exec. Raises SpawnFailed."""
+        stem = self._stems.get(prepared.stem) if prepared.stem is not None else None
+        if stem is not None and prepared.stem is not None:
+            try:
+                return await self._keeper.fork_planned(identity, stem.identity, prepared.plan, fds)
+            except SpawnFailed:
+                self._stems.drop(prepared.stem)
+        return await self._keeper.spawn(identity, prepared.plan, fds)
 
     async def _secrets_of(self, revision: Revision) -> dict[str, bytes]:
         with _explained():
@@ -330,7 +345,21 @@ class Launcher:
             gid=uid,
             zygote=zygote,
         )
-        return _Prepared(plan, cgroup, port)
+        stem = None
+        if (
+            _cannot_fork(bundle, names) is None
+            and wants_zygote(revision.labels, revision.annotations)
+            and can_share([*revision.env_vars, *bundle.env])
+        ):
+            stem = StemKey(revision.namespace, names["python"], names["runtime"])
+        return _Prepared(plan, cgroup, port, stem)
+
+
+def _cannot_fork(bundle: Bundle, names: dict[str, str]) -> str | None:
+    if RUNTIMES_OWN_PROGRAM not in bundle.command[-2:-1]:
+        return ""
+    known = (Path(names["runtime"]) / "pinnace_runtime" / "fork_server.py").is_file()
+    return None if known else "its runtime is an old one: deploy it again"
 
 
 def _pipe(reads: contextlib.ExitStack, writes: contextlib.ExitStack) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from typing import Protocol
 
@@ -41,6 +42,11 @@ def check_resources(kind: str, resources: Resources | None) -> Limits:
         )
     except InvalidQuantity as error:
         raise InvalidSetting(f"{kind}: {error}") from None
+
+
+def machine_memory_bytes() -> int:
+    """Return how much memory this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def limits_of(revision: Revision) -> Limits:

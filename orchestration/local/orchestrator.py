@@ -25,12 +25,13 @@ from orchestration.local.failures import Conflict
 from orchestration.local.isolation import Isolation, probe
 from orchestration.local.keeper_link import KeeperLink
 from orchestration.local.launch import INSTANCE_VARIABLE, Launcher
-from orchestration.local.limits import check_resources
+from orchestration.local.limits import check_resources, machine_memory_bytes
 from orchestration.local.logs import QUOTA_BYTES, Logs
 from orchestration.local.notes import notes
 from orchestration.local.rollouts import Rollouts
 from orchestration.local.run_folder import run_folder
 from orchestration.local.secret_store import SecretStore
+from orchestration.local.stems import Stems
 from orchestration.local.store import Record, State, Store
 from orchestration.local.supervisor import Supervisor
 from orchestration.local.usage import UsageMeter
@@ -74,8 +75,10 @@ class LocalOrchestrator:
         isolation: Isolation,
         cgroups: Cgroups | None,
         keeper: KeeperLink,
+        stems: Stems,
         clock: Callable[[], float],
         ready_within_s: float,
+        zygote_budget_bytes: int,
         run_dir: Path,
         running_commands: set[str],
     ) -> None:
@@ -87,11 +90,12 @@ class LocalOrchestrator:
         self._isolation = isolation
         self.cgroups = cgroups
         self._keeper = keeper
+        self._stems = stems
         self._clock = clock
         self._namespaces = state.namespaces
         self._locks: weakref.WeakValueDictionary[str | FunctionId, asyncio.Lock] = weakref.WeakValueDictionary()
         self._watchers = Watchers(self._snapshot)
-        self._zygotes = Zygotes(launcher(self._user_of))
+        self._zygotes = Zygotes(launcher(self._user_of), zygote_budget_bytes)
         self._supervisor = Supervisor(self._zygotes, self._replica_changed, clock)
         self._rollouts = Rollouts(
             state.records,
@@ -119,10 +123,12 @@ class LocalOrchestrator:
         clock: Callable[[], float] = time.time,
         log_quota_bytes: int = QUOTA_BYTES,
         ready_within_s: float = rollout.READY_WITHIN_S,
+        zygote_budget_bytes: int | None = None,
     ) -> AsyncIterator[LocalOrchestrator]:
         """Take the data folder, start the keeper and all replicas that should run; at the end stop them, within 8 s.
 
-        `run_dir` is a short path for sockets; one is chosen when absent. `clock` gives Unix seconds. Raises
+        `run_dir` is a short path for sockets; one is chosen when absent. `clock` gives Unix seconds. `zygote_budget_bytes`
+        is the most memory for zygotes: an eighth of the machine's when absent, 0 for none. Raises
         failures.StorageError (DataFolderLocked, NewerSchema, StorageFull) and failures.Unreachable.
         """
         async with contextlib.AsyncExitStack() as stack:
@@ -139,6 +145,8 @@ class LocalOrchestrator:
                 await asyncio.to_thread(cgroups.sweep)
                 stack.push_async_callback(asyncio.to_thread, cgroups.close)
             keeper = await stack.enter_async_context(KeeperLink(f"{INSTANCE_VARIABLE}={state.instance}"))
+            stems = Stems(keeper, (INSTANCE_VARIABLE, state.instance))
+            stack.push_async_callback(stems.close)
             await asyncio.to_thread(folder.clear_replicas)
             isolation = await probe(keeper, folder.replicas)
             await store.reclaim(isolation.namespaces)
@@ -151,6 +159,7 @@ class LocalOrchestrator:
                     bundles=bundles,
                     secrets=secrets,
                     keeper=keeper,
+                    stems=stems,
                     logs=logs,
                     isolation=isolation,
                     cgroups=cgroups,
@@ -167,8 +176,10 @@ class LocalOrchestrator:
                 isolation=isolation,
                 cgroups=cgroups,
                 keeper=keeper,
+                stems=stems,
                 clock=clock,
                 ready_within_s=ready_within_s,
+                zygote_budget_bytes=machine_memory_bytes() // 8 if zygote_budget_bytes is None else zygote_budget_bytes,
                 run_dir=sockets,
                 running_commands=await asyncio.to_thread(_running_commands, bundles, state),
             )
@@ -188,6 +199,16 @@ class LocalOrchestrator:
     @property
     def keeper_pid(self) -> int | None:
         return self._keeper.pid
+
+    @property
+    def zygote_pids(self) -> dict[int, str]:
+        """The processes that replicas are forked from: pid → revision."""
+        return self._zygotes.pids()
+
+    @property
+    def stem_pids(self) -> list[int]:
+        """The processes that zygotes are forked from."""
+        return self._stems.pids()
 
     def bundles_in_use(self) -> set[str]:
         """Return the digests of all bundles that a kept revision runs: the others may be collected."""

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from orchestration.local.cgroups import CgroupFailed
@@ -34,12 +35,17 @@ class ZygoteEnded(Exception):
 
 
 class Zygote:
-    """Owns one zygote process with the rooms of its forks. `import_s` is what its start took, once it is ready."""
+    """Owns one zygote process with the rooms of its forks.
+
+    Once it is ready, `import_s` is what its start took and `memory_bytes` its share of memory then. `weighed` is its owner's.
+    """
 
     def __init__(self, name: str, revision: Revision, launcher: Launcher) -> None:
         self.name = name
         self.revision = revision
         self.import_s = 0.0
+        self.memory_bytes = 0
+        self.weighed = False
         self.ending = False
         self._launcher = launcher
         self._launched: LaunchedZygote | None = None
@@ -133,6 +139,7 @@ class Zygote:
         finally:
             os.close(launched.notify)
         self.import_s = time.monotonic() - began
+        self.memory_bytes = await asyncio.to_thread(proportional_bytes, launched.process.pid)
 
     async def _become_ready(self, launched: LaunchedZygote) -> None:
         exited = launched.process.exited
@@ -175,6 +182,15 @@ class Zygote:
             await asyncio.to_thread(self._launcher.leave_room, self.name, room)
             raise
         self._room = room
+
+
+def proportional_bytes(pid: int) -> int:
+    """Return a process's memory, with what it shares divided by the number that share it (proc(5), smaps_rollup: Pss)."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has ended, or this kernel does not say
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
 
 
 def _heard(opening: asyncio.Task[None]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from orchestration.local.greedy_dual import GreedyDual
 from orchestration.local.launch import Launched, Launcher, LaunchFailed
 from orchestration.local.zygote import Unfit, Zygote, ZygoteEnded
 from orchestration.names import FunctionId
@@ -28,7 +29,7 @@ ENDS_IN_A_ROW = 3
 
 
 class _Standing(msgspec.Struct):
-    """What is known of a revision: `unfit` says in one line why its replicas are plain processes (empty: by their nature),
+    """What is known of a revision: `unfit` says in one line why its replicas import for themselves (empty: by their nature),
     `ends` counts zygotes that ended by themselves since one has forked."""
 
     unfit: str | None = None
@@ -36,10 +37,14 @@ class _Standing(msgspec.Struct):
 
 
 class Zygotes:
-    """Starts replicas (`replica_process.Starter`). Leaving nothing behind is `close`'s."""
+    """Starts replicas (`replica_process.Starter`). Leaving nothing behind is `close`'s.
 
-    def __init__(self, launcher: Launcher) -> None:
+    `budget_bytes` bounds the memory that zygotes take; what is over it goes by `greedy_dual`. 0: there are none.
+    """
+
+    def __init__(self, launcher: Launcher, budget_bytes: int) -> None:
         self._launcher = launcher
+        self._kept: GreedyDual[Key] = GreedyDual(budget_bytes)
         self._numbers = itertools.count(1)
         self._living: dict[Key, Zygote] = {}
         self._standing: dict[Key, _Standing] = {}
@@ -62,7 +67,7 @@ class Zygotes:
                 await zygote.opened()
             except Unfit as error:
                 self._standing[revision.key] = _Standing(str(error))
-                log.info("%s: replicas are plain processes: %s", revision.name, error)
+                log.info("%s: replicas import the handler themselves: %s", revision.name, error)
             except ZygoteEnded as error:
                 self._ended_by_itself(revision, error)
             except LaunchFailed:
@@ -70,6 +75,7 @@ class Zygotes:
                 raise
             else:
                 if zygote.ready:
+                    self._keep_within_budget(zygote)
                     return
             self._drop(zygote)
 
@@ -88,6 +94,9 @@ class Zygotes:
             self._drop(zygote)
             raise
         self._standing[revision.key].ends = 0
+        self._kept.use(revision.key)
+        if revision.key not in self._kept:  # it had no room, and was there for this one start
+            self._drop(zygote)
         self._forked_by[launched.process.identity] = zygote
         return launched
 
@@ -113,9 +122,11 @@ class Zygotes:
     def note(self, revision: Revision) -> str:
         """Say in one line how the revision's replicas start; empty before it is known."""
         if not wants_zygote(revision.labels, revision.annotations):
-            return f"replicas are plain processes: {ZYGOTE_LABEL} is false"
+            return f"replicas import the handler themselves: {ZYGOTE_LABEL} is false"
+        if not self._kept.budget_bytes:
+            return "replicas import the handler themselves: no memory is set aside for zygotes"
         if (standing := self._standing.get(revision.key)) and standing.unfit:
-            return f"replicas are plain processes: {standing.unfit}"
+            return f"replicas import the handler themselves: {standing.unfit}"
         zygote = self._living.get(revision.key)
         if zygote is not None and zygote.ready:
             return f"replicas are forks of a process with the handler imported (pid {zygote.pid})"
@@ -134,6 +145,10 @@ class Zygotes:
                 self._drop(zygote)
                 self._standing.pop(zygote.revision.key, None)
 
+    def pids(self) -> dict[int, str]:
+        """Return the zygotes that can fork: pid → revision."""
+        return {zygote.pid: zygote.revision.name for zygote in self._living.values() if zygote.ready and zygote.pid}
+
     async def close(self) -> None:
         """End all zygotes, and what is being taken away."""
         for zygote in list(self._living.values()):
@@ -146,7 +161,9 @@ class Zygotes:
         if zygote := self._living.get(revision.key):
             return zygote
         standing = self._standing.setdefault(revision.key, _Standing())
-        if standing.unfit is not None or not wants_zygote(revision.labels, revision.annotations):
+        if standing.unfit is not None or not self._kept.budget_bytes:
+            return None
+        if not wants_zygote(revision.labels, revision.annotations):
             return None
         try:
             standing.unfit = await asyncio.to_thread(self._launcher.cannot_fork, revision)
@@ -155,6 +172,20 @@ class Zygotes:
         if standing.unfit is not None:
             return None
         return self._living.get(revision.key) or self._begin(revision)
+
+    def _keep_within_budget(self, zygote: Zygote) -> None:
+        """Weigh a zygote that has just opened against the others. One without room stays for the start that waits for it."""
+        key = zygote.revision.key
+        if key in self._kept or zygote.weighed:
+            return
+        zygote.weighed = True
+        gone = self._kept.put(key, cost_s=zygote.import_s, size_bytes=zygote.memory_bytes)
+        if zygote.memory_bytes > self._kept.budget_bytes:
+            takes, most = zygote.memory_bytes >> 20, self._kept.budget_bytes >> 20
+            self._standing[key].unfit = f"its zygote takes {takes} MiB, and all together may take {most} MiB"
+        for other in gone:
+            if other != key and (evicted := self._living.get(other)):
+                self._drop(evicted)
 
     def _ended_by_itself(self, revision: Revision, how: ZygoteEnded) -> None:
         standing = self._standing.setdefault(revision.key, _Standing())
@@ -170,6 +201,7 @@ class Zygotes:
     def _drop(self, zygote: Zygote) -> None:
         if self._living.get(zygote.revision.key) is zygote:
             del self._living[zygote.revision.key]
+            self._kept.forget(zygote.revision.key)
             self._do(zygote.close())
 
     def _do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

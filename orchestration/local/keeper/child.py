@@ -1,4 +1,4 @@
-"""What happens between fork and exec: the child becomes what its plan says, then the replica's program.
+"""What happens after a fork: the child becomes what its plan says, then execs the replica's program, or calls it (`stem`).
 
 The order matters: the cgroup first, so that all that follows is counted; mounts while there are privileges; then the
 privileges go; files and the working folder last, so that they are found as the function's user finds them. Each step
@@ -33,59 +33,95 @@ _FLAGS = {
 _KEPT_WRITABLE = ("/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - a mount of the replica's own
 
 
+class StepFailed(Exception):
+    """The child could not become what its plan says. `step` is where, `number` the errno or 0."""
+
+    def __init__(self, step: str, number: int, text: str) -> None:
+        super().__init__(f"{step}: {text}")
+        self.step = step
+        self.number = number
+        self.text = text
+
+
 def become(plan: dict[str, Any], fds: list[int], report: int) -> None:
     """Never return: exec the plan's program, or write `STEP\\nERRNO\\nTEXT` to the pipe `report` and exit 127.
 
     `fds` are stdout, stderr and, where the plan says so, the listening socket and the notify pipe.
     """
-    step = "session"
-    report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, 64)  # out of the way of the replica's own files
     try:
+        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, 64)  # out of the way of the replica's own files
+        settle(plan, fds, report)
+        with _Step("program"):
+            os.execvpe(plan["argv"][0], plan["argv"], plan["env"])  # noqa: S606 - without a shell is the point
+    except StepFailed as failure:
+        os.write(report, f"{failure.step}\n{failure.number}\n{failure.text}".encode(errors="replace"))
+    finally:
+        os._exit(127)
+
+
+def settle(plan: dict[str, Any], fds: list[int], report: int) -> None:
+    """Become all that the plan says but its program; of the open files only `fds`, from 1 on, and `report` are left.
+
+    Raises StepFailed.
+    """
+    with _Step("session"):
         os.setsid()
         linux.set_child_subreaper(True)  # what the program leaves behind stays below it until it ends
-        step = "cgroup"
+    with _Step("cgroup"):
         for path in plan["cgroups"]:
             with open(path + "/cgroup.procs", "w") as file:
                 file.write("0")
-        step = "limits"
+    with _Step("limits"):
         for kind, soft, hard in plan["rlimits"]:
             resource.setrlimit(kind, (soft, hard))
-        step = "mounts"
+    with _Step("mounts"):
         if plan["mounts"] is not None:
             _mount(plan["mounts"], plan["uid"], plan["gid"])
-        step = "files"
+    with _Step("files"):
         _place(fds, report)
-        step = "user"
+    with _Step("user"):
         if plan["uid"] is not None:
             os.setgroups([])
             os.setresgid(plan["gid"], plan["gid"], plan["gid"])
             os.setresuid(plan["uid"], plan["uid"], plan["uid"])
         linux.set_no_new_privs()
         os.umask(0o022)
-        step = "folder"
+    with _Step("folder"):
         os.chdir(plan["cwd"])
-        step = "program"
+    with _Step("program"):
         for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execvpe(plan["argv"][0], plan["argv"], plan["env"])  # noqa: S606 - without a shell is the point
-    except OSError as error:
-        text = os.strerror(error.errno or 0) + (f": {error.filename}" if error.filename else "")
-        os.write(report, f"{step}\n{error.errno or 0}\n{text}".encode(errors="replace"))
-    except (ValueError, KeyError, TypeError) as error:
-        os.write(report, f"{step}\n0\n{error!r}".encode(errors="replace"))
-    finally:
-        os._exit(127)
+
+
+class _Step:
+    """Name what is done, so that a failure is reported with it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            text = os.strerror(error.errno or 0) + (f": {error.filename}" if error.filename else "")
+            raise StepFailed(self._name, error.errno or 0, text) from None
+        if isinstance(error, ValueError | KeyError | TypeError):
+            raise StepFailed(self._name, 0, repr(error)) from None
 
 
 def _place(fds: list[int], report: int) -> None:
-    """Put /dev/null at 0 and `fds` at 1, 2, 3 …; close everything else but `report`, which closes with the exec."""
+    """Put /dev/null at 0 and `fds` at 1, 2, 3 …; close everything else but `report`, which closes with the exec.
+
+    A `report` of -1 is none.
+    """
     null = os.open("/dev/null", os.O_RDONLY)
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in (null, *fds)]
     for target, fd in enumerate(high):
         os.dup2(fd, target, inheritable=True)
-    os.closerange(len(high), report)
-    os.closerange(report + 1, 1 << 20)
+    os.closerange(len(high), max(len(high), report))
+    os.closerange(max(len(high), report + 1), 1 << 20)
 
 
 def _mount(plan: dict[str, Any], uid: int | None, gid: int | None) -> None:

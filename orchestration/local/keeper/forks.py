@@ -45,6 +45,7 @@ class Forks:
         self._by_pid: dict[int, _Fork] = {}
         self._by_pidfd: dict[int, _Fork] = {}
         self._asked: dict[int, set[str]] = {}
+        self._unborn: dict[str, socket.socket] = {}  # the keeper's ends of sockets for zygotes that are being forked
 
     def add(self, identity: str, pid: int, control: socket.socket) -> None:
         """Take a zygote that was started: `control` is the keeper's end of its socket."""
@@ -56,17 +57,27 @@ class Forks:
         self._poll.register(fd, select.POLLIN)
 
     def ask(self, message: dict[str, Any], fds: list[int]) -> None:
-        """Have the zygote `message["of"]` fork the replica `message["id"]`, which gets `fds`."""
-        fd = self._controls.get(message["of"])
+        """Have the zygote `message["of"]` fork the process `message["id"]`, which gets `fds`.
+
+        One that is to be a `zygote` itself gets, before the last of them, its end of a socket for that.
+        """
+        identity, fd = message["id"], self._controls.get(message["of"])
+        theirs: socket.socket | None = None
         try:
             if fd is None:
                 raise ProcessLookupError(0, "the zygote is gone")
+            if message.get("zygote"):
+                self._unborn[identity], theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                fds = [*fds[:-1], theirs.fileno(), fds[-1]]
             _, _, control = self._zygotes[fd]
             socket.send_fds(control, [json.dumps(message).encode()], fds, socket.MSG_NOSIGNAL)
         except OSError as error:  # it is gone, or does not listen
-            self._failed(message["id"], error.errno or 0, error.strerror or str(error))
+            self._failed(identity, error.errno or 0, error.strerror or str(error))
         else:
-            self._asked[fd].add(message["id"])
+            self._asked[fd].add(identity)
+        finally:
+            if theirs is not None:
+                theirs.close()
 
     def serves(self, fd: int) -> bool:
         """Whether events of the descriptor are for `hear`."""
@@ -158,9 +169,13 @@ class Forks:
         fork = _Fork(identity, pid, pidfd, fd)
         self._by_id[identity] = self._by_pid[pid] = self._by_pidfd[pidfd] = fork
         self._poll.register(pidfd, select.POLLIN)
+        if control := self._unborn.pop(identity, None):
+            self.add(identity, pid, control)
         self._tell(event="started", id=identity, pid=pid)
 
     def _failed(self, identity: str, number: int, text: str) -> None:
+        if control := self._unborn.pop(identity, None):
+            control.close()
         self._tell(event="failed", id=identity, step="fork", errno=number, text=text)
 
     def _end(self, fork: _Fork, status: int | None, number: int | None, max_rss_kib: int) -> None:

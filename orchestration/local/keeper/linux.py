@@ -18,6 +18,7 @@ MS_PRIVATE = 1 << 18
 MS_RELATIME = 1 << 21
 
 _CLONE_NEWNS = 0x00020000
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
 _PR_SET_NO_NEW_PRIVS = 38
@@ -40,6 +41,11 @@ def is_child_subreaper() -> bool:
     value = ctypes.c_int(0)
     _check(_libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(value), 0, 0, 0), "PR_GET_CHILD_SUBREAPER")
     return bool(value.value)
+
+
+def set_dumpable() -> None:
+    """Let this process's own files in /proc be its user's, which they no longer are after a change of user (proc(5))."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0), "PR_SET_DUMPABLE")
 
 
 def set_no_new_privs() -> None:

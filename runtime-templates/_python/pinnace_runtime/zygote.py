@@ -1,30 +1,20 @@
 """A zygote: this process with the handler imported, which forks the replicas of one revision.
 
 It has the revision's environment, secrets, user, limits and view of the file system; a fork learns only where to listen,
-where to write its output, and its folder for temporary files. The keeper talks to it over one SOCK_SEQPACKET socket, a
-JSON object a packet:
+where to write its output, and its folder for temporary files. What `fork_server` is asked carries:
 
-    → {"do": "fork", "id": ID, "room": PATH, "temporary": PATH}  with files: stdout, stderr, listen socket, notify pipe
-    ← {"event": "forked", "id": ID, "pid": PID}
-    ← {"event": "failed", "id": ID, "step": "fork", "errno": N, "text": TEXT}
-    ← {"event": "ended", "id": ID, "status": N | null, "signal": N | null, "max_rss_kib": N}
-
-The functions of `os` that the loop needs are taken before the handler is imported, which may replace them (gevent does).
+    {…, "room": PATH, "temporary": PATH}  with files: stdout, stderr, listen socket, notify pipe
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the C module beneath signal, which typeshed does not describe
-import _socket
-import array
-import fcntl
 import gc
 import json
 import os
-from os import _exit, close, fork, pidfd_open, setsid, wait4
-from select import POLLIN, poll
 
 from pinnace_runtime import fitness, logs, newborn, reseed
+from pinnace_runtime.fork_server import ForkServer, out_of_reach
 from pinnace_runtime.loading import LoadFailed
 from pinnace_runtime.process import fail, notify, run
 from pinnace_runtime.templates import load
@@ -36,9 +26,6 @@ if TYPE_CHECKING:
     from pinnace_runtime.settings import Settings
     from pinnace_runtime.templates import Serve
 
-PACKET_BYTES = 1 << 16
-FILES = 4
-OUT_OF_REACH = 512  # imports that daemonise close every descriptor up to some low number
 # Of all processes the zygotes are the first that the kernel ends when the machine's memory is short: they can be made again.
 EXPENDABLE = 500
 
@@ -48,12 +35,11 @@ class Zygote:
 
     def __init__(self, control: int, settings: Settings) -> None:
         self._settings = settings
-        self._control = _socket.socket(fileno=_out_of_reach(control))
-        settings.notify_fd = _out_of_reach(settings.notify_fd) if settings.notify_fd is not None else None
+        self._server = ForkServer(control)
+        settings.notify_fd = out_of_reach(settings.notify_fd) if settings.notify_fd is not None else None
         self._temporary = os.environ.get("TMPDIR", "")
         self._rooms = os.environ.pop("PINNACE_ROOMS", "")
         self._shown = [path for path in os.environ.pop("PINNACE_SHOWN", "").split(os.pathsep) if path]
-        self._children: dict[int, tuple[str, int]] = {}  # pidfd → (id, pid)
         self._signals: list[tuple[int, Any]] = []
         self._generators: list[Any] = []
         self._name = newborn.rename(b"zygote")
@@ -69,10 +55,10 @@ class Zygote:
         gc.collect()
         gc.freeze()
         notify(self._settings, b'{"ready": true}\n')
-        self._loop(serve)
+        self._server.run(lambda message, fds: self._become(serve, message, fds))
 
     def _load(self, template: str, code: str) -> Serve:
-        own = (self._control.fileno(), *((self._settings.notify_fd,) if self._settings.notify_fd is not None else ()))
+        own = (self._server.fileno(), *((self._settings.notify_fd,) if self._settings.notify_fd is not None else ()))
         before = fitness.Before(own)
         newborn.set_child_subreaper(True)  # daemons of the import are seen as children
         try:
@@ -89,23 +75,23 @@ class Zygote:
     def _try_namespaces(self) -> None:
         """See whether a fork will be able to have a /tmp of its own: some machines give no user namespaces."""
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        pid = fork()
+        pid = os.fork()
         if pid == 0:
             try:
                 newborn.own_temporary(f"{self._rooms}/0", self._shown)
             except OSError as error:
                 os.write(writing, str(error).encode())
-            _exit(0)
-        close(writing)
+            os._exit(0)
+        os.close(writing)
         failure = os.read(reading, 4096).decode()
-        close(reading)
+        os.close(reading)
         os.waitpid(pid, 0)
         if failure:
             self._give_up(f"a fork cannot have a /tmp of its own here: {failure}")
 
     def _give_up(self, reason: str) -> NoReturn:
         notify(self._settings, json.dumps({"unfit": reason}).encode() + b"\n")
-        _exit(0)
+        os._exit(0)
 
     def _rest_signals(self) -> None:
         """What the import set is for the replicas: here signals do what they do by default."""
@@ -118,61 +104,13 @@ class Zygote:
             except (OSError, ValueError):
                 continue  # not one that can be handled
 
-    def _loop(self, serve: Serve) -> NoReturn:
-        waiting = poll()
-        waiting.register(self._control.fileno(), POLLIN)
-        while True:
-            for fd, _ in waiting.poll():
-                if fd in self._children:
-                    waiting.unregister(fd)
-                    self._ended(fd)
-                    continue
-                packet, fds = _receive(self._control)
-                if not packet:
-                    _exit(0)
-                pidfd = self._fork(serve, json.loads(packet), fds)
-                if pidfd is not None:
-                    waiting.register(pidfd, POLLIN)
-
-    def _fork(self, serve: Serve, message: dict[str, Any], fds: list[int]) -> int | None:
-        try:
-            pid = fork()
-        except OSError as error:
-            self._tell(event="failed", id=message["id"], step="fork", errno=error.errno, text=os.strerror(error.errno or 0))
-            pid = -1
-        if pid == 0:
-            self._become(serve, message, fds)
-        for fd in fds:
-            close(fd)
-        if pid < 0:
-            return None
-        self._tell(event="forked", id=message["id"], pid=pid)
-        pidfd = pidfd_open(pid)
-        self._children[pidfd] = (message["id"], pid)
-        return pidfd
-
-    def _ended(self, pidfd: int) -> None:
-        identity, pid = self._children.pop(pidfd)
-        close(pidfd)
-        _, status, usage = wait4(pid, 0)
-        killed = os.WIFSIGNALED(status)
-        self._tell(
-            event="ended",
-            id=identity,
-            status=None if killed else os.WEXITSTATUS(status),
-            signal=os.WTERMSIG(status) if killed else None,
-            max_rss_kib=usage.ru_maxrss,
-        )
-
     def _become(self, serve: Serve, message: dict[str, Any], fds: list[int]) -> NoReturn:
         """Be the replica: this is the fork."""
         settings = self._settings
         stdout, stderr, settings.listen_fd, settings.notify_fd = fds
         try:
-            self._control.close()
-            for pidfd in self._children:
-                close(pidfd)
-            setsid()
+            self._server.leave()
+            os.setsid()
             newborn.rename(self._name)
             newborn.set_child_subreaper(True)  # what the handler daemonises stays below it until it ends
             newborn.place((stdout, stderr))
@@ -188,37 +126,12 @@ class Zygote:
             fail(LoadFailed(f"cannot start (fork of the zygote): {error}"), settings)
         run(serve, settings)
 
-    def _tell(self, **message: Any) -> None:
-        try:
-            self._control.send(json.dumps(message).encode())
-        except OSError:
-            _exit(0)  # the keeper is gone
-
-
-def _receive(control: _socket.socket) -> tuple[bytes, list[int]]:
-    """Return the next packet and its files; nothing when there will be none. `socket.recv_fds` without its module."""
-    try:
-        packet, ancillary, _, _ = control.recvmsg(PACKET_BYTES, _socket.CMSG_LEN(FILES * 4), _socket.MSG_CMSG_CLOEXEC)
-    except OSError:
-        return b"", []
-    fds = array.array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return packet, list(fds)
-
 
 def _hold_standard_files() -> None:
     """An import may have closed some of 0 to 2: the files of a fork may not get those numbers on their way."""
     while (fd := os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)) <= 2:
         continue
     os.close(fd)
-
-
-def _out_of_reach(fd: int) -> int:
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, OUT_OF_REACH)
-    os.close(fd)
-    return moved
 
 
 def _set_expendable(score: int) -> None:

@@ -40,7 +40,7 @@ async def orchestrator(place: Path, functions: Functions) -> AsyncIterator[Local
 def note(orchestrator: LocalOrchestrator, function: str) -> str:
     """What the status says about how the function's replicas start."""
     notes = orchestrator.status(FunctionId(DEFAULT_NAMESPACE, function)).notes
-    return next((note for note in notes if note.startswith("replicas are")), "")
+    return next((note for note in notes if note.startswith(("replicas are forks", "replicas import"))), "")
 
 
 def zygote(orchestrator: LocalOrchestrator, function: str) -> int:
@@ -173,8 +173,7 @@ async def test_what_an_import_leaves_behind_disqualifies_it_and_is_said(
         source = f"import os\nif 'PINNACE_LISTEN_FD' not in os.environ:\n    {source.splitlines()[1]}"
     (replica,) = await started(orchestrator, watch, functions.add("hello", source + "\nanswer = 'works'"))
     assert await ask(replica) == "works"
-    assert note(orchestrator, "hello").startswith(f"replicas are plain processes: {reason}")
-    assert descent.parent(replica.pid or 0) == orchestrator.keeper_pid
+    assert note(orchestrator, "hello").startswith(f"replicas import the handler themselves: {reason}")
     assert replica.restarts == 0
 
 
@@ -296,8 +295,18 @@ async def test_an_import_that_hangs_can_be_stopped_and_is_ended_in_time(
 
 
 def descendants(orchestrator: LocalOrchestrator) -> list[int]:
-    """The processes below the keeper."""
-    return [pid for pid in descent.children(orchestrator.keeper_pid or 0) if alive(pid)]
+    """The processes below the keeper and its stems, which stay."""
+    children = descent.children(orchestrator.keeper_pid or 0)
+    stems = [pid for pid in children if name(pid) == "stem"]
+    return [pid for parent in stems for pid in descent.children(parent) if alive(pid)] + [
+        pid for pid in children if pid not in stems and alive(pid)
+    ]
+
+
+def name(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 async def test_a_limit_of_processes_that_is_reached_is_the_reason_and_passes(
@@ -335,7 +344,7 @@ async def test_a_label_opts_out_and_a_wrong_one_is_refused(
     orchestrator: LocalOrchestrator, watch: Watch, functions: Functions
 ) -> None:
     await started(orchestrator, watch, functions.add("hello", "answer = 1", labels={"com.pinnace.zygote": "false"}))
-    assert note(orchestrator, "hello") == "replicas are plain processes: com.pinnace.zygote is false"
+    assert note(orchestrator, "hello") == "replicas import the handler themselves: com.pinnace.zygote is false"
     with pytest.raises(InvalidSetting, match="true or false"):
         await orchestrator.apply(functions.add("other", "answer = 1", labels={"com.pinnace.zygote": "maybe"}))
 
@@ -468,10 +477,10 @@ async def test_a_runtime_from_before_zygotes_is_started_plainly(
 ) -> None:
     old = place / "runtime"
     shutil.copytree(RUNTIME, old)
-    (old / "pinnace_runtime" / "zygote.py").unlink()
+    (old / "pinnace_runtime" / "fork_server.py").unlink()
     monkeypatch.setattr("tests.orchestration.local.functions.RUNTIME", old)
     await started(orchestrator, watch, functions.add("hello", "answer = 1"))
-    assert note(orchestrator, "hello") == "replicas are plain processes: its runtime is an old one: deploy it again"
+    assert note(orchestrator, "hello") == "replicas import the handler themselves: its runtime is an old one: deploy it again"
 
 
 async def test_leaving_ends_zygotes_too(place: Path, functions: Functions) -> None:
@@ -494,3 +503,83 @@ async def test_a_killed_keeper_takes_zygotes_with_it_and_all_come_back(
     assert not alive(before.pid or 0)
     await until(lambda: note(orchestrator, "hello").startswith("replicas are forks"))
     assert await ask(running(watch, "hello")[0]) == "1"
+
+
+async def test_zygotes_over_the_budget_go_and_their_functions_start_all_the_same(place: Path, functions: Functions) -> None:
+    heavy = "kept = bytearray(b'x') * (30 << 20)\nanswer = 'heavy'"
+    async with (
+        LocalOrchestrator.open(place / "data", functions, zygote_budget_bytes=60 << 20) as orchestrator,
+        watching(orchestrator) as watch,
+    ):
+        for name in ("one", "two", "three"):
+            (replica,) = await started(orchestrator, watch, functions.add(name, heavy))
+            assert await ask(replica) == "heavy"
+        kept = [note(orchestrator, name).startswith("replicas are forks") for name in ("one", "two", "three")]
+        assert kept.count(True) == 1
+        await started(orchestrator, watch, functions.add("vast", heavy.replace("30", "80")))
+        assert note(orchestrator, "vast").startswith("replicas import the handler themselves: its zygote takes 8")
+        assert kept == [note(orchestrator, name).startswith("replicas are forks") for name in ("one", "two", "three")]
+
+
+async def test_without_a_budget_replicas_are_forks_of_the_stem_and_import_the_handler_themselves(
+    place: Path, functions: Functions
+) -> None:
+    source = """
+import os, signal, site, sys
+AT_IMPORT = os.getpid()
+SIGNALS = [str(signal.getsignal(number)).partition(' at ')[0] for number in range(1, signal.NSIG)]
+import orchestration
+def answer(path):
+    status = dict(line.split(':', 1) for line in open('/proc/self/status') if ':' in line)
+    return [AT_IMPORT == os.getpid(), orchestration.__file__.rpartition('/')[2], os.environ.get('MINE'), os.getuid(),
+            status['CapEff'].strip(), status['NoNewPrivs'].strip(), os.listdir('/tmp'), len(os.listdir('/proc/self/fd')),
+            SIGNALS, os.path.basename(sys.argv[0]), [p for p in sys.path if p.endswith('packages')] == site.getsitepackages()]
+"""
+    async with (
+        LocalOrchestrator.open(place / "data", functions, zygote_budget_bytes=0) as orchestrator,
+        watching(orchestrator) as watch,
+    ):
+        spec = functions.add("hello", source, env_vars={"MINE": "here"})
+        (place / "functions" / "hello" / "function" / "orchestration.py").write_text("")
+        (first,) = await started(orchestrator, watch, spec)  # misses the stem, which starts now
+        await until(lambda: any(name(pid) == "stem" for pid in descent.children(orchestrator.keeper_pid or 0)))
+        await until(lambda: orchestrator.zygote_pids == {} and orchestrator.stem_pids)
+        await orchestrator.scale((DEFAULT_NAMESPACE, "hello-00001"), 2)
+        await watch.until(lambda: len(running(watch, "hello")) == 2)
+        (second,) = [replica for replica in running(watch, "hello") if replica.id != first.id]
+        assert name(descent.parent(second.pid or 0) or 0) == "stem"
+        by_exec, by_fork = eval(await ask(first)), eval(await ask(second))
+        assert by_exec == by_fork
+        assert by_fork[:3] == [True, "orchestration.py", "here"]
+        if os.geteuid() == 0:
+            assert by_fork[3] != 0
+        assert note(orchestrator, "hello").startswith("replicas import the handler themselves: no memory")
+
+
+async def test_variables_that_are_read_when_a_process_starts_make_an_exec(place: Path, functions: Functions) -> None:
+    async with (
+        LocalOrchestrator.open(place / "data", functions, zygote_budget_bytes=0) as orchestrator,
+        watching(orchestrator) as watch,
+    ):
+        await started(orchestrator, watch, functions.add("other", "answer = 1"))
+        await until(lambda: orchestrator.stem_pids)
+        spec = functions.add("hello", "answer = 1", env_vars={"MALLOC_ARENA_MAX": "1"})
+        (replica,) = await started(orchestrator, watch, spec)
+        assert descent.parent(replica.pid or 0) == orchestrator.keeper_pid
+
+
+async def test_a_killed_stem_is_replaced_and_what_came_from_it_lives_on(
+    orchestrator: LocalOrchestrator, watch: Watch, functions: Functions
+) -> None:
+    await started(orchestrator, watch, functions.add("first", "answer = 1"))
+    await until(lambda: orchestrator.stem_pids)
+    (replica,) = await started(orchestrator, watch, functions.add("hello", "import os\nanswer = lambda path: os.getppid()"))
+    (stem,) = orchestrator.stem_pids
+    assert descent.parent(zygote(orchestrator, "hello")) == stem
+    os.kill(stem, signal.SIGKILL)
+    await until(lambda: not alive(stem))
+    assert await ask(replica) == str(zygote(orchestrator, "hello"))
+    await orchestrator.scale((DEFAULT_NAMESPACE, "hello-00001"), 2)
+    await watch.until(lambda: len(running(watch, "hello")) == 2)
+    await started(orchestrator, watch, functions.add("other", "answer = 1"))
+    await until(lambda: orchestrator.stem_pids and orchestrator.stem_pids != [stem])
