@@ -316,9 +316,9 @@ async def test_a_limit_of_processes_that_is_reached_is_the_reason_and_passes(
         pytest.skip("no cgroup limits processes here")
     (replica,) = await started(orchestrator, watch, functions.add("hello", "answer = 1"))
     pid = zygote(orchestrator, "hello")
-    base = orchestrator.cgroups.bases["pids"]
-    await until(lambda: any(str(pid) in f.read_text().split() and "zygote" in str(f) for f in base.glob("*/cgroup.procs")))
-    (place,) = [file.parent for file in base.glob("*/cgroup.procs") if str(pid) in file.read_text().split()]
+    (place,) = orchestrator.cgroups.bases["pids"].glob("*-zygote-1-1")
+    place = place.with_name(place.name.removesuffix("1") + "2")  # where the next fork is to be born
+    await until(lambda: place.is_dir() and (place / "cgroup.procs").read_text().split() == [str(pid)])
     (place / "pids.max").write_text("1")
     function = orchestrator.status(FunctionId(DEFAULT_NAMESPACE, "hello")).function
     await orchestrator.scale(function.newest.key, 2)
