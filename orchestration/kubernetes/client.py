@@ -67,7 +67,7 @@ class Cluster:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
-        cls, kubeconfig: Path | None = None, context: str | None = None, *, rate: float = 200.0, burst: int = 400
+        cls, kubeconfig: Path | None = None, context: str | None = None, *, rate: float = 400.0, burst: int = 400
     ) -> AsyncIterator[Cluster]:
         """Connect by a kubeconfig file, or else as a pod, or else by the user's own kubeconfig.
 
@@ -114,10 +114,16 @@ class Cluster:
         query = {"fieldManager": manager, "force": "true" if force else "false"}
         return await self._json("PATCH", kind, path, query, document, content=APPLY, safe=True)
 
-    async def merge(self, kind: Kind, namespace: str, name: str, change: Manifest, *, manager: str, part: str = "") -> Manifest:
-        """Change what `change` names (JSON merge patch) in an object or a part of it. Raises Missing, ApiError."""
+    async def merge(
+        self, kind: Kind, namespace: str, name: str, change: Manifest, *, manager: str, part: str = "", urgent: bool = False
+    ) -> Manifest:
+        """Change what `change` names (JSON merge patch) in an object or a part of it. Raises Missing, ApiError.
+
+        What is `urgent`, because a call waits for it, stands in no line.
+        """
         path = kind.path(namespace, name, part)
-        return await self._json("PATCH", kind, path, {"fieldManager": manager}, change, content=MERGE, safe=True)
+        query = {"fieldManager": manager}
+        return await self._json("PATCH", kind, path, query, change, content=MERGE, safe=True, urgent=urgent)
 
     async def replace(self, kind: Kind, document: Manifest, *, manager: str) -> Manifest:
         """Write a whole object over the version that it names. Raises Clash, ApiError."""
@@ -189,12 +195,14 @@ class Cluster:
         *,
         content: str = "application/json",
         safe: bool = False,
+        urgent: bool = False,
     ) -> Manifest:
         """Send a request; one that is `safe` to send twice is tried again when no answer came, any when it was put off."""
         pause_s = FIRST_PAUSE_S
         for left in range(TRIES - 1, -1, -1):
             try:
-                return await self._once(method, kind, path, query or {}, body, content)
+                await self._wait(method, kind, urgent)
+                return await self._once(method, path, query or {}, body, content)
             except (Throttled, Unreachable) as error:
                 if not left or not (safe or isinstance(error, Throttled)):
                     raise
@@ -202,12 +210,9 @@ class Cluster:
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         raise AssertionError("unreachable")
 
-    async def _once(
-        self, method: str, kind: Kind, path: str, query: Mapping[str, str], body: Manifest | None, content: str
-    ) -> Manifest:
+    async def _once(self, method: str, path: str, query: Mapping[str, str], body: Manifest | None, content: str) -> Manifest:
         import aiohttp
 
-        await self._wait(method, kind)
         try:
             answer = await self._send(method, path, query, body, content, aiohttp.ClientTimeout(total=REQUEST_LIMIT_S))
             data = await answer.read()
@@ -218,9 +223,9 @@ class Cluster:
         document: Manifest = msgspec.json.decode(data)
         return document
 
-    async def _wait(self, verb: str, kind: Kind) -> None:
+    async def _wait(self, verb: str, kind: Kind, urgent: bool = False) -> None:
         self.sent[verb, kind.name] += 1
-        if (delay_s := self._pace.delay_s(time.monotonic())) > 0:
+        if not urgent and (delay_s := self._pace.delay_s(time.monotonic())) > 0:
             await asyncio.sleep(delay_s)
 
     async def _send(

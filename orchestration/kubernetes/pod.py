@@ -108,6 +108,7 @@ def _container(record: Record) -> Manifest:
         "volumeMounts": mounts,
         "readinessProbe": _probe(pod.readiness, revision, "ready", Probe(path="/_/ready", period_seconds=1)),
         "livenessProbe": _probe(pod.liveness, revision, "health", Probe(path="/_/health")),
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # why it ended, in the function's own words
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_S}}},
     }
     if pod.image_pull_policy is not None:

@@ -11,7 +11,7 @@ from orchestration.kubernetes.view import View
 async def write_scale(cluster: Cluster, view: View, namespace: str, revision: str, count: int, *, manager: str) -> None:
     """Want `count` pods of a revision; the view knows at once. Raises Missing, ApiError."""
     change = {"spec": {"replicas": count}}
-    scale = await cluster.merge(DEPLOYMENTS, namespace, revision, change, manager=manager, part="scale")
+    scale = await cluster.merge(DEPLOYMENTS, namespace, revision, change, manager=manager, part="scale", urgent=True)
     held = view.held(DEPLOYMENTS, namespace, revision)
     if held is not None:
         version = scale["metadata"]["resourceVersion"]
