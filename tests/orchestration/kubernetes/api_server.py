@@ -7,6 +7,7 @@ controller and no kubelet runs: what they would do, a test does.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -17,12 +18,24 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 BINARIES = ("etcd", "kube-apiserver")
 TOKEN = "test-admin-token"  # opens a server that lives for one test run on the loopback
+PLATFORM_TOKEN = "test-platform-token"
+PLATFORM = "platform"
+"""A user with no right but those that a test gives; what it asks for is written down (`asked`)."""
+
 START_LIMIT_S = 60.0
+
+_AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived", "ResponseStarted"],
+    "rules": [{"level": "Metadata", "users": [PLATFORM]}, {"level": "None"}],
+}
 
 
 def find_binaries() -> Path | None:
@@ -47,6 +60,7 @@ class ApiServer:
     def __init__(self, binaries: Path, folder: Path) -> None:
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
+        self.platform_kubeconfig = folder / "platform-kubeconfig"
         self._binaries = binaries
         self._etcd_port, self._peer_port, self.port = free_ports(3)
         self._etcd: subprocess.Popen[bytes] | None = None
@@ -88,28 +102,38 @@ class ApiServer:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--token-auth-file={self.folder / 'tokens.csv'}",
             "--enable-priority-and-fairness=true",
-            "--watch-cache=true",
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+            f"--audit-policy-file={self.folder / 'audit.yaml'}",
+            f"--audit-log-path={self.folder / 'audit.log'}",
+            "--audit-log-mode=blocking",
         )
         self._await_ready()
 
     def _prepare(self) -> None:
-        (self.folder / "tokens.csv").write_text(f'{TOKEN},admin,admin,"system:masters"\n')
+        users = f'{TOKEN},admin,admin,"system:masters"\n{PLATFORM_TOKEN},{PLATFORM},{PLATFORM}\n'
+        (self.folder / "tokens.csv").write_text(users)
+        (self.folder / "audit.yaml").write_text(yaml.safe_dump(_AUDIT))
         key = self.folder / "service-account.key"
         subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+        self._write_kubeconfig(self.kubeconfig, TOKEN)
+        self._write_kubeconfig(self.platform_kubeconfig, PLATFORM_TOKEN)
+
+    def _write_kubeconfig(self, file: Path, token: str) -> None:
+        cluster = {"server": f"https://127.0.0.1:{self.port}", "insecure-skip-tls-verify": True}
         document = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [
-                {
-                    "name": "test",
-                    "cluster": {"server": f"https://127.0.0.1:{self.port}", "insecure-skip-tls-verify": True},
-                }
-            ],
-            "users": [{"name": "admin", "user": {"token": TOKEN}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+            "clusters": [{"name": "test", "cluster": cluster}],
+            "users": [{"name": "user", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
             "current-context": "test",
         }
-        self.kubeconfig.write_text(yaml.safe_dump(document))
+        file.write_text(yaml.safe_dump(document))
+
+    def asked(self) -> list[dict[str, Any]]:
+        """Return what PLATFORM asked for, as the audit log has it."""
+        log = self.folder / "audit.log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def _start_etcd(self) -> None:
         client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
