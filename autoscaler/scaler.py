@@ -29,7 +29,7 @@ from autoscaler.history import History
 from autoscaler.keep_alive import KeepAlive
 from autoscaler.recording import Recording
 from autoscaler.starts import StartLimits, Starts
-from orchestration.decisions import Decision, Rule, Scaling
+from orchestration.decisions import Decision, Rule, Scaling, ScalingFigures
 from orchestration.duration import format_duration
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.function import Function
@@ -56,6 +56,7 @@ class _Watched:
         "again",
         "alarm_at",
         "changes",
+        "decided",
         "decider",
         "function",
         "generation",
@@ -87,6 +88,7 @@ class _Watched:
         self.retry_s = FIRST_RETRY_S
         self.latest: Decision | None = None
         self.changes: tuple[Decision, ...] = ()
+        self.decided: dict[Rule, int] = {}
         self.trouble = ""
 
     @property
@@ -227,6 +229,13 @@ class Scaler:
         """Return each function with its settings and how many of its replicas are ready."""
         return [(w.function, w.settings, w.ready) for w in self._watched.values()]
 
+    def figures(self) -> list[ScalingFigures]:
+        """Return what is counted of each function's scaling."""
+        return [
+            ScalingFigures(w.function, w.settings, w.latest is not None and w.latest.rule is Rule.MAX, w.decided)
+            for w in self._watched.values()
+        ]
+
     def _function_changed(self, function: Function) -> None:
         try:
             settings = scale_settings(function.spec)
@@ -330,6 +339,7 @@ class Scaler:
         self._wake_at(decider.look_at, watched)
         if decision.replicas != wanted and self._leads:
             watched.changes = (*watched.changes[-CHANGES_KEPT + 1 :], decision)
+            watched.decided[decision.rule] = watched.decided.get(decision.rule, 0) + 1
             log.info("%s: %s", watched.function, decision.reason)
             self._starts.set(watched.function, max(0, decision.replicas - ready - watched.failing))
             watched.written = decision.replicas

@@ -26,6 +26,7 @@ from typing import Self
 import msgspec
 
 import builder
+from builder.durations import CANCELLED, Durations
 from builder.events import BuildEvent, one_line
 from builder.images import InvalidImageName
 from builder.job import ImageJob, Job
@@ -104,6 +105,7 @@ class Builder:
         self._workers: set[_Worker] = set()
         self._closing = False
         self._key = BuilderKey(store.root)
+        self.durations = Durations()
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._store.sweep)
@@ -172,7 +174,7 @@ class Builder:
         return await asyncio.to_thread(self._key.public)
 
     async def _events(self, context: Path | None, pull: str) -> AsyncGenerator[BuildEvent, None]:
-        asked_at, image = time.monotonic(), ""
+        asked_at, image, status = time.monotonic(), "", CANCELLED
         worker: _Worker | None = None
         self._admitted += 1
         try:
@@ -187,9 +189,11 @@ class Builder:
             async with contextlib.aclosing(worker.events()) as events:
                 async for event in events:
                     image = event.image or image
+                    status = event.status if event.is_final else status
                     yield msgspec.structs.replace(event, image=image, duration=_since(asked_at))
         finally:
             self._admitted -= 1
+            self.durations.ended(status, time.monotonic() - asked_at)
             if worker is not None:
                 worker.kill("the build was cancelled")
 

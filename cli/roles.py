@@ -37,6 +37,7 @@ from builder.service import Builder
 from builder.store import BundleStore
 from cli import credentials
 from cli.errors import CliError
+from cli.metrics import Metering, metrics_port, no_consumption
 from cli.settings import ServeSettings
 from gateway.control.app import build_app, control_app
 from gateway.control.auth import Auth, NoLogin
@@ -45,6 +46,7 @@ from gateway.control.origin import Hosts
 from gateway.edge.edge import Edge
 from gateway.edge.fleet import Fleet
 from gateway.edge.settings import EdgeSettings
+from gateway.metrics.consumption import Measure
 from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import StorageError, Unreachable
 from orchestration.local.limits import machine_memory_bytes
@@ -164,17 +166,31 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         if place.cluster is not None:
             await stack.enter_async_context(place.cluster.leading(scaler.lead))
         edge = _edge(settings, place, scaler)
+        about = About(metadata.version("pinnace"), orchestration=settings.orchestration)
+        hosts = Hosts(settings.allow_hosts, settings.host)
+        metering = Metering(
+            about=about,
+            edge=edge,
+            orchestrator=orchestrator,
+            scaler=scaler,
+            builder=builder,
+            consumption=place.consumption,
+            keeper_pid=place.keeper_pid,
+        )
+        await stack.enter_async_context(metering.lag)
         api: ASGIApp = control_app(
             orchestrator=orchestrator,
             builder=builder,
             auth=auth,
-            hosts=Hosts(settings.allow_hosts, settings.host),
+            hosts=hosts,
             invocations=lambda function: tally.completed if (tally := edge.tallies().get(function)) else 0,
-            about=About(metadata.version("pinnace"), orchestration=settings.orchestration),
+            about=about,
             data_dir=settings.folder,
             build_body_limit_bytes=settings.build_body_limit_bytes,
             explain=scaler.explain,
             recorded=scaler.recording.history,
+            metrics=metering.page,
+            requests=metering.requests,
         )
         if isinstance(edge, Fleet):
             api = _synced(api, edge)
@@ -184,6 +200,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
             async for event in orchestrator.watch():
                 edge.apply(event)
                 scaler.apply(event)
+                metering.starts.apply(event)
 
         pumping = asyncio.create_task(pump())  # the edge is told what exists before it listens
         pumping.add_done_callback(life.part_ended)
@@ -193,18 +210,22 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         except OSError as error:
             where = _url(settings.host, settings.port)
             raise CannotServe(f"cannot listen on {where}: {error.strerror or error}; choose another with --port") from None
+        await stack.enter_async_context(metrics_port(metering.page, hosts, settings, _uvicorn))
         if settings.auth and settings.save_login and auth.login is not None:
             await asyncio.to_thread(_save_login, _url(settings.host, edge.port), auth.login.user, auth.login.password)
         yield edge
 
 
 class _Place(NamedTuple):
-    """Where functions run, with a folder for sockets; `cluster` is None where that is this machine."""
+    """Where functions run, with a folder for sockets; `cluster` is None where that is this machine. `consumption` measures
+    what replicas use, `keeper_pid` is the process that holds them."""
 
     orchestrator: Orchestrator
     run_dir: Path
     bundles_in_use: Callable[[], Collection[str]]
     cluster: OnCluster | None
+    consumption: Measure = no_consumption
+    keeper_pid: Callable[[], int | None] = lambda: None
 
 
 @contextlib.asynccontextmanager
@@ -217,7 +238,14 @@ async def _place(settings: ServeSettings, bundles: BundleStore, life: _Life) -> 
             zygote_budget_bytes=machine_memory_bytes() * settings.zygote_memory_percent // 100,
         )
         async with local as orchestrator:
-            yield _Place(orchestrator, orchestrator.run_dir, orchestrator.bundles_in_use, None)
+            yield _Place(
+                orchestrator,
+                orchestrator.run_dir,
+                orchestrator.bundles_in_use,
+                None,
+                orchestrator.consumption,
+                lambda: orchestrator.keeper_pid,
+            )
         return
     from cli.cluster import OnCluster
 

@@ -69,6 +69,10 @@ class ServeSettings:
     build_body_limit_bytes: int = _field(1 << 30, "Largest build context accepted.")
     body_limit_bytes: int = _field(0, "Largest body of an invocation accepted; 0 is no limit.")
     prometheus_url: str = _field("", "Prometheus that answers the queries of functions scaled by a metric of their own.")
+    metrics_host: str = _field("127.0.0.1", "Address for the metrics port, which asks for no login.")
+    metrics_port: int = _field(
+        8082, "Port for /metrics without a login; 0: none. 8082 is left out where it is taken, another one must be free."
+    )
     starts_per_function: int = _field(100, "Most replicas of one function that may be starting at a time.")
     starts_total: int = _field(200, "Most replicas that may be starting at a time.")
     log_format: str = _field("console", "The platform's own log: console or json.")
@@ -146,6 +150,8 @@ def _convert(name: str, value: object, kind: type, source: str) -> object:
 def _check(settings: ServeSettings) -> None:
     if not 0 <= settings.port <= 65535:
         raise InvalidServeSetting(f"port {settings.port}: 0 to 65535")
+    if not 0 <= settings.metrics_port <= 65535:
+        raise InvalidServeSetting(f"metrics_port {settings.metrics_port}: 0 to 65535")
     if not 1 <= settings.workers <= 64:
         raise InvalidServeSetting(f"workers {settings.workers}: 1 to 64")
     if settings.orchestration not in ("local", "kubernetes"):

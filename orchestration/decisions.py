@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
+from orchestration.names import FunctionId
 from orchestration.scaling import ScaleSettings
 
 
@@ -54,6 +57,18 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     aim: float
     idle_s: float
     spare: float | None = None
+
+
+class ScalingFigures(NamedTuple):
+    """What is counted of a function's scaling. `decided` counts, by rule, the decisions that changed its replica count.
+
+    `limited`: the load asks for more replicas than the most that the function may have.
+    """
+
+    function: FunctionId
+    settings: ScaleSettings
+    limited: bool
+    decided: Mapping[Rule, int]
 
 
 class Scaling(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -48,6 +48,13 @@ class Usage(msgspec.Struct, frozen=True):
     memory_bytes: float
 
 
+class Consumption(msgspec.Struct, frozen=True):
+    """What a function's replicas used since the platform started: `cpu_s` never falls. `memory_bytes` is what they hold now."""
+
+    cpu_s: float
+    memory_bytes: float
+
+
 class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A function with what is true of it now.
 

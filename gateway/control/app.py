@@ -10,6 +10,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.control import errors
@@ -20,12 +21,15 @@ from gateway.control.functions import Functions
 from gateway.control.info import HEALTH, About, Info
 from gateway.control.load import Loads, Recorded, nothing_recorded
 from gateway.control.logs import Logs
+from gateway.control.metrics import Metrics
 from gateway.control.namespaces import Namespaces
 from gateway.control.openapi import Document
 from gateway.control.operation import Access, Operation, routes
 from gateway.control.origin import Hosts, OriginGuard
 from gateway.control.scaling import Explain, Scalings
 from gateway.control.secrets import Secrets
+from gateway.metrics.page import MetricsPage
+from gateway.metrics.requests import CountRequests, Requests
 from orchestration.names import FunctionId
 from orchestration.orchestrator import Orchestrator
 
@@ -45,9 +49,12 @@ def control_app(
     build_body_limit_bytes: int = BUILD_BODY_LIMIT_BYTES,
     explain: Explain = lambda function: None,
     recorded: Recorded = nothing_recorded,
+    metrics: MetricsPage | None = None,
+    requests: Requests | None = None,
 ) -> Starlette:
     """Return the application. `invocations` tells how often a function was called, `explain` how it is scaled (None: nothing
-    scales it), `recorded` which load it had of late; builds come in through `data_dir`.
+    scales it), `recorded` which load it had of late; `metrics` is the page of that name, `requests` where requests are counted;
+    builds come in through `data_dir`.
 
     Its lifespan empties the folder of uploads: one process, the one that holds the data folder's lock, may run it.
     """
@@ -60,14 +67,17 @@ def control_app(
         Details(orchestrator, auth, invocations),
         Scalings(orchestrator, auth, explain),
         Loads(orchestrator, auth, recorded),
+        Metrics(metrics or MetricsPage(), auth),
         builds,
         Info(about, auth),
     )
     operations = Document([o for resource in resources for o in resource.operations()], about.release, auth).operations
-    return _app(operations, builds, auth, hosts)
+    return _app(operations, builds, auth, hosts, requests or Requests())
 
 
-def _app(operations: Sequence[Operation], builds: Builds, auth: Auth, hosts: Hosts) -> Starlette:
+def _app(
+    operations: Sequence[Operation], builds: Builds, auth: Auth, hosts: Hosts, requests: Requests | None = None
+) -> Starlette:
     paths = {access: [o.path for o in operations if o.access is access] for access in Access}
 
     @asynccontextmanager
@@ -75,9 +85,11 @@ def _app(operations: Sequence[Operation], builds: Builds, auth: Auth, hosts: Hos
         await asyncio.to_thread(builds.sweep)
         yield
 
+    served: list[BaseRoute] = [*routes(operations)]
     app = Starlette(
-        routes=routes(operations),
+        routes=served,
         middleware=[
+            *([Middleware(CountRequests, requests=requests, routes=served)] if requests is not None else []),
             Middleware(_PlainHeaders),
             Middleware(OriginGuard, hosts=hosts),
             Middleware(Authentication, auth=auth, open_paths=paths[Access.OPEN], deferred_paths=paths[Access.SIGNATURE]),

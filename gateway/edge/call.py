@@ -69,6 +69,7 @@ class Call:
         "tally",
         "upgrade",
         "upstream",
+        "waited_s",
     )
 
     backend: Backend
@@ -92,6 +93,7 @@ class Call:
         self.deadline = INFINITE
         self.phase = READ
         self.upstream: UpstreamConnection | None = None
+        self.waited_s = 0.0
 
     # the request
 
@@ -146,6 +148,12 @@ class Call:
             self.dispatcher.grew(self, len(data))
 
     # a replica takes it
+
+    def waited(self, now: float, cold: bool) -> None:
+        """The call waited until `now` for the slot that it gets; a second time it is tried again, which is counted once."""
+        if not self.waited_s:
+            self.tally.waited(now - self.started, cold)
+        self.waited_s = now - self.started
 
     def start(self, backend: Backend) -> None:
         """The dispatcher took a slot on `backend` for this call."""

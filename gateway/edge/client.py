@@ -209,11 +209,13 @@ class ClientConnection(PacedConnection):
         if plain.length:
             call.receive(data[plain.head_bytes :])
         self.deadline = INFINITE
+        route.tally.started += 1
         call.dispatch(now)
         return True
 
     def _start(self, call: Call, now: float) -> None:
         if call.refusal is None:
+            call.tally.started += 1
             call.dispatch(now)
         else:
             call.phase = ENDED

@@ -46,10 +46,12 @@ class EdgeContext:
     """`clock` gives monotonic seconds; `now` is its value at the last sweep (at most 0.25 s ago): good enough for
     deadlines and free to read. `date` is the present `Date` header line. In a read of `small_bytes` no head can be too
     large: a field takes at least four. `soon` runs a function in the next turn of the loop. Requests that are no
-    function's are counted in `control_tally`, or in `unrouted_tally` when the edge refused them itself."""
+    function's are counted in `control_tally`, or in `unrouted_tally` when the edge refused them itself; `accepted` and
+    `turned_away` count connections."""
 
     __slots__ = (
         "_trusted",
+        "accepted",
         "call_ids",
         "clock",
         "connections",
@@ -65,6 +67,7 @@ class EdgeContext:
         "settings",
         "small_bytes",
         "soon",
+        "turned_away",
         "unrouted_tally",
     )
 
@@ -82,6 +85,7 @@ class EdgeContext:
         self.date = b""
         self.call_ids = CallIds()
         self.connections: set[ClientConnection] = set()
+        self.accepted = self.turned_away = 0
         self.nobody = asyncio.Event()
         self.nobody.set()
         self.draining = False
@@ -100,6 +104,7 @@ class EdgeContext:
     def joined(self, connection: ClientConnection) -> None:
         """A client connected."""
         self.connections.add(connection)
+        self.accepted += 1
         self.nobody.clear()
 
     def left(self, connection: ClientConnection) -> None:

@@ -43,6 +43,9 @@ class Waiter(Protocol):
     held: int
     started: float
 
+    def waited(self, now: float, cold: bool) -> None:
+        """The call waited until `now` and will be started; `cold`: there was no replica when it came."""
+
     def start(self, backend: Backend) -> None:
         """A slot on `backend` is taken for the call: send it."""
 
@@ -86,7 +89,8 @@ class Dispatcher:
         self.streams = streams
         """The timeout ends with the first response byte (the control API's logs stream for hours)."""
         self.in_flight = 0
-        self.waiting: OrderedDict[Waiter, None] = OrderedDict()
+        self.waiting: OrderedDict[Waiter, bool] = OrderedDict()
+        """Who waits, oldest first, and whether because there was no replica."""
         self.waiting_bytes = 0
         self.meter = LoadMeter(observer.now())
         self.broken = ""
@@ -134,7 +138,7 @@ class Dispatcher:
             self.meter.left(now)
             waiter.refuse(refusal)
             return
-        self.waiting[waiter] = None
+        self.waiting[waiter] = not (self._ready or self._resting)
         self.waiting_bytes += waiter.held
         waiting = len(self.waiting)
         if not self._ready or waiting >= 2 * self._told_waiting or (waiting == 1 and now - self._told_at >= TELL_APART_S):
@@ -149,7 +153,7 @@ class Dispatcher:
 
     def put_back(self, waiter: Waiter, backend: Backend) -> None:
         """A call that has a slot on `backend` was not served there: it waits again, before all others."""
-        self.waiting[waiter] = None
+        self.waiting[waiter] = False
         self.waiting.move_to_end(waiter, last=False)
         self.waiting_bytes += waiter.held
         if self.broken:
@@ -253,6 +257,10 @@ class Dispatcher:
         """How many replicas may get calls now."""
         return len(self._ready)
 
+    def oldest_wait_s(self, now: float) -> float:
+        """For how long the call at the queue's front has waited; 0 when none does."""
+        return now - next(iter(self.waiting)).started if self.waiting else 0.0
+
     @property
     def quiet(self) -> bool:
         """Nothing would happen at the next tick."""
@@ -312,8 +320,9 @@ class Dispatcher:
                 if self.share is not None:
                     self.share.look()
                 return
-            waiter, _ = self.waiting.popitem(last=False)
+            waiter, cold = self.waiting.popitem(last=False)
             self.waiting_bytes -= waiter.held
+            waiter.waited(self._observer.now(), cold)
             self._start(waiter, backend)
         if self.waiting and not self._serving:
             self._serving = True
@@ -419,7 +428,7 @@ class Dispatcher:
             arrivals=arrivals,
             in_flight=self.in_flight,
             queued=len(self.waiting),
-            oldest_wait_s=now - next(iter(self.waiting)).started if self.waiting else 0.0,
+            oldest_wait_s=self.oldest_wait_s(now),
             idle_replicas=tuple(b.id for b in self._ready if not b.in_flight),
         )
         self._observer.on_load(sample)

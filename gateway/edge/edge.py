@@ -11,6 +11,7 @@ from typing import Final, Self
 from gateway.edge.backend import Connections
 from gateway.edge.context import EdgeContext
 from gateway.edge.dispatcher import Dispatcher
+from gateway.edge.figures import EdgeFigures, FunctionLoad
 from gateway.edge.messages import Grant, Recall, Return, Want
 from gateway.edge.routes import Routes
 from gateway.edge.server import Server
@@ -122,6 +123,27 @@ class Edge:
             function = FunctionId(dispatcher.namespace, dispatcher.name)
             sums[function] = sums.get(function, 0) + figure(dispatcher)
         return sums
+
+    def loads(self) -> Mapping[FunctionId, FunctionLoad]:
+        """Return the calls that each function has now; functions without any are left out."""
+        loads: dict[FunctionId, FunctionLoad] = {}
+        for dispatcher in self._routes.stirring:
+            if dispatcher.in_flight or dispatcher.waiting:
+                function = FunctionId(dispatcher.namespace, dispatcher.name)
+                load = loads.get(function, FunctionLoad())
+                waiting = len(dispatcher.waiting)
+                loads[function] = load.plus(dispatcher.in_flight, waiting, dispatcher.oldest_wait_s(self._clock()))
+        loads.pop(FunctionId("", CONTROL), None)
+        return loads
+
+    def figures(self) -> Mapping[str, EdgeFigures]:
+        """Return what each edge tells of itself, by its name: here there is one."""
+        return {self.settings.name: self.own_figures()}
+
+    def own_figures(self) -> EdgeFigures:
+        """Return what this edge tells of itself."""
+        context = self._context
+        return EdgeFigures(len(context.connections), context.accepted, context.turned_away, context.unrouted_tally.codes)
 
     # what dispatchers observe
 

@@ -19,6 +19,7 @@ from typing import Final, Self
 
 import msgspec
 
+from gateway.edge.figures import EdgeFigures, FunctionLoad
 from gateway.edge.link import TooLong, frame
 from gateway.edge.messages import (
     CannotListen,
@@ -178,21 +179,19 @@ class Fleet:
         """Return each function's counters over all edges, as of a moment ago. They go on counting."""
         return self._totals
 
-    def in_flight(self) -> Mapping[FunctionId, int]:
-        """Return how many calls of each function are at a replica, as last told."""
-        return self._sum(lambda sample: sample.in_flight)
-
-    def waiting(self) -> Mapping[FunctionId, int]:
-        """Return how many calls of each function wait for a replica, as last told."""
-        return self._sum(lambda sample: sample.queued)
-
-    def _sum(self, figure: Callable[[LoadSample], int]) -> Mapping[FunctionId, int]:
-        sums = dict.fromkeys(self._totals, 0)
+    def loads(self) -> Mapping[FunctionId, FunctionLoad]:
+        """Return the calls that each function has, as last told; functions without any are left out."""
+        loads: dict[FunctionId, FunctionLoad] = {}
         for process in self._processes.values():
             for sample in process.loads.values():
                 function = FunctionId(sample.namespace, sample.function)
-                sums[function] = sums.get(function, 0) + figure(sample)
-        return sums
+                load = loads.get(function, FunctionLoad())
+                loads[function] = load.plus(sample.in_flight, sample.queued, sample.oldest_wait_s)
+        return loads
+
+    def figures(self) -> Mapping[str, EdgeFigures]:
+        """Return what each edge that lives now tells of itself, by its name."""
+        return {process.name: process.figures for process in self._processes.values()}
 
     # one edge's life
 
@@ -272,7 +271,8 @@ class Fleet:
                 self._ledger.wanted(process.name, message)
             case Return():
                 self._ledger.returned(process.name, message)
-            case Counted(counts):
+            case Counted(counts, figures):
+                process.figures = figures
                 for count in counts:
                     if (total := self._totals.get(FunctionId(count.namespace, count.function))) is not None:
                         total.add(count.tally())

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.edge.figures import EdgeFigures
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.tally import Tally
 from orchestration.events import FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.load import LoadSample
 from orchestration.names import FunctionId
 from orchestration.replica import Endpoint
+from telemetry.histogram import Histogram
 
 # control process → edge
 
@@ -87,32 +89,61 @@ class Released(msgspec.Struct, frozen=True, tag="released"):
     replica: str
 
 
+class Durations(msgspec.Struct, frozen=True, array_like=True):
+    """A histogram's figures."""
+
+    buckets: list[int]
+    seconds: float
+    exemplars: dict[int, tuple[str, float, float]] | None
+
+    @classmethod
+    def of(cls, histogram: Histogram) -> Durations:
+        """Return the message that carries `histogram`."""
+        return cls(histogram.buckets, histogram.seconds, histogram.exemplars)
+
+    def histogram(self) -> Histogram:
+        """Return the histogram that it carries."""
+        return Histogram.of(self.buckets, self.seconds, self.exemplars)
+
+
 class Count(msgspec.Struct, frozen=True):
     """What was added to a function's tally (see `tally`) since the last count."""
 
     namespace: str
     function: str
+    started: int
     completed: int
-    codes: dict[int, int]
-    buckets: list[int]
-    seconds: float
+    cold: int
+    by_code: dict[int, Durations]
+    waits: Durations | None
 
     @classmethod
     def of(cls, function: FunctionId, tally: Tally) -> Count:
         """Return the message that carries `tally`."""
-        return cls(function.namespace, function.name, tally.completed, tally.codes, tally.buckets, tally.seconds)
+        return cls(
+            namespace=function.namespace,
+            function=function.name,
+            started=tally.started,
+            completed=tally.completed,
+            cold=tally.cold,
+            by_code={code: Durations.of(durations) for code, durations in tally.by_code.items()},
+            waits=Durations.of(tally.waits) if tally.waits is not None else None,
+        )
 
     def tally(self) -> Tally:
         """Return the tally that it carries."""
         tally = Tally()
-        tally.completed, tally.codes, tally.buckets, tally.seconds = self.completed, self.codes, self.buckets, self.seconds
+        tally.started, tally.completed, tally.cold = self.started, self.completed, self.cold
+        tally.by_code = {code: durations.histogram() for code, durations in self.by_code.items()}
+        tally.waits = self.waits.histogram() if self.waits is not None else None
         return tally
 
 
 class Counted(msgspec.Struct, frozen=True, tag="counted"):
-    """Calls ended."""
+    """Calls began or ended, or the edge's own figures changed."""
 
     counts: tuple[Count, ...]
+    figures: EdgeFigures
 
 
 class Want(msgspec.Struct, frozen=True, tag="want"):

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.edge.figures import EdgeFigures
 from gateway.edge.link import Link
 from gateway.edge.messages import Drain, Drained, FromEdge, Ping, Pong
 from orchestration.load import LoadSample
@@ -26,12 +27,13 @@ _decoder: Final = msgspec.msgpack.Decoder(FromEdge)
 
 class EdgeProcess:
     """The process of the edge `name`. `listening` is set by its owner, `loads` are its newest samples that are not zero,
-    `heard_at` is when it last said something (monotonic seconds)."""
+    `figures` what it last told of itself, `heard_at` is when it last said something (monotonic seconds)."""
 
     def __init__(self, name: str, on_message: Callable[[EdgeProcess, FromEdge], None]) -> None:
         self.name = name
         self.listening = False
         self.loads: dict[tuple[str, str], LoadSample] = {}
+        self.figures = EdgeFigures()
         self.heard_at = time.monotonic()
         self.lost = asyncio.Event()
         self._on_message = on_message

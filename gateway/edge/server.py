@@ -19,6 +19,7 @@ class _TurnedAway(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         limit = self._context.settings.max_connections
+        self._context.turned_away += 1
         refusal = Refusal(503, f"this gateway has {limit} connections, the most it may have", retry_after_s=1)
         stream = cast(asyncio.WriteTransport, transport)
         stream.write(refusal.response(extra=self._context.date, head_only=False, close=True))

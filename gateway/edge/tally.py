@@ -1,35 +1,57 @@
-"""What is counted for people: finished calls by status code and by duration, as plain integers."""
+"""What is counted for people: calls by status code and duration, and those that waited, as plain integers."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from typing import Final
 
+from telemetry.histogram import Histogram
+
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds of the duration buckets, inclusive; one more bucket holds what is longer."""
+"""Upper bounds of the duration buckets, inclusive; one more bucket holds what is longer. OpenFaaS's are among them."""
 
 
 class Tally:
-    """Finished calls of one function. `buckets[i]` counts durations up to `BOUNDS_S[i]`, the last one the rest.
+    """Calls of one function: `started` ones, and `completed` ones in `by_code`. `waits` holds how long those that found no
+    free slot waited for one (None: none had to); `cold` of them waited because no replica was ready.
 
     A call whose client left before its response began counts under 499, as in nginx.
     """
 
-    __slots__ = ("buckets", "codes", "completed", "seconds")
+    __slots__ = ("by_code", "cold", "completed", "started", "waits")
 
     def __init__(self) -> None:
+        self.started = 0
         self.completed = 0
-        self.codes: dict[int, int] = {}
-        self.buckets = [0] * (len(BOUNDS_S) + 1)
-        self.seconds = 0.0
+        self.by_code: dict[int, Histogram] = {}
+        self.waits: Histogram | None = None
+        self.cold = 0
 
     def count(self, code: int, duration_s: float) -> None:
         """One call ended with `code`, `duration_s` after its head had come."""
         self.completed += 1
-        codes = self.codes
-        codes[code] = codes.get(code, 0) + 1
-        self.buckets[bisect_left(BOUNDS_S, duration_s)] += 1
-        self.seconds += duration_s
+        try:
+            durations = self.by_code[code]
+        except KeyError:
+            durations = self.by_code[code] = Histogram(BOUNDS_S)
+        durations.buckets[bisect_left(BOUNDS_S, duration_s)] += 1
+        durations.seconds += duration_s
+
+    def waited(self, duration_s: float, cold: bool) -> None:
+        """One call has waited for a slot, and got it."""
+        if self.waits is None:
+            self.waits = Histogram(BOUNDS_S)
+        self.waits.observe(BOUNDS_S, duration_s)
+        self.cold += cold
+
+    def illustrate(self, code: int, trace: str, duration_s: float, at: float) -> None:
+        """The call that was just counted was traced. `at` is Unix seconds."""
+        self.by_code[code].illustrate(bisect_left(BOUNDS_S, duration_s), (trace, duration_s, at))
+
+    @property
+    def codes(self) -> dict[int, int]:
+        """How many calls ended with each code."""
+        return {code: durations.count for code, durations in self.by_code.items()}
 
     def copy(self) -> Tally:
         """Return the figures as they are now."""
@@ -39,17 +61,29 @@ class Tally:
 
     def add(self, more: Tally) -> None:
         """Count what another tally has counted too."""
+        self.started += more.started
         self.completed += more.completed
-        for code, count in more.codes.items():
-            self.codes[code] = self.codes.get(code, 0) + count
-        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, more.buckets, strict=True)]
-        self.seconds += more.seconds
+        self.cold += more.cold
+        for code, durations in more.by_code.items():
+            if (known := self.by_code.get(code)) is None:
+                self.by_code[code] = durations.copy()
+            else:
+                known.add(durations)
+        if more.waits is not None:
+            self.waits = self.waits or Histogram(BOUNDS_S)
+            self.waits.add(more.waits)
 
     def since(self, earlier: Tally) -> Tally:
         """Return what was counted since `earlier`, a copy of this tally."""
         added = Tally()
+        added.started = self.started - earlier.started
         added.completed = self.completed - earlier.completed
-        added.codes = {code: more for code, count in self.codes.items() if (more := count - earlier.codes.get(code, 0))}
-        added.buckets = [now - then for now, then in zip(self.buckets, earlier.buckets, strict=True)]
-        added.seconds = self.seconds - earlier.seconds
+        added.cold = self.cold - earlier.cold
+        for code, durations in self.by_code.items():
+            more = durations.since(told) if (told := earlier.by_code.get(code)) is not None else durations.copy()
+            if any(more.buckets):
+                added.by_code[code] = more
+        if self.waits is not None:
+            more = self.waits.since(earlier.waits) if earlier.waits is not None else self.waits.copy()
+            added.waits = more if any(more.buckets) else None
         return added

@@ -19,6 +19,7 @@ import msgspec
 import uvloop
 
 from gateway.edge.edge import Edge
+from gateway.edge.figures import EdgeFigures
 from gateway.edge.link import Link
 from gateway.edge.messages import (
     CannotListen,
@@ -69,6 +70,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[tuple[str, str], LoadSample] = {}
         self._told: dict[FunctionId, tuple[Tally, Tally]] = {}
+        self._figures = EdgeFigures()
 
     async def run(self) -> None:
         """Serve until the link ends."""
@@ -158,13 +160,15 @@ class Worker:
             known, told = self._told.get(function) or (tally, Tally())
             if known is not tally:  # the function was removed and deployed anew
                 told = Tally()
-            if tally.completed != told.completed:
+            if tally.completed != told.completed or tally.started != told.started:
                 counts.append(Count.of(function, tally.since(told)))
                 self._told[function] = (tally, tally.copy())
         for function in self._told.keys() - tallies.keys():
             del self._told[function]
-        if counts:
-            self._link.send(Counted(tuple(counts)))
+        figures = self._configured.own_figures()
+        if counts or figures != self._figures:
+            self._figures = figures
+            self._link.send(Counted(tuple(counts), figures))
 
 
 def main() -> None:

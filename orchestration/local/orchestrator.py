@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -34,11 +34,12 @@ from orchestration.local.secret_store import SecretStore
 from orchestration.local.stems import Stems
 from orchestration.local.store import Record, State, Store
 from orchestration.local.supervisor import Supervisor
-from orchestration.local.usage import UsageMeter
+from orchestration.local.usage import ConsumptionMeter, UsageMeter
 from orchestration.local.zygotes import Zygotes
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId, check_function_name, check_namespace
 from orchestration.orchestrator import (
     AlreadyExists,
+    Consumption,
     FunctionStatus,
     LogLine,
     LogQuery,
@@ -111,6 +112,7 @@ class LocalOrchestrator:
         self._usage = UsageMeter()
         self._running_commands = running_commands
         """Digests of bundles whose template runs a deploy's command."""
+        self._consumption = ConsumptionMeter()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -267,6 +269,10 @@ class LocalOrchestrator:
         """Return what the function's replicas use. Raises NotFound."""
         self._record(function)
         return await self._usage.measure(self._supervisor.processes(function))
+
+    async def consumption(self) -> Mapping[FunctionId, Consumption]:
+        """Return what the replicas of each function have used, for functions that had any since the platform started."""
+        return await self._consumption.measure(self._supervisor.all_processes(), self._rollouts.records)
 
     async def scale(self, revision: tuple[str, str], replicas: int, *, victims: Sequence[str] = ()) -> None:
         """Want `replicas` of the revision; it takes effect at once and is durable on return. Raises NotFound."""

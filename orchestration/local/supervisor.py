@@ -59,6 +59,9 @@ class Supervisor:
     def processes(self, function: FunctionId) -> list[ReplicaProcess]:
         return list(self._by_function.get(function, {}).values())
 
+    def all_processes(self) -> list[ReplicaProcess]:
+        return list(self._replicas.values())
+
     def everything(self) -> Iterable[Replica]:
         return [process.replica for process in self._replicas.values()]
 

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from orchestration.local.keeper import descent
 from orchestration.local.replica_process import ReplicaProcess
-from orchestration.orchestrator import Usage
+from orchestration.names import FunctionId
+from orchestration.orchestrator import Consumption, Usage
 
 LEAST_INTERVAL_S = 0.2
 LONGEST_INTERVAL_S = 60.0
@@ -56,6 +57,30 @@ class UsageMeter:
             self._readings.clear()
         for key, (cpu_s, _) in readings.items():
             self._readings[key] = (cpu_s, now)
+
+
+class ConsumptionMeter:
+    """Adds up what replicas used, so that one that ends takes nothing away. What it used since the last reading is not seen."""
+
+    def __init__(self) -> None:
+        self._cpu_s: dict[FunctionId, float] = {}
+        self._last: dict[tuple[str, int], float] = {}
+
+    async def measure(
+        self, processes: Sequence[ReplicaProcess], known: Container[FunctionId]
+    ) -> Mapping[FunctionId, Consumption]:
+        """Return what each `known` function used; `processes` are all that there are now. Others are forgotten."""
+        functions = {p.replica.id: FunctionId(p.revision.namespace, p.revision.function) for p in processes}
+        readings = await asyncio.to_thread(_read, processes)
+        memory: dict[FunctionId, float] = {}
+        for key, (cpu_s, bytes_) in readings.items():
+            function = functions[key[0]]
+            used_s = max(0.0, cpu_s - self._last.get(key, 0.0))
+            self._cpu_s[function] = self._cpu_s.get(function, 0.0) + used_s
+            memory[function] = memory.get(function, 0.0) + bytes_
+        self._last = {key: cpu_s for key, (cpu_s, _) in readings.items()}
+        self._cpu_s = {function: cpu_s for function, cpu_s in self._cpu_s.items() if function in known}
+        return {function: Consumption(cpu_s, memory.get(function, 0.0)) for function, cpu_s in self._cpu_s.items()}
 
 
 def _read(processes: Sequence[ReplicaProcess]) -> dict[tuple[str, int], tuple[float, float]]:

@@ -305,6 +305,17 @@ async def test_a_new_revision_goes_on_with_the_load_that_is_known(clock: Clock) 
         assert place.writes == [5]
 
 
+async def test_decisions_are_counted_by_rule_and_the_limit_is_seen(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.max": "3"}, replicas=0, concurrency=10)
+    async with Started(place, clock) as scaler:
+        (before,) = scaler.figures()
+        assert (before.function, before.limited, before.decided, before.settings.max_replicas) == (HELLO, False, {}, 3)
+        scaler.sample(sample(queued=100, arrivals=100, interval_s=0.0))
+        await settled()
+        (after,) = scaler.figures()
+        assert (after.limited, after.decided) == (True, {Rule.MAX: 1})
+
+
 async def test_as_many_start_at_a_time_as_may_and_the_rest_when_they_have(clock: Clock) -> None:
     place = Place({"com.openfaas.scale.max": "40"}, replicas=0, concurrency=10)
     async with Started(place, clock, limits=StartLimits(per_function=4, total=8)) as scaler:

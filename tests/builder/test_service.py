@@ -163,6 +163,7 @@ async def test_a_waiting_build_starts_when_another_ends(
     tars = [context_of(make_function({"handler.py": f"x = {i}"}, f"f{i}"), f"image-{i}") for i in range(4)]
     async with Builder(store, concurrent=1) as builder:
         results = await asyncio.gather(*(all_events(builder, tar) for tar in tars))
+    assert {status: seconds.count for status, seconds in builder.durations.items()} == {"success": 4}
     assert [events[-1].status for events in results] == ["success"] * 4
     assert len(store.images()) == 4
 
@@ -187,6 +188,7 @@ async def test_closing_the_iterator_cancels_the_build(
         await wait_for(stalled_index.connected)
         await events.aclose()
         await wait_for(stalled_index.gone)
+        assert {status: seconds.count for status, seconds in builder.durations.items()} == {"cancelled": 1}
 
 
 async def test_a_cancelled_task_gives_its_turn_back(

@@ -55,6 +55,7 @@ class Platform:
         self.process: subprocess.Popen[str] | None = None
         self.environment = {**os.environ, "HOME": str(home), "OPENFAAS_CONFIG": str(home / ".openfaas"), "NO_COLOR": "1"}
         self.environment.pop("CI", None)
+        self.environment["PINNACE_METRICS_PORT"] = "0"  # several platforms run at the same time
 
     @property
     def url(self) -> str:

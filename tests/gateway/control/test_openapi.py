@@ -34,6 +34,7 @@ CODES = {
     "getHealth": "200 403",
     "getPublicKey": "200 403",
     "getInfo": "200 401 403",
+    "getMetrics": "200 401 403",
     "getPage": "200 401 403",
     "getOpenApi": "200 401 403",
     "listFunctions": "200 400 401 403 404",

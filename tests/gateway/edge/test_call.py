@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from gateway.edge.figures import EdgeFigures
 from orchestration.events import FunctionChanged, FunctionRemoved
 from orchestration.names import FunctionId
 from orchestration.replica import Endpoint, ReplicaState
@@ -274,6 +275,28 @@ async def test_the_limit_holds_and_a_freed_slot_goes_to_the_oldest(lab: Lab) -> 
         assert (await client.response())[0] == 200
     assert [head.split(b" ")[1] for head in origin.heads] == [b"/0", b"/1", b"/2"]
     assert origin.connections == 1
+
+
+async def test_calls_that_waited_are_counted_with_their_wait(lab: Lab) -> None:
+    revision = lab.deploy("echo", max_inflight="1")
+    client = await lab.client()
+    client.send(GET)
+    await eventually(lambda: (load := lab.edge.loads().get(ECHO)) is not None and load.queued == 1)
+    await lab.replica(revision)
+    assert (await client.response())[0] == 200
+    assert (await client.get())[0] == 200
+    tally = lab.edge.tallies()[ECHO]
+    assert (tally.started, tally.completed, tally.cold) == (2, 2, 1)
+    assert tally.waits is not None
+    assert tally.waits.count == 1
+    assert lab.edge.loads() == {}
+
+
+async def test_an_edge_tells_of_its_connections_and_of_what_it_refused(lab: Lab) -> None:
+    clients = [await lab.client() for _ in range(2)]
+    clients[0].send(b"GET /function/nobody HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert (await clients[0].response())[0] == 404
+    await eventually(lambda: lab.edge.figures() == {"edge": EdgeFigures(2, 2, 0, {404: 1})})
 
 
 async def test_a_client_that_leaves_frees_its_slot_and_its_place(lab: Lab) -> None:

@@ -84,6 +84,10 @@ class FakeCall:
         self.starts = 0
         self.refusal: Refusal | None = None
         self.over = False
+        self.waits: list[tuple[float, bool]] = []
+
+    def waited(self, now: float, cold: bool) -> None:
+        self.waits.append((now - self.started, cold))
 
     def start(self, backend: Backend) -> None:
         assert self.backend is None and not self.over and self.refusal is None
@@ -258,6 +262,21 @@ def test_calls_spread_over_the_least_loaded_replicas() -> None:
     ready(dispatcher, 0, 1, 2)
     calls = admit(dispatcher, 6)
     assert sorted(c.backend.id for c in calls if c.backend) == ["r0", "r0", "r1", "r1", "r2", "r2"]
+
+
+def test_a_call_that_waited_learns_how_long_and_whether_for_a_replica() -> None:
+    bench = Bench()
+    dispatcher = make_dispatcher(bench, concurrency=1)
+    cold, warm = admit(dispatcher, 1)[0], FakeCall(1, started=2.0)
+    bench.time = 1.5
+    ready(dispatcher, 0)
+    dispatcher.admit(warm, 2.0)
+    bench.time = 2.5
+    assert dispatcher.oldest_wait_s(2.5) == 0.5
+    assert cold.backend is not None
+    dispatcher.release(cold.backend, 2.5)
+    assert (cold.waits, warm.waits) == ([(1.5, True)], [(0.5, False)])
+    assert dispatcher.oldest_wait_s(2.5) == 0.0
 
 
 def test_a_burst_at_zero_is_told_once_and_whole_though_it_takes_a_few_turns_to_come() -> None:

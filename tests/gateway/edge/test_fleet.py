@@ -123,7 +123,7 @@ async def test_calls_reach_the_function_through_every_edge_and_are_counted_toget
     assert len(origin.heads) == 12
     await eventually(lambda: lab.fleet.counts() == {ECHO: 12})
     assert lab.fleet.tallies()[ECHO].codes == {200: 12}
-    assert sum(lab.fleet.tallies()[ECHO].buckets) == 12
+    assert sum(lab.fleet.tallies()[ECHO].by_code[200].buckets) == lab.fleet.tallies()[ECHO].started == 12
     assert {sample.edge for sample in lab.samples} == {"edge-0", "edge-1", "edge-2"}
 
 
@@ -193,7 +193,7 @@ async def test_bounds_on_waiting_calls_hold_in_sum(make_fleet: MakeFleet) -> Non
         client.send(GET)
     await eventually(lambda: sum(code for code in _codes(lab).values()) == 34)
     assert _codes(lab) == {503: 34}
-    await eventually(lambda: lab.fleet.waiting() == {ECHO: 6})
+    await eventually(lambda: lab.fleet.loads()[ECHO].queued == 6)
     await lab.replica(lab.deploy("echo"))
     answers = [(await client.response())[0] for client in clients]
     assert (answers.count(200), answers.count(503)) == (6, 34)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 
 from gateway.edge import link as link_module
+from gateway.edge.figures import EdgeFigures
 from gateway.edge.link import Link, TooLong, frame
 from gateway.edge.messages import (
     Configure,
@@ -118,6 +119,9 @@ def test_what_edges_tell_survives_the_way() -> None:
     tally = Tally()
     for code, seconds in ((200, 0.01), (200, 2.0), (504, 60.0)):
         tally.count(code, seconds)
+    tally.started = 4
+    tally.waited(0.2, cold=True)
+    tally.illustrate(200, "ab", 2.0, 1e9)
     sample = LoadSample(
         edge="e",
         namespace="ns",
@@ -131,16 +135,18 @@ def test_what_edges_tell_survives_the_way() -> None:
         queued=2,
     )
     for message in (
-        Counted((Count.of(FunctionId("ns", "f"), tally),)),
+        Counted((Count.of(FunctionId("ns", "f"), tally),), EdgeFigures(3)),
         Load(sample),
         Want("ns", "f-1", 3, 1.0),
         Return("r", 2, 1),
     ):
         assert UP.decode(frame(message)[4:]) == message
-    received = UP.decode(frame(Counted((Count.of(FunctionId("ns", "f"), tally),)))[4:])
+    received = UP.decode(frame(Counted((Count.of(FunctionId("ns", "f"), tally),), EdgeFigures(3)))[4:])
     assert isinstance(received, Counted)
     back = received.counts[0].tally()
-    assert (back.completed, back.codes, back.buckets, back.seconds) == (3, tally.codes, tally.buckets, tally.seconds)
+    assert (back.started, back.completed, back.cold, back.codes) == (4, 3, 1, tally.codes)
+    assert Count.of(FunctionId("ns", "f"), back) == received.counts[0]
+    assert back.waits is not None and back.waits.count == 1
 
 
 @given(st.lists(st.integers(1, 40), max_size=200))

@@ -308,6 +308,21 @@ async def test_usage_is_known_while_a_replica_runs(orchestrator: LocalOrchestrat
     assert usage.cpu_millicores > 100
 
 
+async def test_what_replicas_used_is_added_up_and_does_not_go_with_them(orchestrator: LocalOrchestrator, watch: Watch) -> None:
+    function = await orchestrator.apply(spec())
+    await watch.until(watch.running)
+    await get(watch.running()[0], "/burn/0.2")
+    first = (await orchestrator.consumption())[HELLO]
+    assert first.cpu_s > 0
+    assert first.memory_bytes > 1_000_000
+    await orchestrator.scale(function.newest.key, 0)
+    await watch.until(lambda: not watch.running())
+    later = (await orchestrator.consumption())[HELLO]
+    assert later.cpu_s >= first.cpu_s
+    await orchestrator.remove(HELLO)
+    assert HELLO not in await orchestrator.consumption()
+
+
 async def test_a_secret_is_either_taken_away_or_used_never_both(orchestrator: LocalOrchestrator) -> None:
     for turn in range(10):
         name = f"key{turn}"
