@@ -179,8 +179,8 @@ async def _platform(folder: Path) -> AsyncIterator[str]:
     """Run `faas serve` on a free port; yield `HOST:PORT`."""
     faas = Path(sys.executable).with_name("faas")
     flags = ["--orchestration", "kubernetes", "--port", "0", "--data-dir", folder, "--no-auth", "--no-save-login"]
-    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.DEVNULL}
-    process = await asyncio.create_subprocess_exec(faas, "serve", *flags, **pipes)
+    pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(faas, "serve", *map(str, flags), stdout=pipe, stderr=nowhere)
     try:
         assert process.stdout is not None
         line = await process.stdout.readline()
@@ -227,11 +227,10 @@ async def _bare_start(cluster: Cluster, name: str) -> float:
     found, version = await cluster.listed(PODS, NAMESPACE, selector=f"bare={name}")
     address = next((pod["status"].get("podIP", "") for pod in found), "")
     if not address:
-        async with contextlib.aclosing(cluster.watch(PODS, version, selector=f"bare={name}", namespace=NAMESPACE)) as events:
-            async for event, pod in events:
-                if event != "BOOKMARK" and pod["metadata"]["name"].startswith(name) and pod["status"].get("podIP"):
-                    address = pod["status"]["podIP"]
-                    break
+        async for event, pod in cluster.watch(PODS, version, selector=f"bare={name}", namespace=NAMESPACE):
+            if event != "BOOKMARK" and pod["status"].get("podIP"):
+                address = pod["status"]["podIP"]
+                break
     deadline = time.perf_counter() + LIMIT_S
     while not await _answers(address):
         assert time.perf_counter() < deadline

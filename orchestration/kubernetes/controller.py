@@ -22,6 +22,7 @@ from orchestration.kubernetes.api import (
     KINDS,
     REVISIONS,
     ApiError,
+    Clash,
     Exists,
     Forbidden,
     Invalid,
@@ -144,7 +145,7 @@ class Controller:
             await self._carry_out(observed, found)
         except Exists:  # the view was behind: it will be told
             self._later(function, FIRST_RETRY_S)
-        except (Invalid, Forbidden) as error:
+        except (Clash, Invalid, Forbidden) as error:
             await self._told_off(observed.function, error)
             self._retry(function, error)
         except ApiError as error:
@@ -182,7 +183,7 @@ class Controller:
         results = await asyncio.gather(*(self._apply(manifest) for manifest in manifests), return_exceptions=True)
         for manifest, result in zip(manifests, results, strict=True):
             revision = manifest["metadata"]["labels"].get(REVISION_LABEL, newest)
-            if isinstance(result, Invalid | Forbidden) and revision != newest:
+            if isinstance(result, Clash | Invalid | Forbidden) and revision != newest:
                 log.warning("%s: %s", revision, result)
                 refused.add(revision)
             elif isinstance(result, BaseException):
@@ -190,8 +191,10 @@ class Controller:
         return refused
 
     async def _apply(self, manifest: Manifest) -> None:
-        kind = KINDS[manifest["kind"]]
-        self._view.feed(kind, await self._cluster.apply(kind, manifest, manager=CONTROLLER))
+        """Write our own objects by force; what is there and is not ours is a Clash, and stays as it is."""
+        kind, metadata = KINDS[manifest["kind"]], manifest["metadata"]
+        is_ours = self._view.held(kind, metadata["namespace"], metadata["name"]) is not None
+        self._view.feed(kind, await self._cluster.apply(kind, manifest, manager=CONTROLLER, force=is_ours))
 
     async def _write_status(self, resource: FunctionResource, status: Status) -> None:
         metadata = resource.metadata
@@ -210,6 +213,8 @@ class Controller:
             await self._cluster.delete(KINDS[kind], namespace, name, uid=held["metadata"]["uid"] if held else "")
         except Missing:
             self._view.drop(KINDS[kind], namespace, name)
+        except Clash:  # another took its name meanwhile: the watch will tell
+            return
 
     async def _told_off(self, resource: FunctionResource, error: ApiError) -> None:
         """Say in the status what the API server would not take."""

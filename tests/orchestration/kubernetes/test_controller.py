@@ -223,6 +223,25 @@ async def test_what_the_api_server_will_not_take_is_told_in_the_status(cluster: 
         await told(world, "hello", "Degraded", "False", "AsExpected")
 
 
+async def test_what_is_not_ours_is_left_alone(cluster: Cluster, world: World) -> None:
+    selector, ports = {"app": "theirs"}, [{"name": "http", "port": 80}]
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "hello-00001", "namespace": world.namespace},
+        "spec": {"selector": selector, "ports": ports},
+    }
+    await cluster.apply(SERVICES, theirs, manager="somebody")
+    async with platform(cluster):
+        await world.kubectl_apply("hello")
+        function = await told(world, "hello", "Degraded", "True", "Conflict")
+        assert 'conflict with "somebody"' in condition(function, "Degraded")[2]
+        held = await cluster.get(SERVICES, world.namespace, "hello-00001")
+        assert held["spec"]["selector"] == selector
+        await cluster.delete(SERVICES, world.namespace, "hello-00001")
+        await told(world, "hello", "Degraded", "False", "AsExpected")
+
+
 async def test_a_setting_without_sense_is_told_in_the_status(cluster: Cluster, world: World) -> None:
     async with platform(cluster):
         await world.kubectl_apply("hello", annotations={"com.pinnace.timeout": "soon"})
