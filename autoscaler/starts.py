@@ -1,7 +1,8 @@
 """How many replicas may be starting at the same time: of one function, and of all together.
 
-Starting costs what running functions need: CPU here, the API server and the nodes on a cluster. Who finds no room waits in the
-order in which it asked and is told when some replica has started.
+Starting costs what running functions need: CPU here, the API server and the nodes on a cluster. Who finds no room in the total
+waits in the order in which it asked and is told when some replica has started. Who is at its own bound waits for nobody else
+and holds nobody up: the start of one of its own replicas makes room.
 """
 
 from __future__ import annotations
@@ -46,8 +47,11 @@ class Starts(Generic[Key]):
         return max(0, min(mine, all_))
 
     def wait(self, key: Key) -> None:
-        """`key` found no room: it is among those that `next` returns."""
-        self._waiting.setdefault(key)
+        """`key` wants more than fits: it is among those that `next` returns, unless its own bound is what binds it."""
+        if self._starting.get(key, 0) + self.room(key) < self.limits.per_function:
+            self._waiting.setdefault(key)
+        else:
+            self.served(key)
 
     def served(self, key: Key) -> None:
         """`key` waits no more."""

@@ -32,6 +32,20 @@ def test_who_waits_longest_is_next_and_nobody_goes_before() -> None:
     assert (starts.next(), starts.room("a")) == (None, 2)
 
 
+def test_who_is_at_its_own_bound_holds_nobody_up() -> None:
+    starts: Starts[str] = Starts(StartLimits(per_function=4, total=8))
+    starts.set("a", 4)
+    starts.wait("a")
+    assert (starts.room("b"), starts.next()) == (4, None)
+    starts.set("a", 1)
+    starts.set("b", 4)
+    starts.set("c", 3)
+    starts.wait("a")
+    assert starts.room("d") == 0
+    starts.set("c", 2)
+    assert (starts.next(), starts.room("a"), starts.room("d")) == ("a", 1, 0)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 9)), max_size=40))
 def test_asking_for_no_more_than_there_is_room_keeps_the_bounds(steps: list[tuple[str, int]]) -> None:
     starts: Starts[str] = Starts(StartLimits(per_function=5, total=8))
