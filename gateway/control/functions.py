@@ -24,7 +24,7 @@ from gateway.control.wire import (
     to_spec,
 )
 from orchestration.names import FunctionId, check_function_name, parse_function_id
-from orchestration.orchestrator import Orchestrator
+from orchestration.orchestrator import NotFound, Orchestrator
 from orchestration.scaling_labels import scale_settings
 
 Invocations = Callable[[FunctionId], int]
@@ -86,7 +86,10 @@ class Functions:
         bounds = scale_settings(serving.spec)
         # The scaler keeps the count inside the labels' bounds; asking for more would only last until it looks.
         replicas = asked.replicas and min(max(asked.replicas, bounds.min_replicas), bounds.max_replicas)
-        await self._orchestrator.scale(serving.serving.key, replicas)
+        try:
+            await self._orchestrator.scale(serving.serving.key, replicas)
+        except NotFound:  # another revision has taken over its calls meanwhile
+            await self._orchestrator.scale(self._orchestrator.status(function).function.serving.key, replicas)
         told = f"{function} is to have {replicas} {'replica' if replicas == 1 else 'replicas'}"
         if replicas != asked.replicas:
             bound = "min" if replicas > asked.replicas else "max"

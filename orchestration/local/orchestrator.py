@@ -275,18 +275,23 @@ class LocalOrchestrator:
         return await self._consumption.measure(self._supervisor.all_processes(), self._rollouts.records)
 
     async def scale(self, revision: tuple[str, str], replicas: int, *, victims: Sequence[str] = ()) -> None:
-        """Want `replicas` of the revision; it takes effect at once and is durable on return. Raises NotFound."""
+        """Want `replicas` of the revision; it takes effect at once and is durable on return.
+
+        Raises NotFound, also for a revision that gets no calls any more: nobody would take its replicas away again.
+        """
         namespace, name = revision
         identity = FunctionId(namespace, name.rpartition("-")[0])
         async with self._lock(identity):
             record = self._rollouts.records.get(identity)
             found = next((r for r in record.function.revisions if r.name == name), None) if record else None
-            if found is None:
+            if found is None or record is None:
                 raise NotFound(f"there is no revision {name!r} in namespace {namespace!r}")
-            before = record.wanted.get(name, 0) if record is not None else 0
+            if replicas and all(target.revision != name for target in record.function.traffic):
+                raise NotFound(f"revision {name!r} in namespace {namespace!r} gets no calls any more")
+            before = record.wanted.get(name, 0)
             self._rollouts.scaled(identity, found, replicas, victims)
             await self._store.want(identity, found.number, replicas)
-            if before != replicas and record is not None:
+            if before != replicas:
                 self._watchers.tell(FunctionChanged(record.function))
 
     def watch(self) -> AsyncIterator[Event]:

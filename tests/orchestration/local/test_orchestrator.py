@@ -123,6 +123,19 @@ async def test_a_rollout_takes_over_what_was_scaled_up_meanwhile(orchestrator: L
         assert orchestrator.status(HELLO).replicas == 3
 
 
+async def test_a_revision_that_gets_no_calls_any_more_is_not_scaled_up(orchestrator: LocalOrchestrator, watch: Watch) -> None:
+    """As whoever scales may ask for, not yet knowing that traffic has moved: nobody would take the replicas away again."""
+    first = await orchestrator.apply(spec())
+    await watch.until(watch.running)
+    await orchestrator.apply(spec(image="good:2"))
+    await watch.until(lambda: watch.running("00002") and not watch.running("00001"))
+    await until(lambda: len(orchestrator.status(HELLO).instances) == 1)
+    with pytest.raises(NotFound, match="gets no calls any more"):
+        await orchestrator.scale(first.newest.key, 3)
+    await orchestrator.scale(first.newest.key, 0)
+    assert len(orchestrator.status(HELLO).instances) == 1
+
+
 async def test_the_newest_of_several_deploys_wins(orchestrator: LocalOrchestrator, watch: Watch) -> None:
     await orchestrator.apply(spec())
     await watch.until(watch.running)
