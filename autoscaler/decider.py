@@ -38,6 +38,8 @@ DUE_GRACE_S: Final = 10.0
 """How long a replica that was started for a due call is kept when the call does not come."""
 MOST_DUE: Final = 100
 """The nearest due calls are known; whoever makes them tells of the next one when one is over."""
+WALL_TRUST_S: Final = 60.0
+"""The wall clock may be set, and runs on while a suspended machine's steady clock stands: a schedule may be so late then."""
 LEAST_IDLE_S: Final = 1.0
 """A shorter pause between calls says nothing about when a revision is wanted again."""
 
@@ -65,7 +67,9 @@ class Decider:
         "_due",
         "_fell_at",
         "_floor",
+        "_floor_since",
         "_floor_until",
+        "_held_until",
         "_initial",
         "_learn",
         "_stopped",
@@ -98,7 +102,8 @@ class Decider:
         self._stopped = replicas == 0 and not settings.zero
         self._fell_at = -inf
         self._due: tuple[tuple[float, float], ...] = ()
-        self._floor, self._floor_until = (0, ""), -inf
+        self._held_until = -inf
+        self._floor, self._floor_since, self._floor_until = (0, ""), inf, -inf
 
     def configure(self, settings: ScaleSettings, capacity: int) -> None:
         """Take other settings, as after a deploy; what was told of the load stays."""
@@ -107,7 +112,7 @@ class Decider:
             self.settings = settings
             self.observed.configure(settings)
             self.keep_alive = (self.keep_alive or self._learn()) if settings.learns else None
-            self._floor_until = -inf
+            self._floor_since, self._floor_until = inf, -inf
 
     def observe(self, sample: LoadSample, now: float) -> None:
         """Take what an edge tells."""
@@ -129,11 +134,21 @@ class Decider:
         self._due = tuple(sorted((*self._due, (since, at + DUE_GRACE_S)))[:MOST_DUE])
         self.look_at = min(self.look_at, since)
 
+    def moved(self, now: float) -> None:
+        """Another revision gets the calls: what was told of the old one's is over, and its idle time begins anew."""
+        self.observed.forget_calls()
+        self.observed.last_active = now
+
+    def followed(self, replicas: int) -> None:
+        """Who decides instead of this one set the count; at zero where the settings do not allow it, a user did."""
+        self._stopped = replicas == 0 and not self.settings.zero
+
     def overruled(self, now: float, replicas: int) -> None:
         """Somebody else set the count: it holds for a stable window, zero until a call comes."""
         self.recommender.calm()
         self._stopped = replicas == 0
         self._initial = 0
+        self._held_until = now + self.settings.window_s if replicas else -inf
         if replicas > 1:
             self.recommender.panic(now, replicas)
         elif replicas == 0:
@@ -152,6 +167,8 @@ class Decider:
         steps: list[str] = []
         count, rule = wanted, Rule.NO_DATA
         self.look_at = inf
+        if wanted:
+            self._stopped = False  # by a deploy, where not by a call
 
         if wanted == 0:
             count, rule = self._at_zero(now, averages, queued, steps)
@@ -197,6 +214,9 @@ class Decider:
             return count, Rule.BACKLOG
         if self.settings.metric is Metric.CUSTOM and averages is not None and averages[0] > 0 and not self._stopped:
             return self._asked(now, averages, 0, steps)
+        if not self.settings.zero and not self._stopped:
+            steps.append("it may not be at zero any more → 1")
+            return 1, Rule.KEPT
         steps.append("at zero until a call comes")
         return 0, Rule.STOPPED if self._stopped else Rule.IDLE
 
@@ -253,6 +273,10 @@ class Decider:
                 if count == 0:
                     steps.append(f"a call is likely now: {plan.reason} → 1")
                 return count or 1, rule if count else Rule.LEARNT
+            if wanted and now < self._held_until:
+                steps.append(f"set by hand: held for {format_duration(settings.window_s)}")
+                self._look(self._held_until)
+                return count or 1, rule if count else Rule.KEPT
             if idle_s >= plan.keep_s:
                 self._look(since + prewarm_after_s if idle_s < prewarm_after_s else inf)
                 if wanted:
@@ -281,11 +305,12 @@ class Decider:
             floors.append((self._initial, Rule.INITIAL, f"initial scale {self._initial}"))
         if not self._stopped:
             if settings.schedule:
-                if wall >= self._floor_until or self._floor_until == -inf:
+                if not self._floor_since <= wall < self._floor_until:
                     floor, entry, self._floor_until = floor_at(settings.schedule, wall)
                     self._floor = floor, "" if entry is None else f"{entry.start} to {entry.end} {entry.zone}"
+                    self._floor_since = wall
                 floors.append((self._floor[0], Rule.SCHEDULE, f"the schedule {self._floor[1]} has {self._floor[0]}"))
-                self._look(now + self._floor_until - wall)
+                self._look(now + min(self._floor_until - wall, WALL_TRUST_S))
             if self._due:
                 self._due = tuple(due for due in self._due if due[1] > now)
                 if any(since <= now for since, _ in self._due):

@@ -2,9 +2,9 @@
 
 The unit of work is one function that something happened to: a sample came, it changed, one of its replicas did, or the time
 came at which its decider wanted to be asked. It is then decided upon in the next turn of the loop, once, however much
-happened. Functions to which nothing happens cost one entry in a heap of times at most; nothing is polled. For each function
+happened. Functions to which nothing happens cost one time in `alarms` at most; nothing is polled. For each function
 at most one write is under way; what happens meanwhile is looked at when it returns, and a write that the orchestrator refuses
-is tried again with growing pauses (0.1 s doubling to 10 s).
+is tried again with growing pauses (0.1 s doubling to 10 s). Nothing that it asked for holds a place among the starts meanwhile.
 
 What decides is the revision that gets the largest share of the calls.
 """
@@ -12,7 +12,6 @@ What decides is the revision that gets the largest share of the calls.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import time
 from collections.abc import Callable
@@ -20,10 +19,11 @@ from functools import partial
 from math import inf
 from types import TracebackType
 from typing import Final, Self
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, ref
 
 import msgspec
 
+from autoscaler.alarms import Alarms
 from autoscaler.decider import Decider
 from autoscaler.history import History
 from autoscaler.keep_alive import KeepAlive
@@ -45,6 +45,8 @@ log = logging.getLogger("pinnace.autoscaler")
 
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 10.0
+WRITE_WITHIN_S = 30.0
+"""A write that takes longer has failed: what it waits for may never come, and meanwhile nobody decides on its function."""
 CHANGES_KEPT: Final = 20
 
 
@@ -54,7 +56,6 @@ class _Watched:
 
     __slots__ = (
         "again",
-        "alarm_at",
         "changes",
         "decided",
         "decider",
@@ -84,7 +85,6 @@ class _Watched:
         self.writing: asyncio.Task[None] | None = None
         self.again = False
         self.touched = False
-        self.alarm_at = inf
         self.retry_s = FIRST_RETRY_S
         self.latest: Decision | None = None
         self.changes: tuple[Decision, ...] = ()
@@ -129,9 +129,9 @@ class Scaler:
         self._leads = leads
         self._history = history
         self._watched: dict[FunctionId, _Watched] = {}
-        self._settings: WeakValueDictionary[ScaleSettings, ScaleSettings] = WeakValueDictionary()
+        self._settings: WeakKeyDictionary[ScaleSettings, ref[ScaleSettings]] = WeakKeyDictionary()
         self._starts: Starts[FunctionId] = Starts(limits or StartLimits())
-        self._times: list[tuple[float, FunctionId]] = []
+        self._alarms: Alarms[FunctionId] = Alarms()
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -185,7 +185,7 @@ class Scaler:
         watched = self._watched.get(function)
         if watched is not None and watched.decider is not None:
             watched.decider.expect(self._clock() + at - self._wall())
-            self._wake_at(watched.decider.look_at, watched)
+            self._wake_at(function, watched.decider.look_at)
 
     def forget_edge(self, edge: str) -> None:
         """Drop what an edge that is gone had reported; its calls ended with it."""
@@ -199,6 +199,7 @@ class Scaler:
         self._leads = leads
         if leads:
             for watched in self._watched.values():
+                watched.written = None  # whoever led until now wrote the last count, not a user
                 self._touch(watched)
 
     def explain(self, function: FunctionId) -> Scaling | None:
@@ -242,7 +243,7 @@ class Scaler:
         except InvalidSetting as error:  # of an earlier version of the platform; a deploy is checked
             log.error("%s: %s; the defaults hold", function.id, error)
             settings = ScaleSettings()
-        settings = self._settings.setdefault(settings, settings)  # most functions say the same: one object for all
+        settings = self._settings.setdefault(settings, ref(settings))() or settings  # most say the same: one object for all
         watched = self._watched.get(function.id)
         if watched is None:
             watched = self._watched[function.id] = _Watched(function, settings)
@@ -252,6 +253,8 @@ class Scaler:
             watched.states.clear()
             watched.idle.clear()
             self._count_replicas(watched, function)
+            if watched.decider is not None:
+                watched.decider.moved(self._clock())
         watched.generation, watched.revision, watched.settings = function.generation, function.serving.name, settings
         capacity = function.serving.settings.concurrency
         if watched.decider is None:
@@ -285,6 +288,7 @@ class Scaler:
     def _forget(self, function: FunctionId) -> None:
         watched = self._watched.pop(function, None)
         self.recording.forget(function)
+        self._alarms.forget(function)
         if watched is not None:
             if watched.writing is not None:
                 watched.writing.cancel()
@@ -311,6 +315,8 @@ class Scaler:
             self._decide(watched)
         except Exception:
             log.exception("%s: cannot decide; its replicas stay", watched.function)
+            self._starts.served(watched.function)
+            self._start_next()
 
     def _wanted(self, watched: _Watched) -> int | None:
         try:
@@ -324,7 +330,10 @@ class Scaler:
             return
         decider, now = watched.decider, self._clock()
         if watched.written is not None and watched.written != wanted:
-            decider.overruled(now, wanted)
+            if self._leads:
+                decider.overruled(now, wanted)
+            else:  # by who leads, as far as is known
+                decider.followed(wanted)
         watched.written = wanted
         ready = watched.ready
         starting = max(0, wanted - ready - watched.failing)
@@ -336,14 +345,14 @@ class Scaler:
             self._starts.served(watched.function)
         self._start_next()
         watched.latest = decision
-        self._wake_at(decider.look_at, watched)
+        self._wake_at(watched.function, decider.look_at)
         if decision.replicas != wanted and self._leads:
             watched.changes = (*watched.changes[-CHANGES_KEPT + 1 :], decision)
             watched.decided[decision.rule] = watched.decided.get(decision.rule, 0) + 1
             log.info("%s: %s", watched.function, decision.reason)
             self._starts.set(watched.function, max(0, decision.replicas - ready - watched.failing))
             watched.written = decision.replicas
-            watched.writing = asyncio.ensure_future(self._write(watched, decision))
+            watched.writing = asyncio.ensure_future(self._write(watched, decision, starting))
 
     def _within_starts(self, watched: _Watched, decision: Decision) -> Decision:
         """Return the decision with no more new replicas than may start now; the rest waits for its turn."""
@@ -363,17 +372,21 @@ class Scaler:
         if function is not None and (watched := self._watched.get(function)) is not None:
             self._touch(watched)
 
-    async def _write(self, watched: _Watched, decision: Decision) -> None:
+    async def _write(self, watched: _Watched, decision: Decision, starting: int) -> None:
+        """Write the decision; `starting` is how many were starting before it."""
         key = (watched.function.namespace, watched.revision)
         victims = watched.idle_replicas() if decision.replicas < decision.previous else ()
         try:
-            await self._orchestrator.scale(key, decision.replicas, victims=victims)
+            async with asyncio.timeout(WRITE_WITHIN_S):
+                await self._orchestrator.scale(key, decision.replicas, victims=victims)
             watched.retry_s = FIRST_RETRY_S
-        except NotFound:
-            pass
+        except NotFound:  # the function or its revision is gone, and that is told of; nobody set another count
+            watched.written = None
+            self._give_back(watched, starting)
         except Exception:
             log.exception("%s: cannot scale to %d, again in %.1f s", watched.function, decision.replicas, watched.retry_s)
             watched.written = None
+            self._give_back(watched, starting)
             await asyncio.sleep(watched.retry_s)
             watched.retry_s = min(watched.retry_s * 2, LONGEST_RETRY_S)
             watched.again = True
@@ -383,32 +396,32 @@ class Scaler:
             watched.again = False
             self._touch(watched)
 
+    def _give_back(self, watched: _Watched, starting: int) -> None:
+        """Hold no places for what was not started: others may have them, and go first."""
+        if self._watched.get(watched.function) is watched:
+            self._starts.set(watched.function, starting)
+            self._starts.served(watched.function)
+            self._start_next()
+
     # time
 
-    def _wake_at(self, at: float, watched: _Watched) -> None:
-        """Look at the function again at `at`. One that is set for earlier is enough: that look sets the next."""
-        if at == inf or watched.alarm_at <= at:
-            return
-        watched.alarm_at = at
-        heapq.heappush(self._times, (at, watched.function))
-        if self._times[0][0] == at:
+    def _wake_at(self, function: FunctionId, at: float) -> None:
+        first = self._alarms.first
+        self._alarms.set(function, at)
+        if self._alarms.first != first:
             self._set_alarm()
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        if self._times and not self._closed:
-            delay_s = max(0.0, self._times[0][0] - self._clock())
-            self._alarm = asyncio.get_running_loop().call_later(delay_s, self.ring)
+        first = self._alarms.first
+        if first < inf and not self._closed:
+            self._alarm = asyncio.get_running_loop().call_later(max(0.0, first - self._clock()), self.ring)
 
     def ring(self) -> None:
         """Look at every function whose time has come."""
-        now = self._clock()
-        while self._times and self._times[0][0] <= now:
-            at, function = heapq.heappop(self._times)
+        for function in self._alarms.due(self._clock()):
             if watched := self._watched.get(function):
-                if at >= watched.alarm_at:
-                    watched.alarm_at = inf
                 self._touch(watched)
         self._set_alarm()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from math import inf
-
+from autoscaler.alarms import Alarms
 from autoscaler.decider import Decider
 from autoscaler.starts import StartLimits
 from orchestration.decisions import Decision
@@ -18,8 +16,7 @@ class Live:
         self._decider = decider
         self._starts_at = starts_at
         self._room = StartLimits().per_function
-        self._times: list[float] = []
-        self._alarm_at = inf
+        self._alarms: Alarms[str] = Alarms()
         self.latest: Decision | None = None
         """What was decided last, and why."""
         settings = decider.settings
@@ -27,8 +24,8 @@ class Live:
 
     @property
     def look_at(self) -> float:
-        """When the loop's next alarm rings. Alarms are not taken back when a later look would do: so it is in the loop."""
-        return self._times[0] if self._times else inf
+        """When the loop's next alarm rings. An alarm is not taken back when a later look would do: so it is in the loop."""
+        return self._alarms.first
 
     def observe(self, sample: LoadSample, now: float) -> bool:
         """Take a sample; each is a reason to decide."""
@@ -41,20 +38,13 @@ class Live:
 
     def decide(self, now: float, *, wanted: int, ready: int, starting: int) -> int:
         """Return what the decider says, with no more replicas starting than one function may have."""
-        while self._times and self._times[0] <= now:
-            if heapq.heappop(self._times) >= self._alarm_at:
-                self._alarm_at = inf
+        self._alarms.due(now)
         decision = self._decider.decide(now, self._starts_at + now, wanted=wanted, ready=ready, starting=starting)
         self.latest = decision
-        self._wake_at(self._decider.look_at)
+        self._alarms.set("", self._decider.look_at)
         return min(decision.replicas, max(wanted, wanted + self._room - starting))
 
     def expect(self, at: float, lead_s: float) -> None:
         """A call is due."""
         self._decider.expect(at, lead_s)
-        self._wake_at(self._decider.look_at)
-
-    def _wake_at(self, at: float) -> None:
-        if at < self._alarm_at:
-            self._alarm_at = at
-            heapq.heappush(self._times, at)
+        self._alarms.set("", self._decider.look_at)

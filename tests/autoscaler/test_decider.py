@@ -313,6 +313,68 @@ def test_zero_by_hand_is_not_undone_by_calls_that_were_told_of_before_or_that_st
     assert bench.load(1, in_flight=2, queued=1).replicas == 1
 
 
+def test_a_count_set_by_hand_holds_for_a_window_also_where_it_was_idle_for_long() -> None:
+    bench = Bench(replicas=0, zero=True, zero_after_s=10)
+    bench.decide()
+    bench.quiet(5000)
+    bench.decider.overruled(bench.now, 3)
+    bench.wanted = bench.ready = 3
+    assert bench.decide().replicas == 3
+    bench.quiet(59)
+    assert bench.wanted == 3
+    bench.quiet(2)
+    assert bench.wanted == 0
+    bench.decider.overruled(bench.now, 1)
+    bench.wanted = bench.ready = 1
+    assert bench.decide().reason.endswith("set by hand: held for 1m")
+    bench.quiet(59)
+    assert bench.wanted == 1
+    bench.quiet(2)
+    assert bench.wanted == 0
+
+
+def test_a_deploy_ends_a_stop_by_hand() -> None:
+    bench = Bench(schedule=parse_schedule("0 0 1 1 * | 59 23 31 12 * | 4 | UTC"))
+    bench.decide()
+    bench.decider.overruled(bench.now, 0)
+    bench.wanted = bench.ready = 0
+    assert bench.decide().rule is Rule.STOPPED
+    bench.wanted = bench.ready = 1  # as a new revision has
+    assert bench.decide().rule is Rule.SCHEDULE
+
+
+def test_what_may_not_be_at_zero_any_more_comes_back() -> None:
+    bench = Bench(replicas=0, zero=True, zero_after_s=10)
+    assert bench.decide().replicas == 0
+    bench.decider.configure(ScaleSettings(min_replicas=2, target=10.0), 10)
+    decision = bench.decide()
+    assert (decision.replicas, decision.rule) == (2, Rule.MIN)
+
+
+def test_another_revision_begins_with_no_calls_and_no_idle_time() -> None:
+    bench = Bench(zero=True, zero_after_s=10)
+    bench.load(3, in_flight=5)
+    bench.passes(100)
+    bench.decider.moved(bench.now)
+    assert bench.decide().in_flight == 0
+    bench.quiet(9.9)
+    assert bench.wanted > 0
+    bench.quiet(0.2)
+    assert bench.wanted == 0
+
+
+def test_a_schedule_follows_a_wall_clock_that_is_set() -> None:
+    """Or one that ran on while the machine slept and its steady clock stood."""
+    bench = Bench(schedule=parse_schedule("0 19 * * * | 0 20 * * * | 4 | UTC"))
+    bench.decide()
+    bench.wall += 3600
+    bench.quiet(60)
+    assert bench.wanted == 4
+    bench.wall -= 3600
+    bench.quiet(60 + 10)
+    assert bench.wanted == 1
+
+
 def test_a_restart_takes_nothing_away_for_a_window() -> None:
     bench = Bench(replicas=7)
     bench.decide()

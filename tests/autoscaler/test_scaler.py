@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -41,7 +42,8 @@ class Place:
         self.refusals = refusals
         self.writes: list[int] = []
         self.victims: list[tuple[str, ...]] = []
-        self.under_way = 0
+        self.under_way = self.tries = 0
+        self.tried_again = asyncio.Event()
         self.written = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -60,6 +62,9 @@ class Place:
     async def scale(self, revision: tuple[str, str], replicas: int, *, victims: Sequence[str] = ()) -> None:
         assert revision == ("openfaas-fn", self.revision)
         self.under_way += 1
+        self.tries += 1
+        if self.tries > 1:
+            self.tried_again.set()
         assert self.under_way == 1, "more than one write under way"
         try:
             await self.gate.wait()
@@ -314,6 +319,103 @@ async def test_decisions_are_counted_by_rule_and_the_limit_is_seen(clock: Clock)
         await settled()
         (after,) = scaler.figures()
         assert (after.limited, after.decided) == (True, {Rule.MAX: 1})
+
+
+async def test_calls_of_a_revision_that_gets_none_any_more_do_not_keep_the_function_up(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.zero": "true", "com.openfaas.scale.zero-duration": "60s"})
+    async with Started(place, clock) as scaler:
+        scaler.sample(sample(in_flight=3, arrivals=3))
+        assert place.function is not None
+        place.function = promote(deploy(place.function, spec(place.function.spec.labels, 10, "y"), "sha256:b", 1.0), 2.0)
+        place.revision = "hello-00002"
+        scaler.apply(place.changed)
+        scaler.sample(sample(concurrency=1.0, revision="hello-00001"))
+        await settled()
+        clock.now += 59
+        scaler.ring()
+        await settled()
+        assert place.writes == []
+        clock.now += 2
+        scaler.ring()
+        await settled()
+        assert place.writes == [0]
+
+
+async def test_what_the_last_leader_did_was_not_done_by_hand(clock: Clock) -> None:
+    schedule = {"com.pinnace.scale.schedule": "0 0 1 1 * | 59 23 31 12 * | 1"}
+    place = Place({"com.openfaas.scale.zero": "true"} | schedule)
+    async with Started(place, clock, leads=False) as scaler:
+        place.replicas = 0
+        scaler.apply(place.changed)
+        await settled()
+        scaler.lead(True)
+        await settled()
+        assert place.writes == [1], "the schedule holds"
+
+
+async def test_a_zero_by_hand_outlives_who_led(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.min": "2"}, replicas=2)
+    async with Started(place, clock, leads=False) as scaler:
+        place.replicas = 0
+        scaler.apply(place.changed)
+        await settled()
+        scaler.lead(True)
+        await settled()
+        assert place.writes == []
+
+
+async def test_a_write_that_hangs_is_given_up_and_tried_again(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoscaler.scaler.WRITE_WITHIN_S", 0.01)
+    monkeypatch.setattr("autoscaler.scaler.FIRST_RETRY_S", 0.0)
+    place = Place({}, replicas=0)
+    place.gate.clear()
+    async with Started(place, clock) as scaler:
+        scaler.sample(sample(queued=1))
+        async with asyncio.timeout(5):
+            await place.tried_again.wait()
+            place.gate.set()
+            await place.written.wait()
+        assert place.writes == [1]
+
+
+async def test_a_write_that_is_refused_holds_no_places_meanwhile(clock: Clock) -> None:
+    place = Place({"com.openfaas.scale.max": "40"}, replicas=0, concurrency=10, refusals=1)
+    async with Started(place, clock, limits=StartLimits(per_function=4, total=4)) as scaler:
+        scaler.sample(sample(queued=100, arrivals=100, interval_s=0.0))
+        await settled()
+        assert place.refusals == 0
+        assert scaler._starts.room(FunctionId("openfaas-fn", "other")) == 4
+
+
+async def test_a_replica_count_that_cannot_be_known_changes_nothing(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Knative's vector 26."""
+    place = Place({}, replicas=0)
+    async with Started(place, clock) as scaler:
+        known = place.status
+
+        def unknown(function: FunctionId) -> FunctionStatus:
+            raise OSError("no answer")
+
+        monkeypatch.setattr(place, "status", unknown)
+        scaler.sample(sample(queued=1, arrivals=1))
+        await settled()
+        assert place.writes == []
+        monkeypatch.setattr(place, "status", known)
+        scaler.sample(sample(queued=1))
+        await settled()
+        assert place.writes == [1]
+
+
+async def test_settings_that_no_function_has_any_more_are_let_go(clock: Clock) -> None:
+    place = Place({})
+    async with Started(place, clock) as scaler:
+        for window in range(10, 30):
+            labels = {"autoscaling.knative.dev/window": f"{window}s"}
+            place.function = deploy(place.function, spec(labels, 0), "sha256:a", 1.0)
+            scaler.apply(place.changed)
+        await settled()
+        gc.collect()
+        assert len(scaler._settings) <= 2
 
 
 async def test_as_many_start_at_a_time_as_may_and_the_rest_when_they_have(clock: Clock) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from math import inf
 from typing import Any, cast
 
 import msgspec
@@ -60,7 +59,7 @@ class Loop:
 
     @property
     def look_at(self) -> float:
-        return min((at for at, _ in self.scaler._times), default=inf)
+        return self.scaler._alarms.first
 
     def observe(self, sample: LoadSample, now: float) -> bool:
         told = msgspec.structs.replace(
