@@ -140,7 +140,7 @@ def decode(content: bytes, kind: type[Document], what: str) -> Document:
     """Return the document in `content`. Raises InvalidImage, whose message begins with `what`."""
     try:
         return msgspec.json.decode(content, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidImage(f"{what} is not what it should be: {error}") from None
 
 

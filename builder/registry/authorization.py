@@ -36,7 +36,10 @@ class _Challenge:
 
 
 class Authorization:
-    """Gives the `Authorization` header for one registry. `find` is asked for the login once, when one is needed."""
+    """Gives the `Authorization` header for one registry. `find` is asked for the login once, when one is needed.
+
+    A `plain` registry is one without TLS: only such a one may name a token server without TLS.
+    """
 
     def __init__(
         self,
@@ -44,8 +47,11 @@ class Authorization:
         transport: Transport,
         find: Callable[[], Credentials | None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        plain: bool = False,
     ) -> None:
         self._registry = registry
+        self._plain = plain
         self._transport = transport
         self._find = find
         self._clock = clock
@@ -105,8 +111,13 @@ class Authorization:
     def _new_token(self, scope: str) -> tuple[str, float]:
         challenge, login = self._challenge, self._credentials()
         assert challenge is not None
-        if not challenge.realm.startswith("https://") and urlsplit(challenge.realm).scheme != "http":
+        scheme = urlsplit(challenge.realm).scheme
+        if scheme not in ("http", "https"):
             raise RegistryError(f"the registry {self._registry} names no token server that could be asked")
+        if scheme == "http" and not self._plain:
+            raise RegistryError(
+                f"the registry {self._registry} names the token server {host_of(challenge.realm)} without TLS, which is not asked"
+            )
         query = {"service": challenge.service, "scope": scope or challenge.scope}
         query = {name: value for name, value in query.items() if value}
         if login is not None and login.identity_token:
@@ -125,7 +136,7 @@ class Authorization:
             said = json.loads(content) if answer.status == 200 else {}
             token = str(said.get("token") or said.get("access_token") or "")
             lasts_s = float(said.get("expires_in") or TOKEN_LASTS_S)
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             token, lasts_s = "", 0.0
         if not token or re.search(r"[^\x21-\x7e]", token):
             raise RegistryError(

@@ -48,7 +48,7 @@ PLAIN_HTTP_VARIABLE = "PINNACE_PLAIN_HTTP"
 
 _MOMENTARY = (429, 500, 502, 503, 504)
 _ACCEPTED = ", ".join((*MANIFESTS, *INDEXES))
-_RANGE_END = re.compile(r"(?:bytes=)?0-(\d+)")
+_RANGE_END = re.compile(r"(?:bytes=)?0-([0-9]{1,15})")
 
 
 class Registry:
@@ -68,7 +68,7 @@ class Registry:
         plain = is_local(host) or host in environment.get(PLAIN_HTTP_VARIABLE, "").replace(",", " ").split()
         self._base = f"{'http' if plain else 'https'}://{HUB_API if host == HUB else host}/v2/"
         self._transport = transport
-        self._authorization = authorization or Authorization(host, transport, lambda: find_credentials(host))
+        self._authorization = authorization or Authorization(host, transport, lambda: find_credentials(host), plain=plain)
         self._chunk_bytes = chunk_bytes
         self._sleep = sleep
 
@@ -220,6 +220,9 @@ class Registry:
                         location = self._location(answer)
                         told = _RANGE_END.fullmatch(answer.headers.get("range", ""))
                     sent = min(at + len(chunk), int(told[1]) + 1) if told else at + len(chunk)
+                    if sent <= at:
+                        sent = None
+                        raise TransferBroken(f"{self.host} has taken nothing of {blob.digest} after byte {at}")
                 sent = None
                 self._finish(repository, blob, location, b"")
 
@@ -256,9 +259,10 @@ class Registry:
     ) -> Iterator[Answer]:
         """Make the request, authorized, and yield an answer with a status in `accept`.
 
-        Credentials go along only when `url` is of the registry's own origin. Raises RegistryError.
+        Credentials go along only when `url` is of the registry's own origin, and only what answers from there may ask for
+        them: a storage service could name a token server of its own. Raises RegistryError.
         """
-        ours = origin_of(url) == origin_of(self._base)
+        ours = self._is_ours(url)
         with contextlib.ExitStack() as stack:
             for attempt in self._attempts(tries):
                 stack.close()
@@ -268,7 +272,7 @@ class Registry:
                         fields = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
                         answer = stack.enter_context(self._transport.exchange(method, url, fields, body, follow=body is None))
                         challenge = answer.headers.get("www-authenticate", "")
-                        if answer.status != 401 or not ours:
+                        if answer.status != 401 or not self._is_ours(answer.url):
                             break
                         if not self._authorization.challenged(challenge, scope, authorization):
                             break
@@ -276,6 +280,9 @@ class Registry:
                     if answer.status not in accept:
                         self._refuse(answer)
             yield answer
+
+    def _is_ours(self, url: str) -> bool:
+        return origin_of(url) == origin_of(self._base)
 
     def _attempts(self, most: int = MOST_TRIES) -> Iterator[_Attempt]:
         """Yield contexts to try in, until one ends without a failure of the moment, with pauses between them."""
@@ -303,7 +310,7 @@ class Registry:
             raise RegistryError(f"{where}, or a proxy in front of it, refuses a body of this size: {reason}", status)
         if status in _MOMENTARY:
             after = answer.headers.get("retry-after", "")
-            raise _Momentary(f"{where} cannot do it now: {reason}", status, float(after) if after.isdigit() else 0.0)
+            raise _Momentary(f"{where} cannot do it now: {reason}", status, float(after) if after.isascii() and after.isdigit() else 0.0)
         raise RegistryError(f"{where} refuses: {reason}", status)
 
     def _url(self, repository: str, what: str, which: str) -> str:
@@ -356,7 +363,7 @@ def _media_type(content: bytes, told: str) -> str:
     """What a manifest says of itself counts; the header is for those that say nothing."""
     try:
         inside = json.loads(content).get("mediaType")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise InvalidImage("what the registry calls a manifest is not a JSON object") from None
     media_type = str(inside or told)
     if media_type not in (*MANIFESTS, *INDEXES):
@@ -373,6 +380,6 @@ def _reason_in(answer: Answer) -> str:
         errors = json.loads(content)["errors"]
         said = "; ".join(str(e.get("message") or e.get("code")) for e in errors[:3])
         said = "".join(c if c.isprintable() else " " for c in said)[:300]
-    except (ValueError, KeyError, TypeError, AttributeError, RegistryError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RegistryError):
         said = ""
     return f"{said} (HTTP {answer.status})" if said else f"HTTP {answer.status}"

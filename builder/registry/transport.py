@@ -1,7 +1,8 @@
 """One HTTP exchange with a registry: connections that are kept, time limits, redirects, failures in words.
 
-A redirect is followed at most five times, never from TLS to plain HTTP, and without `Authorization` once it leaves the
-origin (scheme, host, port) that the credentials are for: a registry may send us to a storage service, or to a thief.
+A redirect is followed at most five times, never from TLS to plain HTTP, and once it leaves the origin (scheme, host, port)
+that the credentials are for without `Authorization`, and not at all with a body, which may hold a token: a registry may
+send us to a storage service, or to a thief.
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ class Transport:
             if origin_of(there) != origin_of(url):
                 if urlsplit(url).scheme == "https" and urlsplit(there).scheme != "https":
                     raise RegistryError(f"{host_of(url)} redirects to {host_of(there)} without TLS, which is not followed")
+                if body:
+                    raise RegistryError(f"{host_of(url)} redirects a {method} to {host_of(there)}, which is not followed")
                 fields = {name: value for name, value in fields.items() if name.lower() != "authorization"}
             if response.status in (301, 302, 303) and method not in ("GET", "HEAD"):
                 raise RegistryError(

@@ -33,7 +33,7 @@ def connect(server: FakeRegistry, pauses: list[float]) -> Iterator[Connect]:
     with Transport(silence_s=5.0) as transport:
 
         def make(login: Credentials | None = None, chunk_bytes: int = 1 << 20) -> Registry:
-            authorization = Authorization(server.host, transport, lambda: login)
+            authorization = Authorization(server.host, transport, lambda: login, plain=True)
             return Registry(
                 server.host,
                 transport,

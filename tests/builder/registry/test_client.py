@@ -123,6 +123,18 @@ class TestPush:
             connect().push_blob("team/app", BLOB, layout.path(BLOB.digest))
         assert len(pauses) == MOST_TRIES - 1
 
+    def test_a_registry_that_takes_nothing_is_given_up_in_the_end(
+        self, server: FakeRegistry, connect: Connect, layout: Layout, pauses: list[float]
+    ) -> None:
+        def take_one_byte(handler: Handler) -> None:
+            handler.take_body()
+            handler.answer(202, Location=handler.path, Range="0-0")
+
+        server.faults.extend(on("PATCH", "uploads", take_one_byte) for _ in range(100))
+        with pytest.raises(TransferBroken, match="has taken nothing of sha256:.* after byte"):
+            connect(chunk_bytes=300).push_blob("team/app", BLOB, layout.path(BLOB.digest))
+        assert len(pauses) == MOST_TRIES - 1
+
     def test_a_damaged_file_is_not_sent(self, server: FakeRegistry, connect: Connect, layout: Layout) -> None:
         layout.path(BLOB.digest).write_bytes(CONTENT[:-1] + b"x")
         with pytest.raises(InvalidImage, match="is damaged: build the image again"):
@@ -224,6 +236,11 @@ class TestPull:
 
 
 class TestFailures:
+    def test_a_manifest_of_endless_brackets_is_refused(self, server: FakeRegistry, connect: Connect) -> None:
+        server.manifests["team/app", "v1"] = (MANIFEST, b"[" * 100_000)
+        with pytest.raises(InvalidImage, match="is not a JSON object"):
+            connect().manifest("team/app", "v1")
+
     def test_what_is_not_there(self, connect: Connect) -> None:
         with pytest.raises(NotInRegistry, match=r"does not have it: manifest unknown \(HTTP 404\)"):
             connect().manifest("team/app", "v1")
@@ -338,6 +355,8 @@ class TestRedirects:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
+            do_POST = do_PUT
+
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
@@ -380,6 +399,41 @@ class TestRedirects:
         assert connect(LOGIN).push_blob("team/app", BLOB, layout.path(BLOB.digest)) == "sent"
         assert seen
         assert not [name for headers in seen for name in headers if name.lower() == "authorization"]
+
+    def test_where_it_leads_may_not_ask_for_the_login(
+        self, server: FakeRegistry, connect: Connect, tmp_path: Path, elsewhere: tuple[str, list[dict[str, str]]]
+    ) -> None:
+        url, seen = elsewhere
+        storage = f"http://localhost:{server.server_address[1]}"  # another name is another origin
+        server.auth = "basic"
+        server.faults.append(
+            Fault(
+                lambda handler: "/blobs/" in handler.path and "Authorization" in handler.headers,
+                lambda handler: handler.answer(307, Location=f"{storage}/storage"),
+            )
+        )
+        challenge = f'Bearer realm="{url}/token",service="thief"'
+        server.faults.append(on("GET", "^/storage", lambda handler: handler.answer(401, WWW_Authenticate=challenge)))
+        keep(server)
+        with pytest.raises(NotAuthorized):
+            pulled(connect(LOGIN), Layout(tmp_path / "other"))
+        assert server.asked("GET", "^/storage")
+        assert not seen
+
+    def test_an_identity_token_stays_with_its_token_server(
+        self, server: FakeRegistry, connect: Connect, elsewhere: tuple[str, list[dict[str, str]]]
+    ) -> None:
+        url, seen = elsewhere
+        server.auth = "bearer"
+
+        def send_away(handler: Handler) -> None:
+            handler.take_body()
+            handler.answer(307, Location=f"{url}/token")
+
+        server.faults.append(on("POST", "/token", send_away))
+        with pytest.raises(RegistryError, match="redirects a POST to .*, which is not followed"):
+            connect(Credentials(identity_token="identity")).has_blob("team/app", BLOB)
+        assert not seen
 
     def test_redirects_end(self, server: FakeRegistry, connect: Connect) -> None:
         server.faults.extend(on("GET", "", lambda handler: handler.answer(302, Location=handler.path)) for _ in range(100))
