@@ -17,6 +17,7 @@ from orchestration.names import FunctionId
 from orchestration.replica import Replica
 from orchestration.rollout import Condition
 from orchestration.spec import FunctionSpec
+from orchestration.starts import Start
 
 
 class NotFound(LookupError):
@@ -60,7 +61,7 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `replicas` is the count that the serving revision should have, `available` how many of them are ready. `instances`
     are all live replicas of all revisions. `notes` say what a setting means on this machine: where the secrets are
-    mounted, which limits are enforced and by what, which are not.
+    mounted, which limits are enforced and by what, which are not. `starts` are the last ones, the latest first.
     """
 
     function: Function
@@ -69,6 +70,7 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     instances: tuple[Replica, ...]
     condition: Condition
     notes: tuple[str, ...] = ()
+    starts: tuple[Start, ...] = ()
 
 
 class LogLine(msgspec.Struct, frozen=True, rename={"call_id": "callId"}, omit_defaults=True):

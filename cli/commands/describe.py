@@ -20,9 +20,10 @@ _COLOR = {"Ready": "green", "Progressing": "yellow", "Failed": "red"}
 @click.command(short_help="Show everything about one function.")
 @function_argument
 @namespace_option
+@click.option("--starts", is_flag=True, help="Show what the last starts of replicas took, phase by phase, instead.")
 @json_option
 @gateway_options
-def describe(name: str, namespace: str, as_json: bool, gateway: str | None, tls_no_verify: bool) -> None:
+def describe(name: str, namespace: str, starts: bool, as_json: bool, gateway: str | None, tls_no_verify: bool) -> None:
     """Show everything about one function: its state and why, replicas, revisions and traffic, settings, and what binds it.
 
     Values of environment variables may be confidential, so only --json shows them.
@@ -34,6 +35,9 @@ def describe(name: str, namespace: str, as_json: bool, gateway: str | None, tls_
         raise UnknownFunction(name, namespace)
     details = _get(connection, f"/api/v1/functions/{name}", {"namespace": namespace})  # None on a stock gateway
     scaling = _get(connection, f"/api/v1/functions/{name}/scaling", {"namespace": namespace}) if details else None
+    if starts:
+        rows = (details or {}).get("starts") or []
+        return print_json(rows) if as_json else _show_starts(rows)
     if as_json:
         return print_json({**details, "scaling": scaling} if details else status)
     return _show(connection, name, namespace, status, details or {}, scaling or {})
@@ -104,6 +108,24 @@ def _show(
                 for r in reversed(revisions)
             ],
         )
+
+
+def _show_starts(starts: list[dict[str, Any]]) -> None:
+    """Times are milliseconds; `imported` is the wait for the zygote, `ready` holds the import where there was none."""
+    phases = ("placedMs", "preparedMs", "madeMs", "readyMs", "totalMs")
+    print_table(
+        ("STARTED", "REPLICA", "BY", "PLACED", "IMPORTED", "MADE", "READY", "TOTAL MS", "FAILED"),
+        [
+            (
+                _ago(s.get("at")),
+                s.get("replica"),
+                s.get("kind"),
+                *(f"{s.get(phase) or 0:.1f}" for phase in phases),
+                s.get("failed"),
+            )
+            for s in starts
+        ],
+    )
 
 
 def scaling_lines(scaling: dict[str, Any]) -> list[str]:

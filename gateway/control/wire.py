@@ -28,6 +28,7 @@ from orchestration.scaling_labels import scale_settings
 from orchestration.settings import replica_settings
 from orchestration.spec import FunctionSpec
 from orchestration.spec import Resources as SpecResources
+from orchestration.starts import Start
 from orchestration.traffic import TrafficTarget
 
 NAME_LABEL = "faas_function"
@@ -179,6 +180,22 @@ class ReplicaDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     pid: int | None
 
 
+class StartDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What one start took, in milliseconds a phase, one after the other. `kind` is what the process is made of: `zygote` (a
+    fork that has the handler imported), `stem` (a fork that imports it) or `exec`. `failed` is empty where it is ready."""
+
+    replica: str
+    revision: str
+    kind: str
+    at: str
+    placed_ms: float
+    prepared_ms: float
+    made_ms: float
+    ready_ms: float
+    total_ms: float
+    failed: str
+
+
 class FunctionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Everything that is known of a function. Counts are those of the serving revision, `replicas` all live ones."""
 
@@ -196,6 +213,7 @@ class FunctionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     traffic: tuple[TrafficTarget, ...]
     replicas: list[ReplicaDetails]
     notes: tuple[str, ...]
+    starts: list[StartDetails]
 
 
 def namespace_of(*given: str | None) -> str:
@@ -295,6 +313,7 @@ def function_details(status: Status, invocations: Callable[[FunctionId], int]) -
         traffic=function.traffic,
         replicas=[_replica(r) for r in status.instances],
         notes=status.notes,
+        starts=[_start(start) for start in status.starts],
     )
 
 
@@ -343,6 +362,25 @@ def _replica(replica: Replica) -> ReplicaDetails:
         ready_at=None if replica.ready_at is None else rfc3339(replica.ready_at),
         pid=replica.pid,
     )
+
+
+def _start(start: Start) -> StartDetails:
+    return StartDetails(
+        replica=start.replica,
+        revision=start.revision,
+        kind=start.kind,
+        at=rfc3339(start.at, milliseconds=True),
+        placed_ms=_ms(start.placed_s),
+        prepared_ms=_ms(start.prepared_s),
+        made_ms=_ms(start.made_s),
+        ready_ms=_ms(start.ready_s),
+        total_ms=_ms(start.total_s),
+        failed=start.failed,
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)
 
 
 def _to_resources(given: Resources | None) -> SpecResources | None:

@@ -35,6 +35,7 @@ from orchestration.names import FunctionId
 from orchestration.replica import Endpoint
 from orchestration.revision import Revision
 from orchestration.settings import wants_zygote
+from orchestration.starts import Kind
 
 BACKLOG = 4096
 INSTANCE_VARIABLE = "PINNACE_INSTANCE"
@@ -64,7 +65,7 @@ class Room(msgspec.Struct, frozen=True):
 class Launched(msgspec.Struct):
     """A started process. `notify` is the read end of its notify pipe; the owner closes it. `user` is its uid, None for ours.
 
-    A fork has a `room`.
+    `kind` is what it is made of. A fork of a zygote has a `room`.
     """
 
     process: KeptProcess
@@ -72,6 +73,7 @@ class Launched(msgspec.Struct):
     notify: int
     cgroup: ReplicaCgroup | None
     user: int | None = None
+    kind: Kind = "exec"
     room: Room | None = None
 
 
@@ -182,9 +184,9 @@ class Launcher:
                     endpoint, *listener = self._listener(name, kept, handed)
                 notify, says = _pipe(kept, handed)
                 outputs = self._outputs(revision, replica, handed)
-                process = await self._make(f"{replica}/{name}", prepared, (*outputs, *listener, says))
+                process, kind = await self._make(f"{replica}/{name}", prepared, (*outputs, *listener, says))
                 kept.pop_all()
-            return Launched(process, endpoint, notify, prepared.cgroup, prepared.plan.uid)
+            return Launched(process, endpoint, notify, prepared.cgroup, prepared.plan.uid, kind)
 
     def cannot_fork(self, revision: Revision) -> str | None:
         """Return None where the revision's program can be a zygote, as our Python runtime can, else why not.
@@ -202,7 +204,7 @@ class Launcher:
             started.plan = prepared.plan
             with contextlib.ExitStack() as handed, contextlib.ExitStack() as kept:
                 notify, says = _pipe(kept, handed)
-                process = await self._make(name, prepared, (*self._outputs(revision, name, handed), says))
+                process, _ = await self._make(name, prepared, (*self._outputs(revision, name, handed), says))
                 kept.pop_all()
             return LaunchedZygote(process, notify, prepared.plan.uid)
 
@@ -238,17 +240,17 @@ class Launcher:
                 f"{replica}/{name}", zygote.process.identity, files, room=room.inside, temporary=temporary
             )
             kept.pop_all()
-        return Launched(process, endpoint, notify, room.cgroup, zygote.user, room)
+        return Launched(process, endpoint, notify, room.cgroup, zygote.user, "zygote", room)
 
-    async def _make(self, identity: str, prepared: _Prepared, fds: tuple[int, ...]) -> KeptProcess:
+    async def _make(self, identity: str, prepared: _Prepared, fds: tuple[int, ...]) -> tuple[KeptProcess, Kind]:
         """Make the process: a fork of the stem where there is one, else by an exec. Raises SpawnFailed."""
         stem = self._stems.get(prepared.stem) if prepared.stem is not None else None
         if stem is not None and prepared.stem is not None:
             try:
-                return await self._keeper.fork_planned(identity, stem.identity, prepared.plan, fds)
+                return await self._keeper.fork_planned(identity, stem.identity, prepared.plan, fds), "stem"
             except SpawnFailed:
                 self._stems.drop(prepared.stem)
-        return await self._keeper.spawn(identity, prepared.plan, fds)
+        return await self._keeper.spawn(identity, prepared.plan, fds), "exec"
 
     async def _secrets_of(self, revision: Revision) -> dict[str, bytes]:
         with _explained():

@@ -52,6 +52,7 @@ from orchestration.replica import Replica
 from orchestration.scaling_labels import scale_settings, scale_warnings
 from orchestration.settings import InvalidSetting, wants_zygote
 from orchestration.spec import FunctionSpec
+from orchestration.starts import StartBook
 from orchestration.watchers import Watchers
 
 CLOSE_DRAIN_S = 2.0
@@ -97,7 +98,8 @@ class LocalOrchestrator:
         self._locks: weakref.WeakValueDictionary[str | FunctionId, asyncio.Lock] = weakref.WeakValueDictionary()
         self._watchers = Watchers(self._snapshot)
         self._zygotes = Zygotes(launcher(self._user_of), zygote_budget_bytes)
-        self._supervisor = Supervisor(self._zygotes, self._replica_changed, clock)
+        self.starts = StartBook()
+        self._supervisor = Supervisor(self._zygotes, self._replica_changed, clock, self.starts)
         self._rollouts = Rollouts(
             state.records,
             store,
@@ -253,6 +255,7 @@ class LocalOrchestrator:
             record = self._record(function)
             await self._store.remove(function)
             self._rollouts.forget(record)
+            self.starts.forget(function)
             self._watchers.tell(FunctionRemoved(function.namespace, function.name))
 
     def status(self, function: FunctionId) -> FunctionStatus:
@@ -407,6 +410,7 @@ class LocalOrchestrator:
             available=self._supervisor.ready(function.serving),
             instances=self._supervisor.replicas(function.id),
             condition=self._rollouts.condition(record),
+            starts=self.starts.last(function.id),
             notes=(
                 *notes(
                     function.newest,

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from orchestration.local.readiness import NotifyPipe, answers
 from orchestration.replica import Replica, ReplicaState
 from orchestration.revision import Revision
 from orchestration.rollout import READY_WITHIN_S
+from orchestration.starts import Start, Stopwatch
 
 log = logging.getLogger("pinnace.replica")
 
@@ -98,7 +100,10 @@ class _End(msgspec.Struct, frozen=True):
 
 
 class ReplicaProcess:
-    """Owns one replica. `changed` is called with each new state; `clock` gives Unix seconds."""
+    """Owns one replica. `changed` is called with each new state, `started` with each start that succeeded or failed.
+
+    `clock` gives Unix seconds.
+    """
 
     def __init__(
         self,
@@ -108,6 +113,7 @@ class ReplicaProcess:
         places: StartPlaces,
         changed: Callable[[ReplicaProcess], None],
         clock: Callable[[], float],
+        started: Callable[[Start], None] = lambda start: None,
     ) -> None:
         self.revision = revision
         self.outdated = False
@@ -122,6 +128,8 @@ class ReplicaProcess:
         self._places = places
         self._changed = changed
         self._clock = clock
+        self._tell_started = started
+        self._stopwatch = self._new_stopwatch()
         self._stop_asked = asyncio.Event()
         self._released = asyncio.Event()
         self._drain_s = 0.0
@@ -201,16 +209,22 @@ class ReplicaProcess:
 
     async def _one_process(self) -> _End:
         """Run one process from its start to its end."""
+        self._stopwatch = stopwatch = self._new_stopwatch()
         async with self._place() as granted:
             if not granted:
                 return _End("", 0.0)
+            stopwatch.over("placed")
             began = self._clock()
             try:
                 if not await self._prepared():
                     return _End("", 0.0)
+                stopwatch.over("prepared")
                 self.launched = launched = await self._starter.start(self.revision, self.replica.id)
             except LaunchFailed as failure:
+                self._tell_started(stopwatch.start(failed=str(failure)))
                 return _End(str(failure), 0.0)
+            stopwatch.kind = launched.kind
+            stopwatch.over("made")
             try:
                 kills_before = launched.cgroup.oom_kills() if launched.cgroup else 0
                 self._note(started_at=began, pid=launched.process.pid)
@@ -222,6 +236,9 @@ class ReplicaProcess:
                     self.launched = None
                     self._starter.ended(launched)
                 raise
+        if reason is not None:
+            stopwatch.over("ready")
+            self._tell_started(stopwatch.start(failed=reason or "ended before it was ready"))
         try:
             if reason is None:
                 await self._first(launched.process.exited)
@@ -301,6 +318,8 @@ class ReplicaProcess:
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
+        self._stopwatch.over("ready")
+        self._tell_started(self._stopwatch.start())
         self._enter(ReplicaState.RUNNING, reason="", endpoint=launched.endpoint, ready_at=self._clock())
         return None
 
@@ -343,6 +362,9 @@ class ReplicaProcess:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop_asked.wait(), seconds)
         return self.stopping
+
+    def _new_stopwatch(self) -> Stopwatch:
+        return Stopwatch(self.replica.id, self.revision.name, self._clock(), time.monotonic)
 
     def _note(self, **fields: object) -> None:
         self.replica = msgspec.structs.replace(self.replica, **fields)

@@ -7,6 +7,7 @@ are started, and for each new one that runs an outdated one is stopped.
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 
@@ -14,6 +15,7 @@ from orchestration.local.replica_process import STOP_GRACE_S, ReplicaProcess, St
 from orchestration.names import FunctionId
 from orchestration.replica import Replica, ReplicaState
 from orchestration.revision import Revision
+from orchestration.starts import StartBook
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -22,10 +24,14 @@ _LEAST_USE = {ReplicaState.CRASH_LOOP: 0, ReplicaState.PENDING: 1, ReplicaState.
 
 
 class Supervisor:
-    """Owns all replicas. `changed` is called with a replica's new state before anything follows from it."""
+    """Owns all replicas. `changed` is called with a replica's new state before anything follows from it; `starts` is told
+    of each start."""
 
-    def __init__(self, starter: Starter, changed: Callable[[Replica], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, starter: Starter, changed: Callable[[Replica], None], clock: Callable[[], float], starts: StartBook | None = None
+    ) -> None:
         self._starter = starter
+        self._starts = starts if starts is not None else StartBook()
         self._changed = changed
         self._clock = clock
         self._places = StartPlaces()
@@ -103,9 +109,11 @@ class Supervisor:
 
     def _begin(self, revision: Revision) -> None:
         identity = f"{revision.name}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
-        process = ReplicaProcess(identity, revision, self._starter, self._places, self._on_change, self._clock)
+        function = FunctionId(revision.namespace, revision.function)
+        started = functools.partial(self._starts.add, function)
+        process = ReplicaProcess(identity, revision, self._starter, self._places, self._on_change, self._clock, started)
         self._replicas[identity] = process
-        self._by_function.setdefault(FunctionId(revision.namespace, revision.function), {})[identity] = process
+        self._by_function.setdefault(function, {})[identity] = process
         process.begin()
 
     def _on_change(self, process: ReplicaProcess) -> None:

@@ -147,6 +147,20 @@ class Gateway:
                     {"name": f"{name}-00001", "image": found["image"], "createdAt": "2026-01-31T12:00:00Z", "percent": 100}
                 ],
                 "traffic": [{"revision": f"{name}-00001", "percent": 100}],
+                "starts": [
+                    {
+                        "replica": "hello-00002-x",
+                        "revision": "hello-00002",
+                        "kind": "zygote",
+                        "at": "2026-01-01T00:00:00.000Z",
+                        "placedMs": 0.04,
+                        "preparedMs": 0.0,
+                        "madeMs": 2.25,
+                        "readyMs": 4.0,
+                        "totalMs": 6.29,
+                        "failed": "",
+                    }
+                ],
                 "notes": ["secrets are mounted at /var/openfaas/secrets", "cpu: not enforced"],
             }
         )

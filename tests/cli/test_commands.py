@@ -70,6 +70,14 @@ def test_describe_shows_what_is_true_now(gateway: Gateway, faas: Faas) -> None:
     assert details["condition"] == {"phase": "Ready", "message": ""}
 
 
+def test_describe_shows_what_the_last_starts_took(gateway: Gateway, faas: Faas) -> None:
+    deployed(gateway, "hello")
+    lines = faas("describe", "hello", "--starts").out.splitlines()
+    assert lines[0].split() == ["STARTED", "REPLICA", "BY", "PLACED", "IMPORTED", "MADE", "READY", "TOTAL", "MS", "FAILED"]
+    assert lines[1].split()[-7:] == ["hello-00002-x", "zygote", "0.0", "0.0", "2.2", "4.0", "6.3"]
+    assert json.loads(faas("describe", "hello", "--starts", "--json").out)[0]["kind"] == "zygote"
+
+
 def test_describe_says_in_one_line_why_it_is_broken(gateway: Gateway, faas: Faas) -> None:
     deployed(gateway, "hello")
     gateway.failing["hello"] = "handler.py line 3: ModuleNotFoundError: No module named 'foo'"

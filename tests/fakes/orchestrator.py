@@ -31,6 +31,7 @@ from orchestration.revision import Revision
 from orchestration.rollout import Condition, Phase, deploy, promote
 from orchestration.scaling_labels import scale_settings
 from orchestration.spec import FunctionSpec
+from orchestration.starts import Start
 
 LARGEST_SECRET_BYTES = 1024 * 1024
 
@@ -38,7 +39,7 @@ LARGEST_SECRET_BYTES = 1024 * 1024
 class FakeOrchestrator:
     """Implements `orchestration.orchestrator.Orchestrator`.
 
-    `unknown_images` are refused as if nobody had built them. `usages` and `notes` are what `usage` and `status` tell.
+    `unknown_images` are refused as if nobody had built them. `usages`, `notes` and `starts` are what `usage` and `status` tell.
     `open_streams` counts readers of `logs` and `watch` that have not been closed.
     """
 
@@ -48,6 +49,7 @@ class FakeOrchestrator:
         self.unknown_images: set[str] = set()
         self.usages: dict[FunctionId, Usage] = {}
         self.notes: dict[FunctionId, tuple[str, ...]] = {}
+        self.starts: dict[FunctionId, tuple[Start, ...]] = {}
         self.open_streams = 0
         self._functions: dict[FunctionId, Function] = {}
         self._wanted: dict[tuple[str, str], int] = {}
@@ -132,6 +134,7 @@ class FakeOrchestrator:
             instances=tuple(self._of(function)),
             condition=self._condition(found),
             notes=self.notes.get(function, ()),
+            starts=self.starts.get(function, ()),
         )
 
     def statuses(self, namespace: str) -> list[FunctionStatus]:

@@ -8,6 +8,7 @@ import pytest
 from orchestration.names import FunctionId
 from orchestration.replica import ReplicaState
 from orchestration.spec import FunctionSpec
+from orchestration.starts import Start
 from tests.fakes.orchestrator import FakeOrchestrator
 from tests.gateway.control.client import Answer, Client
 from tests.gateway.control.conftest import until
@@ -42,6 +43,18 @@ async def test_everything_that_is_known_of_a_function(
     await orchestrator.apply(spec(labels={"team": "red"}, env_vars={}))
     orchestrator.starts_as = ReplicaState.PENDING
     await orchestrator.apply(spec("example/hello:2"))
+    orchestrator.starts[HELLO] = (
+        Start(
+            replica="hello-00001-x",
+            revision="hello-00001",
+            kind="zygote",
+            at=1.5,
+            placed_s=0.0,
+            prepared_s=0.0,
+            made_s=0.00225,
+            ready_s=0.004,
+        ),
+    )
     orchestrator.notes[HELLO] = ("memory limits: enforced by cgroup v2",)
     invocations[HELLO] = 7
     shown = (await client("GET", PATH)).json()
@@ -106,6 +119,20 @@ async def test_everything_that_is_known_of_a_function(
             },
         ],
         "notes": ["memory limits: enforced by cgroup v2"],
+        "starts": [
+            {
+                "replica": "hello-00001-x",
+                "revision": "hello-00001",
+                "kind": "zygote",
+                "at": "1970-01-01T00:00:01.500Z",
+                "placedMs": 0.0,
+                "preparedMs": 0.0,
+                "madeMs": 2.25,
+                "readyMs": 4.0,
+                "totalMs": 6.25,
+                "failed": "",
+            }
+        ],
     }
     listed = (await client("GET", "/api/v1/functions")).json()
     assert [(f["name"], f["generation"]) for f in listed] == [("hello", 2)]

@@ -583,3 +583,25 @@ async def test_a_killed_stem_is_replaced_and_what_came_from_it_lives_on(
     await watch.until(lambda: len(running(watch, "hello")) == 2)
     await started(orchestrator, watch, functions.add("other", "answer = 1"))
     await until(lambda: orchestrator.stem_pids and orchestrator.stem_pids != [stem])
+
+
+async def test_each_start_is_remembered_with_its_phases(
+    orchestrator: LocalOrchestrator, watch: Watch, functions: Functions
+) -> None:
+    slow = "import time\ntime.sleep(0.3)\nanswer = 1"
+    first, second = await started(orchestrator, watch, functions.add("hello", slow), 2)
+    by_id = {start.replica: start for start in orchestrator.status(FunctionId(DEFAULT_NAMESPACE, "hello")).starts}
+    assert by_id.keys() == {first.id, second.id}
+    assert {start.kind for start in by_id.values()} == {"zygote"}
+    assert min(start.prepared_s for start in by_id.values()) > 0.2
+    assert max(start.ready_s for start in by_id.values()) < 0.3
+    assert sum(orchestrator.starts.histograms["zygote", "made"].counts) == 2
+    await orchestrator.apply(functions.add("broken", "import nonesuch"))
+    await watch.until(lambda: any(r.state is ReplicaState.CRASH_LOOP for r in watch.replicas.values()))
+    failed = orchestrator.status(FunctionId(DEFAULT_NAMESPACE, "broken")).starts[0]
+    assert "nonesuch" in failed.failed
+    plain = functions.add("plain", slow, labels={"com.pinnace.zygote": "false"})
+    await started(orchestrator, watch, plain)
+    (start,) = orchestrator.status(FunctionId(DEFAULT_NAMESPACE, "plain")).starts
+    assert start.kind == "exec"
+    assert start.ready_s > 0.3 > start.made_s
