@@ -27,7 +27,10 @@ class Latencies(NamedTuple):
 
 
 def at_rate(port: int, path: str, body: bytes, *, rate: float, seconds: float, connections: int) -> Latencies:
-    """Ask for `path` `rate` times a second. Raises ConnectionError when an answer is not 200 with `body`."""
+    """Ask for `path` `rate` times a second. Raises ConnectionError when an answer is not 200 with `body`.
+
+    Connections take turns: one that is left idle is closed by the server in the end.
+    """
     draw = random.Random(SEED)
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
     due: deque[float] = deque()
@@ -38,7 +41,7 @@ def at_rate(port: int, path: str, body: bytes, *, rate: float, seconds: float, c
     took: list[float] = []
     late: list[float] = []
     with contextlib.ExitStack() as stack:
-        free = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(connections)]
+        free = deque(stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(connections))
         for connection in free:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         busy: dict[socket.socket, tuple[float, bytes]] = {}
@@ -49,7 +52,7 @@ def at_rate(port: int, path: str, body: bytes, *, rate: float, seconds: float, c
             if now > seconds + PATIENCE_S:
                 raise ConnectionError(f"port {port}: {expected - len(took)} of {expected} calls were not answered")
             while due and due[0] <= now and free:
-                connection = free.pop()
+                connection = free.popleft()
                 busy[connection] = (due[0], b"")
                 late.append(now - due.popleft())
                 connection.sendall(request)
@@ -57,7 +60,10 @@ def at_rate(port: int, path: str, body: bytes, *, rate: float, seconds: float, c
             pause = max(0.0, due[0] - now) if due and free else 1.0
             for connection in select.select(list(busy), [], [], pause)[0]:
                 began, got = busy[connection]
-                got += connection.recv(65536)
+                piece = connection.recv(65536)
+                if not piece:
+                    raise ConnectionError(f"port {port} closed a connection after {got!r}, with a call on it")
+                got += piece
                 head, end, rest = got.partition(b"\r\n\r\n")
                 if not end or len(rest) < len(body):
                     busy[connection] = (began, got)
