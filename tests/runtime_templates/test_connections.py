@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import _socket
 import asyncio
+import errno
 import socket
 from collections.abc import Iterator
 
 import pytest
-from pinnace_runtime import loop_connection, thread_connection
+from pinnace_runtime import loop_connection, thread_connection, thread_server
 from pinnace_runtime.asgi import Message, Receive, Send
 from pinnace_runtime.loop_connection import LoopConnection
 from pinnace_runtime.loop_server import LoopServer
@@ -49,6 +50,45 @@ def test_half_a_head_is_waited_for_only_so_long_by_a_thread(pair: tuple[socket.s
     assert read_all(client).startswith(b"HTTP/1.1 408 ")
     assert connection.take()
     assert connection.phase is thread_connection.CLOSED
+    listener.close()
+
+
+def test_a_refused_client_that_stays_is_let_go(pair: tuple[socket.socket, socket.socket]) -> None:
+    client, sock = pair
+    listener = _socket.socket()
+    server = ThreadServer(listener, lambda request, body: http_reply("x"), Settings())
+    server.deadlines.start()
+    connection = server.take_in(_socket.socket(fileno=sock.detach()))
+    client.sendall(b"NONSENSE\r\n\r\n")
+    assert connection.take()
+    assert read_all(client).startswith(b"HTTP/1.1 400 ")
+    wait_until(lambda: connection.take() and connection.phase is thread_connection.CLOSED, "its end")
+    listener.close()
+
+
+def test_a_client_for_whom_there_is_no_memory_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = _socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    listener.settimeout(0)
+    server = ThreadServer(listener, lambda request, body: http_reply("x"), Settings())
+    failures = [MemoryError(), OSError(errno.ENOSPC, "more than max_user_watches")]
+
+    def failing(server: ThreadServer, sock: _socket.socket) -> thread_connection.Connection:
+        if failures:
+            raise failures.pop()
+        return thread_connection.Connection(server, sock)
+
+    monkeypatch.setattr(thread_server, "Connection", failing)
+    server.deadlines.start()
+    server._accept_more()
+    server.leadership.start(4)
+    answers = []
+    for _ in range(3):
+        with socket.create_connection(listener.getsockname(), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            answers.append(read_all(client)[-1:])
+    assert answers == [b"", b"", b"x"]
     listener.close()
 
 

@@ -6,10 +6,13 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
-from pinnace_runtime.leadership import FEWEST_APART, MOST_APART, Leadership
+from pinnace_runtime import leadership as leadership_module
+from pinnace_runtime.leadership import FEWEST_APART, MOST_APART, Leadership, _Follower
 from pinnace_runtime.thread_connection import Connection
 
 from tests.runtime_templates.replica import Replica, StartReplica, read_all, wait_until
@@ -268,7 +271,103 @@ def test_only_its_own_call_ends_a_turn() -> None:
     leader = leadership()
     first, second = object.__new__(Connection), object.__new__(Connection)
     assert leader.begin(first)
-    assert leader._overtake()
+    assert leader._overtake(_Follower())
     assert leader.begin(second)
     assert not leader.end(first)
     assert leader.end(second)
+
+
+class Stage:
+    """A leadership whose new threads come when they are told to, or never: memory can run out before their first line."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.born: list[tuple[Any, ...]] = []
+        self.let_go: list[object] = []
+        self.leads = threading.Semaphore(0)
+        self._on = threading.Event()
+        monkeypatch.setattr(leadership_module, "_thread", self)
+        self.leader = Leadership(self._lead, self.let_go.append)
+        self.leader.start(8)
+
+    allocate_lock = staticmethod(threading.Lock)
+
+    def start_new_thread(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        self.born.append((function, *arguments))
+
+    def come(self) -> None:
+        """Have the thread that was started last run."""
+        function, *arguments = self.born.pop()
+        threading.Thread(target=function, args=arguments, daemon=True).start()
+
+    def _lead(self) -> None:
+        self.leads.release()
+        self._on.wait(10)
+
+
+def test_leadership_is_never_given_to_a_thread_that_has_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch)
+    call = object.__new__(Connection)
+    stage.leader.apart = True
+    assert stage.leader.begin(call)  # with nobody to lead meanwhile, it leads on
+    assert stage.let_go == []
+    stage.come()
+    assert stage.leads.acquire(timeout=10)  # the new one overtakes as soon as it is there
+    assert stage.let_go == [call]
+    assert not stage.leader.end(call)
+
+
+def test_a_thread_that_died_before_it_came_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch)
+    call = object.__new__(Connection)
+    stage.leader.apart = True
+    stage.born.clear()
+    for _ in range(2):
+        assert stage.leader.begin(call)
+        assert stage.leader.end(call)
+    assert stage.born == []  # it may still come
+    later = time.monotonic() + 2 * leadership_module.ARRIVES_WITHIN_S
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert stage.leader.begin(call)
+    assert len(stage.born) == 1
+
+
+def test_a_leader_leads_on_after_an_exception() -> None:
+    led = threading.Semaphore(0)
+    outcomes = [MemoryError(), MemoryError(), None]
+
+    def lead() -> None:
+        led.release()
+        if outcome := outcomes.pop(0):
+            raise outcome
+        threading.Event().wait(20)
+
+    Leadership(lead, lambda call: None).start(2)
+    assert all(led.acquire(timeout=10) for _ in range(3))
+
+
+def test_what_fails_before_it_is_begun_leaves_no_turn_behind(start_replica: StartReplica) -> None:
+    """A watch that finds such a turn takes whatever connection has its number by then out of the leader's hands."""
+    replica = start_replica("""
+from pinnace_runtime import leadership
+def handle(event, context):
+    return "x"
+watch = leadership.Leadership.watch
+calls = 0
+def failing(self, call):
+    global calls
+    calls += 1
+    watch(self, call)
+    if calls % 2:
+        raise MemoryError
+    return True
+leadership.Leadership.watch = failing
+""")
+    for _ in range(20):
+        client = replica.connect()
+        client.sendall(get("/"))
+        assert client.recv(4096) == b""
+        client = replica.connect()
+        time.sleep(4 * leadership_module.TICK_S)
+        client.sendall(get("/"))
+        assert client.recv(4096).endswith(b"x")
+        client.close()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pinnace_runtime.http1 import Request
     from pinnace_runtime.thread_connection import Connection
 
+AFTER_FAULT_S = 0.02
+
 _NEVER = float("inf")
 
 
@@ -62,22 +64,29 @@ class Deadlines:
 
     def _run(self) -> None:
         while True:
-            # First the time at which this thread wakes, then the look at the calls: one that begins in between rings.
-            announced_at, self._wakes_at = self._wakes_at, _NEVER
-            now = time.monotonic()
-            calls = self._calls.copy()
-            for call, deadline in calls.items():
-                with self._expiring:
-                    if deadline <= now and self.end(call):
-                        self._expire(call)
-            # The call that rang may have ended by now. Its time is kept all the same, so that the next need not ring.
-            next_at = announced_at if announced_at > now else _NEVER
-            next_at = min((at for at in calls.values() if now < at < next_at), default=next_at)
-            self._wakes_at = min(self._wakes_at, next_at)
-            if self._wakes_at == _NEVER:
-                self._alarm.acquire()
-            else:
-                self._alarm.acquire(timeout=max(0.0, self._wakes_at - time.monotonic()))
+            try:
+                self._look()
+                if self._wakes_at == _NEVER:
+                    self._alarm.acquire()
+                else:
+                    self._alarm.acquire(timeout=max(0.0, self._wakes_at - time.monotonic()))
+            except MemoryError:
+                self._alarm.acquire(timeout=AFTER_FAULT_S)
+
+    def _look(self) -> None:
+        """Answer what is late, and know when the next call will be."""
+        # First the time at which this thread wakes, then the look at the calls: one that begins in between rings.
+        announced_at, self._wakes_at = self._wakes_at, _NEVER
+        now = time.monotonic()
+        calls = self._calls.copy()
+        for call, deadline in calls.items():
+            with self._expiring:
+                if deadline <= now and self.end(call):
+                    self._expire(call)
+        # The call that rang may have ended by now. Its time is kept all the same, so that the next need not ring.
+        next_at = announced_at if announced_at > now else _NEVER
+        next_at = min((at for at in calls.values() if now < at < next_at), default=next_at)
+        self._wakes_at = min(self._wakes_at, next_at)
 
 
 def call_timeout_s(request: Request, exec_timeout_s: float) -> float:

@@ -18,12 +18,18 @@ interpreter's lock, so that two such calls side by side only take longer.
 
 Every change of leadership is made under one lock, together with taking the call's connection out of the leader's hands.
 The call of a quick handler takes no lock: a dict with the running call is the token, and who pops it leads.
+
+There is a leader at every moment, also when memory runs out, which can end a thread before its first line and any line with
+an exception. So leadership is handed only to threads that are known to live, and who leads is told by the threads' roles,
+not by how `lead()` ended: a leader whom an exception threw out of it leads on.
 """
 
 from __future__ import annotations
 
 import _thread
 import time
+
+from pinnace_runtime import logs
 
 TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
 if TYPE_CHECKING:
@@ -41,19 +47,24 @@ FORGETS = 1 / 64  # means are exponential, over the last 64 calls or so: three o
 LATE_S = TICK_S + 0.0005  # when a tick takes that long, the watch had to wait for the lock: the handler computes
 COMPUTES_S = 0.006
 FEWEST_APART, MOST_APART = 64, 8192
+ARRIVES_WITHIN_S = 1.0  # a new thread that has not by then is taken for dead
+AFTER_FAULT_S = 0.02
 
-_RESTS, _WATCHES, _LEADS = "rests", "watches", "leads"
+_ARRIVES, _CALLS, _RESTS, _WATCHES, _LEADS = "arrives", "calls", "rests", "watches", "leads"
 
 
 class _Follower:
-    """A thread of the pool. While it rests or watches, it sleeps until its alarm rings, and then finds its role changed."""
+    """A thread of the pool. While it rests or watches, it sleeps until its alarm rings, and then finds its role changed.
+
+    It arrives, and whenever it has done what it was to do, it `calls`: it is on its way from a call that took its time.
+    """
 
     __slots__ = ("_alarm", "role")
 
     def __init__(self) -> None:
         self._alarm = _thread.allocate_lock()
         self._alarm.acquire()
-        self.role = _RESTS
+        self.role = _ARRIVES
 
     def ring(self) -> None:
         try:
@@ -80,6 +91,8 @@ class Leadership:
         self._let_go = let_go
         self._most_threads = 0
         self._threads = 0
+        self._arrives_by = 0.0  # the thread that was started last has not arrived yet; 0.0: none is awaited
+        self._leader = _Follower()
         self._running: dict[Connection, bool] = {}  # the call whose handler the leader runs; empty otherwise
         self._turn = 0
         self._turn_tried = 0
@@ -94,11 +107,9 @@ class Leadership:
     def start(self, most_threads: int) -> None:
         """Start the first leader and the watch. Raises RuntimeError where no thread can be started."""
         self._most_threads = most_threads
-        first = self._start_thread()
-        if first is None:
-            raise RuntimeError("no thread can be started")
-        first.role = _LEADS
-        first.ring()
+        self._leader.role = _LEADS
+        self._threads = 1
+        _thread.start_new_thread(self._run, (self._leader,))
         self._appoint_watch()
 
     def begin(self, call: Connection) -> bool:
@@ -119,7 +130,7 @@ class Leadership:
         return True
 
     def end(self, call: Connection) -> bool:
-        """The thread that was told to lead on is through with it. Whether it still leads."""
+        """The thread that was told to lead on is through with it, or never came to it. Whether it leads on as before."""
         if not self._running.pop(call, False):
             with self.lock:  # who overtook has also let go of the connection by the time that this can be had
                 return False
@@ -151,28 +162,42 @@ class Leadership:
     # Changes of leadership.
 
     def _step_down(self, call: Connection) -> bool:
-        """Have another thread lead. False where there is none and none can be started."""
+        """Have another thread lead. False where none is there: one that is started here overtakes when it arrives."""
         with self.lock:
-            follower = self._resting.pop() if self._resting else self._start_thread()
+            follower = self._resting[-1] if self._resting else None
+            if follower is None and not self._start_thread():
+                follower = self._watch
             if follower is None:
-                follower, self._watch = self._watch, None
-                if follower is None:
-                    return False
+                return False
             self._let_go(call)
-            follower.role = _LEADS
+            if follower is self._watch:
+                self._watch = None
+            else:
+                self._resting.pop()
+            self._lead_with(follower)
             follower.ring()
             return True
 
-    def _overtake(self) -> bool:
-        """Lead instead of the thread whose handler still runs. False if that is back."""
+    def _overtake(self, follower: _Follower) -> bool:
+        """Have `follower`, whose thread this is, lead instead of the thread whose handler still runs. False if that is back."""
         with self.lock:
-            try:
-                call, _ = self._running.popitem()
-            except KeyError:
-                return False
+            return self._overtake_locked(follower)
+
+    def _overtake_locked(self, follower: _Follower) -> bool:
+        try:
+            call, _ = self._running.popitem()
+        except KeyError:
+            return False
+        self._let_go(call)
+        if follower is self._watch:
             self._watch = None
-            self._let_go(call)
+        self._lead_with(follower)
         return True
+
+    def _lead_with(self, follower: _Follower) -> None:
+        self._leader.role = _CALLS
+        self._leader = follower
+        follower.role = _LEADS
 
     def _wake_watch(self) -> None:
         self._watch_sleeps = False
@@ -181,37 +206,49 @@ class Leadership:
 
     def _appoint_watch(self) -> None:
         with self.lock:
-            if self._watch is None:
-                self._watch = self._resting.pop() if self._resting else self._start_thread()
-                if self._watch is not None:
-                    self._watch.role = _WATCHES
-                    self._watch.ring()
+            if self._watch is not None:
+                return
+            if self._resting:
+                self._watch = self._resting.pop()
+                self._watch.role = _WATCHES
+                self._watch.ring()
+            else:
+                self._start_thread()
 
     # The life of a thread.
 
-    def _start_thread(self) -> _Follower | None:
-        """Start one more thread, if there may be one more and there is room for it. It begins when it is rung."""
+    def _start_thread(self) -> bool:
+        """Start one more thread, if there may be one more, there is room for it, and none is on its way. Whether one is.
+
+        What it is to do it sees when it arrives (`_rest`).
+        """
+        now = time.monotonic()
+        if now < self._arrives_by:
+            return True
         if self._threads >= self._most_threads:
-            return None
-        follower = _Follower()
+            return False
         try:
-            _thread.start_new_thread(self._run, (follower,))
+            _thread.start_new_thread(self._run, (_Follower(),))
         except (RuntimeError, MemoryError):
-            return None
-        self._threads += 1
-        return follower
+            return False
+        self._arrives_by = now + ARRIVES_WITHIN_S
+        return True
 
     def _run(self, follower: _Follower) -> None:
-        follower.sleep()
         while True:
-            if follower.role is _WATCHES:
-                self._stand_watch(follower)
-            self._lead()
-            if not self._rest(follower):
-                return
+            try:
+                if follower.role is _LEADS:
+                    self._lead()
+                elif follower.role is _WATCHES:
+                    self._stand_watch(follower)
+                elif not self._rest(follower):
+                    return
+            except BaseException as error:  # memory has run out, or a fault of this runtime's
+                _bear(error)
 
     def _stand_watch(self, watch: _Follower) -> None:
         """Return when this thread leads: it overtook the leader, or that stepped down and found no other."""
+        self._watch_sleeps = False
         turn, seen_at = -1, 0.0
         while watch.role is _WATCHES:
             now = time.monotonic()
@@ -222,7 +259,7 @@ class Leadership:
             if self._running:
                 woke_at = time.monotonic()
                 computes = woke_at - now > LATE_S
-                if self._turn == turn and (not computes or woke_at - seen_at > COMPUTES_S) and self._overtake():
+                if self._turn == turn and (not computes or woke_at - seen_at > COMPUTES_S) and self._overtake(watch):
                     if not computes:
                         self._lost(LOST_AT_MOST_S)
                     return
@@ -235,12 +272,20 @@ class Leadership:
     def _rest(self, follower: _Follower) -> bool:
         """Wait until this thread is to lead or to watch. False when it was not needed for long: it ends."""
         with self.lock:
-            if self._watch is None and self._running:  # threads had run out: the leader is not watched
-                self._watch = follower
-                follower.role = _WATCHES
-                return True
-            follower.role = _RESTS
-            self._resting.append(follower)
+            if follower.role is _ARRIVES:
+                self._threads += 1
+                self._arrives_by = 0.0
+                follower.role = _CALLS
+            if follower.role is _CALLS:
+                if self._running:  # threads had run out
+                    if self.apart and self._overtake_locked(follower):
+                        return True
+                    if self._watch is None:
+                        self._watch = follower
+                        follower.role = _WATCHES
+                        return True
+                self._resting.append(follower)
+                follower.role = _RESTS
         while True:
             rang = follower.sleep(IDLE_THREAD_S)
             with self.lock:
@@ -250,3 +295,13 @@ class Leadership:
                     self._resting.remove(follower)
                     self._threads -= 1
                     return False
+
+
+def _bear(error: BaseException) -> None:
+    """Go on after an exception that nobody expected, not at once: what lacked may be there again then."""
+    try:
+        if not isinstance(error, MemoryError):
+            logs.log_exception(error)
+        time.sleep(AFTER_FAULT_S)
+    except BaseException:
+        return

@@ -137,11 +137,14 @@ class Connection:
         """Time is up: answer for what is late, and end the connection. A handler runs on."""
         try:
             answer = b""
+            if self.phase is LINGERS:  # its side is shut already: a send, even of nothing, would fail
+                self._sock.shutdown(_socket.SHUT_RD)
+                return
             if self.phase is HEAD:
                 answer = plain_response(
                     408, f"the request head took longer than {HEAD_WITHIN_S:g} s\n", RUNTIME_MARK, close=True
                 )
-            elif self.phase is not LINGERS and not self._head_sent:
+            elif not self._head_sent:
                 text = f"The call took longer than exec_timeout, {self._server.settings.exec_timeout_s:g} s\n"
                 answer = plain_response(504, text, RUNTIME_MARK, close=True, head=self._is_head)
             self._sock.send(answer, _DONTWAIT)

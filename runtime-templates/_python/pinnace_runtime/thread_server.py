@@ -47,6 +47,7 @@ FEWEST_THREADS = 8
 EVENTS_AT_ONCE = 64
 
 _NEVER = float("inf")
+_EXPECTED = (OSError, MemoryError)  # the client left, stood still, sent more than there is room for
 
 
 class Body:
@@ -146,9 +147,13 @@ class ThreadServer:
         connection.idle_since = time.monotonic()
         with self.leadership.lock:
             connection.led = True
-            if self._drains and connection.served and connection.phase is BETWEEN_CALLS:
-                connection.shut_reading()
-            self._poll.register(connection.fd, select.EPOLLIN)
+            try:
+                if self._drains and connection.served and connection.phase is BETWEEN_CALLS:
+                    connection.shut_reading()
+                self._poll.register(connection.fd, select.EPOLLIN)
+            except BaseException:
+                connection.led = False
+                raise
 
     def forget(self, connection: Connection) -> None:
         """The connection is about to be closed."""
@@ -166,6 +171,7 @@ class ThreadServer:
         connections, again, leadership = self._connections, self.again, self.leadership
         connection: Connection | None
         while True:
+            connection = None
             try:
                 for fd, _ in self._poll.poll(self._patience_s(), 1 if leadership.apart else EVENTS_AT_ONCE):
                     connection = connections.get(fd)
@@ -178,14 +184,14 @@ class ThreadServer:
                     if connection.led and connection.phase is BETWEEN_CALLS and connection.buffer and not connection.serve():
                         return
             except BaseException as error:
-                if connection is None:
-                    raise
-                if not isinstance(
-                    error, OSError | MemoryError
-                ):  # the client left, stood still, sent more than there is room for
+                if connection is not None:
+                    leadership.end(connection)
+                    connection.close()
+                if not isinstance(error, _EXPECTED):
                     logs.log_exception(error)  # a fault of this runtime: it costs a connection, not the replica
-                connection.close()
-                if not connection.led:
+                if connection is None:
+                    self._rest_from_accepting()
+                elif not connection.led:
                     return
 
     def _patience_s(self) -> float:
@@ -224,15 +230,22 @@ class ThreadServer:
         return True
 
     def take_in(self, sock: _socket.socket) -> Connection:
-        """Have the leader serve a connection."""
-        sock.settimeout(None)
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _timeval(STAYS_S))
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _timeval(STALLED_CLIENT_S))
-        if sock.family != _socket.AF_UNIX:
-            sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        connection = Connection(self, sock)
-        self._connections[connection.fd] = connection
-        self._poll.register(connection.fd, select.EPOLLIN)
+        """Have the leader serve a connection. Where there is no room for it, it is closed and the exception goes on."""
+        connection = None
+        try:
+            sock.settimeout(None)
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _timeval(STAYS_S))
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _timeval(STALLED_CLIENT_S))
+            if sock.family != _socket.AF_UNIX:
+                sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            connection = Connection(self, sock)
+            self._connections[connection.fd] = connection
+            self._poll.register(connection.fd, select.EPOLLIN)
+        except BaseException:
+            if connection is not None:
+                self._connections.pop(connection.fd, None)
+            sock.close()
+            raise
         if self._tidies_at == _NEVER:
             self._tidies_at = connection.idle_since + SWEEP_EVERY_S
         return connection
