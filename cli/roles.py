@@ -112,6 +112,13 @@ class _Life:
     def __init__(self) -> None:
         self.over = asyncio.Event()
         self.code = 0
+        self.waiting: asyncio.Task[object] | None = None
+
+    def stop(self) -> None:
+        """End well; a start that waits for others (`waiting` is its task) is not waited for."""
+        self.over.set()
+        if self.waiting is not None:
+            self.waiting.cancel()
 
     def part_ended(self, task: asyncio.Task[None]) -> None:
         """A task that must go on as long as the platform has ended."""
@@ -124,7 +131,7 @@ class _Life:
 async def _platform(settings: ServeSettings) -> int:
     life = _Life()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, life.over.set)
+        asyncio.get_running_loop().add_signal_handler(number, life.stop)
     try:
         async with _running(settings, life) as edge:
             url = _url(settings.host, edge.port)
@@ -136,6 +143,10 @@ async def _platform(settings: ServeSettings) -> int:
             await edge.drain(DRAIN_S)
     except (StorageError, Unreachable, NoLogin) as error:
         raise CannotServe(str(error)) from None
+    except asyncio.CancelledError:
+        if life.waiting is None:
+            raise
+        log.info("stopped before it served")
     return life.code
 
 
@@ -250,7 +261,9 @@ async def _place(settings: ServeSettings, bundles: BundleStore, life: _Life) -> 
     from cli.cluster import OnCluster
 
     with DataFolder(settings.folder), run_folder(None, f"cluster-{os.getpid()}") as run_dir:
+        life.waiting = asyncio.current_task()
         async with OnCluster.open(settings, life.part_ended) as cluster:
+            life.waiting = None
             yield _Place(cluster.orchestrator, run_dir, frozenset, cluster)
 
 

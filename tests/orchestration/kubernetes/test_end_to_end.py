@@ -145,3 +145,27 @@ async def test_without_a_cluster_it_says_where_it_looked(tmp_path: Path) -> None
         await asyncio.to_thread(platform.start)
     assert platform.process is not None and platform.process.wait(5) != 0
     platform._close()
+
+
+async def test_a_start_that_waits_for_the_cluster_can_be_stopped(api_server: ApiServer, tmp_path: Path) -> None:
+    reached = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with silent:
+        port = silent.sockets[0].getsockname()[1]
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.write_text(api_server.kubeconfig.read_text().replace(f":{api_server.port}", f":{port}"))
+        platform = Platform(tmp_path, "--orchestration", "kubernetes", "--kubeconfig", str(kubeconfig))
+        starting = asyncio.create_task(asyncio.to_thread(platform.start))
+        await asyncio.wait_for(reached.wait(), 30)
+        assert platform.process is not None
+        platform.process.terminate()
+        assert await asyncio.to_thread(platform.process.wait, 10) == 0
+        with pytest.raises(AssertionError, match="stopped before it served"):
+            await starting
+        platform._close()
