@@ -47,6 +47,7 @@ from gateway.edge.edge import Edge
 from gateway.edge.fleet import Fleet
 from gateway.edge.settings import EdgeSettings
 from gateway.metrics.consumption import Measure
+from gateway.monitor.monitor import Monitor
 from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import StorageError, Unreachable
 from orchestration.local.limits import machine_memory_bytes
@@ -189,6 +190,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
             keeper_pid=place.keeper_pid,
         )
         await stack.enter_async_context(metering.lag)
+        monitor = await stack.enter_async_context(Monitor(orchestrator, edge.tallies, edge.loads))
         api: ASGIApp = control_app(
             orchestrator=orchestrator,
             builder=builder,
@@ -197,6 +199,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
             invocations=lambda function: tally.completed if (tally := edge.tallies().get(function)) else 0,
             about=about,
             data_dir=settings.folder,
+            monitor=monitor,
             build_body_limit_bytes=settings.build_body_limit_bytes,
             explain=scaler.explain,
             recorded=scaler.recording.history,
@@ -209,6 +212,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
 
         async def pump() -> None:
             async for event in orchestrator.watch():
+                monitor.apply(event)
                 edge.apply(event)
                 scaler.apply(event)
                 metering.starts.apply(event)

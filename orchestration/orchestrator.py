@@ -85,10 +85,14 @@ class LogLine(msgspec.Struct, frozen=True, rename={"call_id": "callId"}, omit_de
 
 
 class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """`tail` ≤ 0 means all lines; `since` is Unix seconds or None; `follow` goes on until the reader leaves."""
+    """`tail` ≤ 0 means all lines; `since` is Unix seconds or None; `follow` goes on until the reader leaves.
+
+    `call` is a call's id: only what was written in that call.
+    """
 
     function: FunctionId
     instance: str = ""
+    call: str = ""
     tail: int = 0
     since: float | None = None
     follow: bool = False

@@ -14,9 +14,11 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.control import errors
+from gateway.control.activity import Activity
 from gateway.control.auth import Auth, Authentication
 from gateway.control.build import Builder, Builds
 from gateway.control.details import Details
+from gateway.control.events import Events
 from gateway.control.functions import Functions
 from gateway.control.info import HEALTH, About, Info
 from gateway.control.load import Loads, Recorded, nothing_recorded
@@ -26,10 +28,13 @@ from gateway.control.namespaces import Namespaces
 from gateway.control.openapi import Document
 from gateway.control.operation import Access, Operation, routes
 from gateway.control.origin import Hosts, OriginGuard
+from gateway.control.page import Page
 from gateway.control.scaling import Explain, Scalings
 from gateway.control.secrets import Secrets
+from gateway.control.session import Sessions
 from gateway.metrics.page import MetricsPage
 from gateway.metrics.requests import CountRequests, Requests
+from gateway.monitor.monitor import Monitor
 from orchestration.names import FunctionId
 from orchestration.orchestrator import Orchestrator
 
@@ -46,6 +51,7 @@ def control_app(
     invocations: Callable[[FunctionId], int],
     about: About,
     data_dir: Path,
+    monitor: Monitor,
     build_body_limit_bytes: int = BUILD_BODY_LIMIT_BYTES,
     explain: Explain = lambda function: None,
     recorded: Recorded = nothing_recorded,
@@ -53,8 +59,8 @@ def control_app(
     requests: Requests | None = None,
 ) -> Starlette:
     """Return the application. `invocations` tells how often a function was called, `explain` how it is scaled (None: nothing
-    scales it), `recorded` which load it had of late; `metrics` is the page of that name, `requests` where requests are counted;
-    builds come in through `data_dir`.
+    scales it), `recorded` which load it had of late, `monitor` what it does now; `metrics` is the page of that name,
+    `requests` where requests are counted; builds come in through `data_dir`.
 
     Its lifespan empties the folder of uploads: one process, the one that holds the data folder's lock, may run it.
     """
@@ -68,8 +74,12 @@ def control_app(
         Scalings(orchestrator, auth, explain),
         Loads(orchestrator, auth, recorded),
         Metrics(metrics or MetricsPage(), auth),
+        Activity(orchestrator, auth, monitor),
+        Events(monitor, auth),
         builds,
         Info(about, auth),
+        Sessions(auth),
+        Page(),
     )
     operations = Document([o for resource in resources for o in resource.operations()], about.release, auth).operations
     return _app(operations, builds, auth, hosts, requests or Requests())
@@ -79,6 +89,7 @@ def _app(
     operations: Sequence[Operation], builds: Builds, auth: Auth, hosts: Hosts, requests: Requests | None = None
 ) -> Starlette:
     paths = {access: [o.path for o in operations if o.access is access] for access in Access}
+    deferred = paths[Access.SIGNATURE] + paths[Access.LINK]
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -92,7 +103,7 @@ def _app(
             *([Middleware(CountRequests, requests=requests, routes=served)] if requests is not None else []),
             Middleware(_PlainHeaders),
             Middleware(OriginGuard, hosts=hosts),
-            Middleware(Authentication, auth=auth, open_paths=paths[Access.OPEN], deferred_paths=paths[Access.SIGNATURE]),
+            Middleware(Authentication, auth=auth, open_paths=paths[Access.OPEN], deferred_paths=deferred),
         ],
         exception_handlers=errors.handlers(),
         lifespan=lifespan,

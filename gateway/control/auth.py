@@ -2,16 +2,21 @@
 
 The login and the secret that signs builds are files: in the data folder, made at the first start, or in the folder
 that `secret_mount_path` names, where an operator put them (as OpenFaaS's gateway reads them).
+
+Who has the login can get a token that stands for it for some time (`session`): a kind, an end and an HMAC over both. It is kept
+nowhere; its key is made of the login and the payload secret, so another password ends all of them.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import enum
 import hashlib
 import hmac
 import os
 import secrets
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +25,7 @@ from typing import Literal, Self
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.control import errors
@@ -31,7 +37,17 @@ DEFAULT_USER = "admin"
 
 _USER = "pinnace.user"
 
+SESSION_S = 12 * 3600.0
+LINK_S = 60.0
+
 Action = Literal["read", "write", "build"]
+
+
+class TokenKind(enum.StrEnum):
+    """What a token is good for: everything, or only to get one that is."""
+
+    SESSION = "s"
+    LINK = "l"
 
 
 class NoLogin(Exception):
@@ -51,6 +67,7 @@ class Auth:
         self.login = login
         self.payload_secret = payload_secret
         self._expected = _digest(login.user, login.password) if login is not None else b""
+        self._token_key = hmac.digest(payload_secret or secrets.token_bytes(32), b"session " + self._expected, "sha256")
 
     @classmethod
     def open(cls, folder: Path, *, enabled: bool = True, secret_mount_path: Path | None = None) -> Self:
@@ -76,15 +93,44 @@ class Auth:
         if self.login is None:
             return DEFAULT_USER
         scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self.login.user if self._holds(TokenKind.SESSION, token.strip(), time.time()) else None
         if scheme.lower() != "basic":
             return None
+        return self.login.user if self._is_login(token) else None
+
+    def token(self, kind: TokenKind, expires_at: int) -> str:
+        """Return a token that is good until `expires_at` (Unix seconds); empty where nobody is asked for a login."""
+        if self.login is None:
+            return ""
+        return f"{kind}.{expires_at}.{self._seal(kind, expires_at)}"
+
+    def may_begin_session(self, headers: Headers, now: float) -> bool:
+        """Whether these headers hold the login, or a link's token: a session's own token is not enough."""
+        if self.login is None:
+            return True
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._holds(TokenKind.LINK, token.strip(), now)
+        return scheme.lower() == "basic" and self._is_login(token)
+
+    def _seal(self, kind: TokenKind, expires_at: int) -> str:
+        return hmac.new(self._token_key, f"{kind}.{expires_at}".encode(), hashlib.sha256).hexdigest()
+
+    def _holds(self, kind: TokenKind, token: str, now: float) -> bool:
+        """Whether `token` was made here, is of this kind and not over."""
+        given, _, rest = token.partition(".")
+        end, _, seal = rest.partition(".")
+        if given != kind or not (end.isascii() and end.isdecimal()) or len(end) > 12 or not seal.isascii():
+            return False
+        return hmac.compare_digest(seal, self._seal(kind, int(end))) and now < int(end)
+
+    def _is_login(self, token: str) -> bool:
         try:
             user, colon, password = base64.b64decode(token.strip(), validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError, ValueError):
-            return None
-        if not colon or not hmac.compare_digest(_digest(user, password), self._expected):
-            return None
-        return self.login.user
+            return False
+        return bool(colon) and hmac.compare_digest(_digest(user, password), self._expected)
 
     def authorize(self, request: Request, action: Action, namespace: str) -> None:
         """Let `action` in `namespace` pass, or raise HTTPException 401.
@@ -102,12 +148,12 @@ class Authentication:
     def __init__(self, app: ASGIApp, auth: Auth, open_paths: Collection[str], deferred_paths: Collection[str]) -> None:
         self._app = app
         self._auth = auth
-        self._passing = frozenset((*open_paths, *deferred_paths))
+        self._passing = tuple(compile_path(path)[0] for path in (*open_paths, *deferred_paths))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope[_USER] = self._auth.user(Headers(scope=scope))
-            if scope[_USER] is None and scope["path"] not in self._passing:
+            if scope[_USER] is None and not any(path.match(scope["path"]) for path in self._passing):
                 await errors.unknown()(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""What this gateway is, whether it lives, and the page a browser is shown."""
+"""What this gateway is, and whether it lives."""
 
 from __future__ import annotations
 
@@ -7,26 +7,11 @@ from dataclasses import dataclass
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import Response
 
 from gateway.control.auth import Auth
 from gateway.control.functions import json
 from gateway.control.operation import Access, Content, Operation
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Pinnace</title>
-<style>body{font:16px/1.5 system-ui;max-width:40em;margin:4em auto;padding:0 1em}</style>
-<h1>Pinnace</h1>
-<p>The page comes later; until then use the command line: <code>faas --help</code>.</p>
-<ul>
-<li><a href="/system/functions">functions</a></li>
-<li><a href="/system/namespaces">namespaces</a></li>
-<li><a href="/system/info">about this gateway</a></li>
-<li><a href="/api/v1/openapi.json">API description</a></li>
-</ul>
-</html>
-"""
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 @dataclass(frozen=True)
@@ -82,13 +67,6 @@ class Info:
         self._auth.authorize(request, "read", "")
         return json(self._info)
 
-    async def root(self, request: Request) -> Response:
-        return RedirectResponse("/ui/", 307)
-
-    async def page(self, request: Request) -> Response:
-        self._auth.authorize(request, "read", "")
-        return HTMLResponse(PAGE, headers={"Content-Security-Policy": PAGE_POLICY})
-
     def operations(self) -> tuple[Operation, ...]:
         return (
             Operation(
@@ -100,21 +78,4 @@ class Info:
                 success={200: Content("Names and versions.", GatewayInfo)},
             ),
             HEALTH,
-            Operation(
-                id="getRoot",
-                method="GET",
-                path="/",
-                endpoint=self.root,
-                summary="Send a browser to the page",
-                success={307: "To `/ui/`."},
-                access=Access.OPEN,
-            ),
-            Operation(
-                id="getPage",
-                method="GET",
-                path="/ui/",
-                endpoint=self.page,
-                summary="Show the page",
-                success={200: Content("The page.", None, "text/html")},
-            ),
         )

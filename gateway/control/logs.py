@@ -27,6 +27,7 @@ FUNCTION = Parameter(
     "name", "The function, as NAME or NAME.NAMESPACE.", {"type": "string", "minLength": 1, "example": "hello"}, required=True
 )
 INSTANCE = Parameter("instance", "Only what this replica wrote.", {"type": "string"})
+CALL = Parameter("call", "Only what was written in the call of this id (X-Call-Id).", {"type": "string"})
 
 
 class Logs:
@@ -55,7 +56,7 @@ class Logs:
                 endpoint=self.read,
                 summary="Read what a function wrote, one JSON object a line",
                 description=f"Without `tail` and `since` the last {DEFAULT_TAIL} lines. With `since` alone: all from then on.",
-                parameters=(FUNCTION, NAMESPACE, INSTANCE, TAIL, SINCE, FOLLOW),
+                parameters=(FUNCTION, NAMESPACE, INSTANCE, CALL, TAIL, SINCE, FOLLOW),
                 success={200: Content("Lines as they come.", LogLine, "application/x-ndjson")},
                 refusals=(400, 404),
             ),
@@ -71,6 +72,7 @@ def query_of(request: Request) -> LogQuery:
     return LogQuery(
         function=parse_function_id(name, namespace_of(request.query_params.get("namespace"))),
         instance=request.query_params.get("instance", ""),
+        call=request.query_params.get("call", ""),
         tail=tail if tail is not None else 0 if since is not None else DEFAULT_TAIL,
         since=since,
         follow=flag(request, "follow"),

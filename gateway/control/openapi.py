@@ -31,6 +31,7 @@ _SECURITY: Mapping[Access, list[dict[str, list[str]]]] = {
     Access.OPEN: [],
     Access.LOGIN: [{"login": []}],
     Access.SIGNATURE: [{"login": []}, {"signature": []}],
+    Access.LINK: [{"login": []}, {"link": []}],
 }
 
 
@@ -71,13 +72,15 @@ def document(operations: Iterable[Operation], release: str) -> dict[str, Any]:
             "version": release,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             "description": "The control API. `/system`, `/build` and `/publickey` are OpenFaaS's, `/api/v1` is ours. "
-            "Errors are one line of text. Every GET is answered to HEAD too.",
+            "Errors are one line of text. Every GET is answered to HEAD too. A session's token, as `Authorization: Bearer`, "
+            "is as good as the login.",
         },
         "paths": paths,
         "components": {
             "schemas": components,
             "securitySchemes": {
                 "login": {"type": "http", "scheme": "basic"},
+                "link": {"type": "http", "scheme": "bearer", "description": "A token of `POST /api/v1/session?link=true`."},
                 "signature": {
                     "type": "apiKey",
                     "in": "header",
@@ -135,6 +138,11 @@ def _response(operation: Operation, status: int, schema_of: Mapping[int, Any]) -
 
 
 def _content(content: Content, schema_of: Mapping[int, Any]) -> dict[str, Any]:
+    if content.media_type == "text/event-stream":
+        data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema_of[id(content.type)]}
+        fields = {"id": {"type": "string"}, "event": {"type": "string"}, "retry": {"type": "integer"}, "data": data}
+        event = {"type": "object", "properties": fields, "required": ["data"]}
+        return {content.media_type: {"itemSchema": event}}
     if content.media_type == "application/x-ndjson":  # each line is one; a schema of the whole would say something else
         return {content.media_type: {"schema": {"type": "string"}, "itemSchema": schema_of[id(content.type)]}}
     if content.type is not None:

@@ -15,11 +15,12 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Access(enum.Enum):
-    """Who may ask: anyone, whoever has the login, or also whoever signed the body with the payload secret."""
+    """Who may ask: anyone, whoever has the login, or also whoever signed the body with the payload secret, or has a link."""
 
     OPEN = "open"
     LOGIN = "login"
     SIGNATURE = "signature"
+    LINK = "link"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _FALSE = ("", "0", "f", "F", "false", "False", "FALSE")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 _LARGEST = 999_999_999
-_FLAG = {"enum": [*_TRUE, *_FALSE]}
+FLAG = {"enum": [*_TRUE, *_FALSE]}
 
 NAME = Parameter(
     "name",
@@ -34,8 +34,8 @@ NAMESPACE = Parameter(
 NAMESPACE_NAME = Parameter(
     "name", "The namespace.", {"type": "string", "pattern": "^[-a-z0-9]+$", "maxLength": 63}, where="path", required=True
 )
-USAGE = Parameter("usage", "Tell what the replicas use, where that is known.", _FLAG)
-FOLLOW = Parameter("follow", "Go on with new lines until the reader leaves.", _FLAG)
+USAGE = Parameter("usage", "Tell what the replicas use, where that is known.", FLAG)
+FOLLOW = Parameter("follow", "Go on with new lines until the reader leaves.", FLAG)
 TAIL = Parameter(
     "tail", "The last so many lines; all when it is 0 or less.", {"type": "integer", "minimum": -_LARGEST, "maximum": _LARGEST}
 )

@@ -26,12 +26,13 @@ async def closing(iterator: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]
 class LineStream(Response):
     """Sends `lines`, each as a chunk of its own, and closes them and `owned` when they end or when the reader has left."""
 
-    media_type = "application/x-ndjson"
-
-    def __init__(self, lines: AsyncIterator[bytes], owned: AsyncExitStack | None = None) -> None:
+    def __init__(
+        self, lines: AsyncIterator[bytes], owned: AsyncExitStack | None = None, *, media_type: str = "application/x-ndjson"
+    ) -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
+        self.media_type = media_type
         self.init_headers({"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._lines = lines

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.edge.backend import Backend
 from gateway.edge.dispatcher import Dispatcher
+from gateway.edge.records import CallRecord
 from gateway.edge.refusal import Refusal
 from gateway.edge.tally import Tally
 
@@ -42,7 +43,8 @@ ENDED: Final = 5
 class Call:
     """`marks` are the header lines that request and response carry: the call's id and its start.
 
-    `refusal` is set when the call is refused before it gets to a dispatcher.
+    `refusal` is set when the call is refused before it gets to a dispatcher. `sent` is when it was last sent to a replica
+    (0: never).
     """
 
     __slots__ = (
@@ -65,6 +67,7 @@ class Call:
         "phase",
         "received",
         "refusal",
+        "sent",
         "started",
         "tally",
         "upgrade",
@@ -92,6 +95,7 @@ class Call:
         self.attempts = 0
         self.deadline = INFINITE
         self.phase = READ
+        self.sent = 0.0
         self.upstream: UpstreamConnection | None = None
         self.waited_s = 0.0
 
@@ -170,7 +174,8 @@ class Call:
         client = self.client
         self.phase = SENT
         self.upstream = upstream
-        self.deadline = client.context.clock() + self.dispatcher.timeout_s
+        self.sent = now = client.context.clock()
+        self.deadline = now + self.dispatcher.timeout_s
         upstream.begin(self, b"".join((self.head, *self.body)) if self.body else self.head)
         if client.writing_paused:
             upstream.pause_reading()
@@ -222,7 +227,8 @@ class Call:
             return
         self.phase = ENDED
         self.upstream = None
-        self.tally.count(code, now - self.started)
+        started = self.started
+        self.tally.ended(CallRecord(self.marks, self.method, code, self.sent - started, now - started, self.backend.id))
         self.dispatcher.release(self.backend, now)
         self.client.call_ended(self, keep_alive)
 
@@ -235,14 +241,14 @@ class Call:
     def refuse(self, refusal: Refusal) -> None:
         """Answer with an error of the edge's own; the dispatcher has let go of the call."""
         self.phase = ENDED
-        self.tally.count(refusal.status, self.client.context.clock() - self.started)
+        self._ended(refusal.status, self.client.context.clock())
         self.client.refuse(self, refusal)
 
     def _refuse_from_backend(self, refusal: Refusal) -> None:
         self.upstream = None
         self.phase = ENDED
         now = self.client.context.clock()
-        self.tally.count(refusal.status, now - self.started)
+        self._ended(refusal.status, now)
         self.dispatcher.release(self.backend, now)
         self.client.refuse(self, refusal)
 
@@ -280,7 +286,7 @@ class Call:
             return
         self.phase = ENDED
         now = self.client.context.clock()
-        self.tally.count(CLIENT_LEFT, now - self.started)
+        self._ended(CLIENT_LEFT, now)
         if phase == WAITING:
             self.dispatcher.leave(self, now)
             return
@@ -288,3 +294,9 @@ class Call:
             self.upstream.drop()
             self.upstream = None
         self.dispatcher.release(self.backend, now)
+
+    def _ended(self, code: int, now: float) -> None:
+        """Count and record a call that got no answer of a replica's."""
+        replica = self.backend.id if self.sent else ""
+        waited_s = (self.sent or now) - self.started
+        self.tally.ended(CallRecord(self.marks, self.method, code, waited_s, now - self.started, replica))

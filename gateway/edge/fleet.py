@@ -31,12 +31,14 @@ from gateway.edge.messages import (
     Listening,
     Load,
     Recall,
+    Recorded,
     Released,
     Return,
     Want,
 )
 from gateway.edge.port import SharedPort
 from gateway.edge.process import EdgeProcess
+from gateway.edge.records import Records
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.slots import SlotLedger
 from gateway.edge.tally import Tally
@@ -276,6 +278,10 @@ class Fleet:
                 for count in counts:
                     if (total := self._totals.get(FunctionId(count.namespace, count.function))) is not None:
                         total.add(count.tally())
+            case Recorded(namespace, name, recent, notable):
+                if (total := self._totals.get(FunctionId(namespace, name))) is not None:
+                    total.records = total.records or Records()
+                    total.records.add(recent, notable)
             case Released(replica):
                 self._released(replica, process)
             case Listening():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.edge.figures import EdgeFigures
+from gateway.edge.records import CallRecord
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.tally import Tally
 from orchestration.events import FunctionChanged, FunctionRemoved, ReplicaChanged
@@ -146,6 +147,15 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     figures: EdgeFigures
 
 
+class Recorded(msgspec.Struct, frozen=True, tag="recorded"):
+    """The newest of the calls of a function that ended since the last message: see `records`."""
+
+    namespace: str
+    function: str
+    recent: tuple[CallRecord, ...]
+    notable: tuple[CallRecord, ...]
+
+
 class Want(msgspec.Struct, frozen=True, tag="want"):
     """`calls` calls of the revision could start with as many slots more, the oldest waits since `since` (monotonic
     seconds). Replaces the last one."""
@@ -177,4 +187,4 @@ class Drained(msgspec.Struct, frozen=True, tag="drained"):
 
 
 ToEdge = FunctionChanged | FunctionRemoved | ReplicaChanged | Configure | Listen | Grant | Recall | Ping | Drain
-FromEdge = Listening | CannotListen | Load | Released | Counted | Want | Return | Pong | Drained
+FromEdge = Listening | CannotListen | Load | Released | Counted | Recorded | Want | Return | Pong | Drained

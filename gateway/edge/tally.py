@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
+from gateway.edge.records import CallRecord, Records
 from telemetry.histogram import Histogram
 
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -15,10 +16,11 @@ class Tally:
     """Calls of one function: `started` ones, and `completed` ones in `by_code`. `waits` holds how long those that found no
     free slot waited for one (None: none had to); `cold` of them waited because no replica was ready.
 
-    A call whose client left before its response began counts under 499, as in nginx.
+    A call whose client left before its response began counts under 499, as in nginx. `records` are the last calls; None: none
+    has ended. Only the figures are copied and subtracted.
     """
 
-    __slots__ = ("by_code", "cold", "completed", "started", "waits")
+    __slots__ = ("by_code", "cold", "completed", "records", "started", "waits")
 
     def __init__(self) -> None:
         self.started = 0
@@ -26,6 +28,14 @@ class Tally:
         self.by_code: dict[int, Histogram] = {}
         self.waits: Histogram | None = None
         self.cold = 0
+        self.records: Records | None = None
+
+    def ended(self, record: CallRecord) -> None:
+        """Count a call, and keep its record."""
+        self.count(record.code, record.duration_s)
+        if self.records is None:
+            self.records = Records()
+        self.records.keep(record)
 
     def count(self, code: int, duration_s: float) -> None:
         """One call ended with `code`, `duration_s` after its head had come."""

@@ -35,6 +35,7 @@ from gateway.edge.messages import (
     Ping,
     Pong,
     Recall,
+    Recorded,
     Released,
     ToEdge,
 )
@@ -169,6 +170,12 @@ class Worker:
         if counts or figures != self._figures:
             self._figures = figures
             self._link.send(Counted(tuple(counts), figures))
+        self._tell_records()
+
+    def _tell_records(self) -> None:
+        for function, tally in self._configured.tallies().items():
+            if tally.records is not None and tally.records.recent:
+                self._link.send(Recorded(function.namespace, function.name, *tally.records.take()))
 
 
 def main() -> None:

@@ -108,10 +108,11 @@ def _segment(path: Path) -> tuple[int, int]:
 class LogReader:
     """Reads one function's segments forward from a position. Blocks: use it in a thread."""
 
-    def __init__(self, folder: Path, instance: str = "", since_ns: int = 0) -> None:
+    def __init__(self, folder: Path, instance: str = "", since_ns: int = 0, call: str = "") -> None:
         self._folder = folder
         self._instance = instance
         self._since_ns = since_ns
+        self._call = call
         self._number = 0
         self._offset = 0
 
@@ -156,7 +157,8 @@ class LogReader:
             entry = _DECODER.decode(line)
         except msgspec.DecodeError:
             return None
-        return entry if entry.t >= self._since_ns and self._instance in ("", entry.i) else None
+        wanted = entry.t >= self._since_ns and self._instance in ("", entry.i) and self._call in ("", entry.c)
+        return entry if wanted else None
 
     def _before(self, line: bytes) -> bool:
         """Whether the line is older than all that is asked for."""

@@ -167,7 +167,7 @@ class Logs:
         folder = self._folder / query.function.namespace / query.function.name
         if not exists and not await asyncio.to_thread(segments, folder):
             raise NotFound(f"there is no function {query.function.name!r} in namespace {query.function.namespace!r}")
-        reader = LogReader(folder, query.instance, int((query.since or 0) * 1e9))
+        reader = LogReader(folder, query.instance, int((query.since or 0) * 1e9), query.call)
         loop, news = asyncio.get_running_loop(), asyncio.Event()
 
         def tell() -> None:

@@ -20,6 +20,7 @@ from gateway.control.auth import Auth, Login
 from gateway.control.info import About
 from gateway.control.origin import Hosts
 from gateway.control.streams import closing
+from gateway.monitor.monitor import Monitor
 from orchestration.events import ReplicaChanged
 from orchestration.names import FunctionId
 from orchestration.replica import ReplicaState
@@ -55,6 +56,7 @@ async def control(project: Path, orchestrator: FakeOrchestrator, builder: FakeBu
         invocations=lambda function: 7,
         about=About("1.2.3"),
         data_dir=tmp_path / "data",
+        monitor=Monitor(orchestrator, dict, dict),
     )
     config = uvicorn.Config(app, lifespan="on", ws="none", log_config=None, timeout_graceful_shutdown=1)
     config.load()

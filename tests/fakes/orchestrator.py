@@ -315,4 +315,5 @@ class FakeOrchestrator:
 
 def _matches(line: LogLine, query: LogQuery) -> bool:
     written = datetime.datetime.fromisoformat(line.timestamp).timestamp()
-    return query.instance in ("", line.instance) and (query.since is None or written >= query.since)
+    named = query.instance in ("", line.instance) and query.call in ("", line.call_id)
+    return named and (query.since is None or written >= query.since)

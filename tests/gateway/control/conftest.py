@@ -14,6 +14,8 @@ from gateway.control.app import control_app
 from gateway.control.auth import Auth, Login
 from gateway.control.info import About
 from gateway.control.origin import Hosts
+from gateway.edge.tally import Tally
+from gateway.monitor.monitor import Monitor
 from orchestration.decisions import Decision, Rule, Scaling
 from orchestration.load_history import LoadHistory
 from orchestration.names import FunctionId
@@ -85,6 +87,18 @@ def histories() -> dict[FunctionId, LoadHistory]:
     return {}
 
 
+@pytest.fixture
+def tallies() -> dict[FunctionId, Tally]:
+    """What is counted of functions' calls."""
+    return {}
+
+
+@pytest.fixture
+def monitor(orchestrator: FakeOrchestrator, tallies: dict[FunctionId, Tally]) -> Monitor:
+    """Looks when a test says so, always at the same time."""
+    return Monitor(orchestrator, lambda: tallies, dict, lambda: 1_700_000_105.0)
+
+
 Application = Callable[..., Starlette]
 
 
@@ -95,6 +109,7 @@ def application(
     invocations: dict[FunctionId, int],
     scalings: dict[str, Scaling],
     histories: dict[FunctionId, LoadHistory],
+    monitor: Monitor,
     tmp_path: Path,
 ) -> Application:
     def make(*, auth: Auth | None = None, hosts: Hosts | None = None) -> Starlette:
@@ -106,6 +121,7 @@ def application(
             invocations=lambda function: invocations.get(function, 0),
             about=About("1.2.3"),
             data_dir=tmp_path,
+            monitor=monitor,
             build_body_limit_bytes=BUILD_BODY_LIMIT,
             explain=lambda function: scalings.get(function.name),
             recorded=lambda function: histories.get(function, LoadHistory(since=0.0)),

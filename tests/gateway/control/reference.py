@@ -13,6 +13,7 @@ from gateway.control.auth import Auth
 from gateway.control.info import About
 from gateway.control.openapi import PATH
 from gateway.control.origin import Hosts
+from gateway.monitor.monitor import Monitor
 from tests.fakes.builder import FakeBuilder
 from tests.fakes.orchestrator import FakeOrchestrator
 from tests.gateway.control.conftest import serving
@@ -29,15 +30,17 @@ def page(document: Mapping[str, Any]) -> str:
 
 async def served() -> dict[str, Any]:
     """Return the OpenAPI document as a client gets it."""
+    orchestrator = FakeOrchestrator()
     with tempfile.TemporaryDirectory() as folder:
         app = control_app(
-            orchestrator=FakeOrchestrator(),
+            orchestrator=orchestrator,
             builder=FakeBuilder(),
             auth=Auth(None, b"x"),
             hosts=Hosts(),
             invocations=lambda function: 0,
             about=About("0"),
             data_dir=Path(folder),
+            monitor=Monitor(orchestrator, dict, dict),
         )
         async with serving(app) as client:
             document: dict[str, Any] = (await client("GET", PATH)).json()
@@ -53,7 +56,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
             codes = sorted(operation["responses"])
             good, bad = [c for c in codes if c < "4"], [c for c in codes if c >= "4"]
             asked = operation.get("security", [])
-            login = "no" if not asked else "or signature" if len(asked) > 1 else "yes"
+            login = "no" if not asked else f"or {next(iter(asked[1]))}" if len(asked) > 1 else "yes"
             yield (
                 f"| {method.upper()} | `{path}` | {operation['summary']} | {', '.join(f'`{p}`' for p in parameters)} |"
                 f" {' '.join(good)} | {' '.join(bad)} | {login} |"

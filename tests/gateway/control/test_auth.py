@@ -14,7 +14,6 @@ PROTECTED = (
     "/system/functions",
     "/system/info",
     "/system/logs?name=x",
-    "/ui/",
     "/api/v1/functions",
     "/api/v1/openapi.json",
     "/none",
@@ -28,7 +27,7 @@ async def test_without_a_login_everything_is_401(client: Client, path: str) -> N
     assert answer.headers["www-authenticate"] == 'Basic realm="Restricted"'
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/publickey", "/"])
+@pytest.mark.parametrize("path", ["/healthz", "/publickey", "/", "/ui/"])
 async def test_health_public_key_and_the_redirect_need_none(client: Client, path: str) -> None:
     assert (await client("GET", path, login=False)).status in (200, 307)
 

@@ -62,6 +62,14 @@ async def test_which_lines(client: Client, hello: FakeOrchestrator, query: str, 
     assert await texts(client, f"name=hello{query}") == [f"line {n}" for n in numbers]
 
 
+async def test_one_call_only(client: Client, hello: FakeOrchestrator) -> None:
+    for call in ("c1", "c2", "c1"):
+        await hello.write(HELLO, f"of {call}", call_id=call)
+    assert await texts(client, "name=hello&call=c1") == ["of c1", "of c1"]
+    assert await texts(client, "name=hello&call=c1&tail=1") == ["of c1"]
+    assert await texts(client, "name=hello&call=c3") == []
+
+
 async def test_without_tail_and_since_old_lines_are_shown_but_not_without_end(client: Client, hello: FakeOrchestrator) -> None:
     for number in range(1100):
         await hello.write(HELLO, f"more {number}")

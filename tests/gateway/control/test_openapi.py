@@ -35,7 +35,12 @@ CODES = {
     "getPublicKey": "200 403",
     "getInfo": "200 401 403",
     "getMetrics": "200 401 403",
-    "getPage": "200 401 403",
+    "getPage": "200 304 403",
+    "getPageFile": "200 403 404",
+    "createSession": "201 400 401 403",
+    "followFunctions": "200 400 401 403 503",
+    "getFunctionHistory": "200 400 401 403 404",
+    "listFunctionCalls": "200 400 401 403 404",
     "getOpenApi": "200 401 403",
     "listFunctions": "200 400 401 403 404",
     "createFunction": "202 400 401 403 404 409 413 507",
@@ -87,6 +92,13 @@ async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None
 
 async def test_the_security_of_each_operation(document: dict[str, Any]) -> None:
     operations = {o["operationId"]: o["security"] for methods in document["paths"].values() for o in methods.values()}
-    assert {name for name, security in operations.items() if security == []} == {"getRoot", "getHealth", "getPublicKey"}
+    assert {name for name, security in operations.items() if security == []} == {
+        "getRoot",
+        "getHealth",
+        "getPublicKey",
+        "getPage",
+        "getPageFile",
+    }
+    assert operations["createSession"] == [{"login": []}, {"link": []}]
     assert operations["build"] == [{"login": []}, {"signature": []}]
     assert all({"login": []} in security for security in operations.values() if security)

@@ -1,0 +1,55 @@
+// The last calls, and where the time of each went.
+
+import { get, ofFunction } from './api.js'
+import { h, section, show } from './dom.js'
+import { clock, milliseconds } from './format.js'
+
+const WORDS = { queue: 'waited', start: 'replica started', send: 'sent', run: 'ran' }
+
+export function callsPanel(f, signal, onCall) {
+  const list = h('ol', { className: 'calls' })
+  const none = h('p', { className: 'muted' }, 'No call yet since the platform started.')
+  const key = h(
+    'p',
+    { className: 'legend' },
+    Object.entries(WORDS).map(([name, text]) => h('span', { className: `key phase-${name}` }, h('i', { 'aria-hidden': 'true' }), text)),
+  )
+  let drawn = ''
+
+  async function refresh() {
+    const calls = await get(ofFunction(f, '/calls'), { signal })
+    const seen = calls.map((call) => call.id).join()
+    if (seen === drawn) return
+    drawn = seen
+    none.hidden = calls.length > 0
+    key.hidden = !calls.length
+    show(list, calls.slice(0, 40).map(line))
+  }
+
+  function line(call) {
+    const whole = call.durationMs || 1
+    const bar = h('span', { className: 'bar', 'aria-hidden': 'true' })
+    for (const phase of call.phases) {
+      const part = h('i', { className: `phase-${phase.name}`, title: `${WORDS[phase.name] ?? phase.name}: ${milliseconds(phase.durationMs)}` })
+      part.style.flexGrow = String(Math.max(0.004, phase.durationMs / whole))
+      bar.append(part)
+    }
+    const said = call.phases.map((p) => `${WORDS[p.name] ?? p.name} ${milliseconds(p.durationMs)}`).join(', ')
+    return h(
+      'li',
+      {},
+      h('span', { className: 'muted' }, clock(call.startedAt)),
+      h('span', { className: call.status >= 500 ? 'bad' : call.status === 499 ? 'muted' : 'good' }, `${call.method} ${call.status}`),
+      h('span', { className: 'took' }, milliseconds(call.durationMs)),
+      bar,
+      call.phases.length > 1 ? h('span', { className: 'said' }, call.cold ? h('b', {}, 'cold start: ') : null, said) : null,
+      h(
+        'button',
+        { type: 'button', className: 'quiet', 'aria-label': `Logs of call ${call.id}`, title: call.id, onclick: () => onCall(call.id) },
+        'logs',
+      ),
+    )
+  }
+
+  return { element: section('Last calls', null, key, none, list), refresh }
+}
