@@ -25,6 +25,7 @@ from builder.platforms import Platform
 from builder.registry.errors import RegistryError
 from builder.registry.reference import parse_reference
 
+ANOTHER = "another base is given with --base-image or PINNACE_BASE_IMAGE, such as oci:FOLDER for one on this disk"
 LAYOUT_PREFIXES = ("oci:", "oci-archive:")
 
 
@@ -77,7 +78,7 @@ class Bases:
             return read_image(Path(path), image, self._store.layout, wanted)
         reference = parse_reference(name)
         if self._offline:
-            raise BaseUnavailable(f"the base image {name} for {platform} is not here, and this builder is offline")
+            raise BaseUnavailable(f"the base image {name} for {platform} is not here, and this builder is offline; {ANOTHER}")
         self._log(f"pulling the base image {reference} for {platform}")
         from builder.registry.transfer import connected, pull_image  # a client of registries, for the first time only
 
@@ -85,7 +86,7 @@ class Bases:
             with connected(reference) as registry:
                 image_found = pull_image(self._store.layout, reference, registry, wanted)
         except RegistryError as error:
-            raise BaseUnavailable(f"the base image {name} cannot be pulled: {error}") from None
+            raise BaseUnavailable(f"the base image {name} cannot be pulled: {error}; {ANOTHER}") from None
         if not image_found.is_manifest:
             raise BaseUnavailable(f"the base image {name} is not an image for one platform")
         return image_found

@@ -13,6 +13,9 @@ import msgspec
 
 Status = Literal["in_progress", "success", "failed"]
 
+NOT_PUSHED = "not pushed: "
+"""How the log line begins that says why a builder made something of its own and no image for a registry."""
+
 LONGEST_TEXT = 4000  # characters; at most 16 KB as UTF-8 and 24 KB escaped
 _UNPRINTABLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 

@@ -25,6 +25,7 @@ import msgspec
 from builder.disk import PRIVATE_MODE, make_folder, sweep_unfinished_files, write_durably
 from builder.images import InvalidImageName, image_digest, image_name, split_name
 from builder.layers import LayerStore
+from builder.registry.reference import has_registry
 from orchestration.bundle import Bundle, Layer, UnknownBundle
 
 DEFAULT_QUOTA_BYTES = 10 * 1024**3
@@ -82,6 +83,7 @@ class BundleStore:
         raise UnknownBundle(
             f"there is no bundle for image {image!r} on this gateway: build it with `faas deploy`, "
             "or with `faas-cli publish --remote-builder URL --payload-secret FILE`"
+            + ("; images are pulled from the gateway's --registries only" if has_registry(image) else "")
         )
 
     def folder(self, layer: Layer) -> Path:

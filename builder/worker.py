@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
@@ -24,10 +25,10 @@ from builder.build_secrets import NO_SECRETS, BuildSecrets, write_secrets
 from builder.bundle_build import BundleBuild
 from builder.compiling import BrokenCode
 from builder.context import InvalidContext
-from builder.events import BuildEvent, Status, one_line
+from builder.events import NOT_PUSHED, BuildEvent, Status, one_line
 from builder.extraction import read_config
 from builder.images import InvalidImageName, image_name
-from builder.job import ImageFailed, ImageJob, Job
+from builder.job import ImageFailed, Job
 from builder.keys import BuilderKey
 from builder.node_dependencies import NodeDependenciesFailed
 from builder.platforms import includes_host
@@ -95,7 +96,7 @@ def _build(job: Job, reporter: EventWriter) -> None:
         pushes = job.images is not None and not config.skip_push and is_allowed(image, job.images.registries)
         only = job.images is not None and job.images.only
         if job.images is not None and only and not config.skip_push and not pushes:
-            raise InvalidContext(_no_place(image, job.images))
+            raise InvalidContext(_no_place(image, job.images.registries))
         secrets = _opened(sealed, job, stack) if sealed is not None else NO_SECRETS
         for name in secrets.unused:
             reporter.log(f"warning: the build secret {name} means nothing here; see docs/images.md for those that do")
@@ -109,6 +110,8 @@ def _build(job: Job, reporter: EventWriter) -> None:
                 secrets=secrets,
             ).run(context)
             reporter.log(f"bundle {bundle.digest}")
+            if not pushes and not config.skip_push and has_registry(image):
+                reporter.log(f"{NOT_PUSHED}{_no_place(image, job.images.registries if job.images is not None else ())}")
         if pushes or only:
             _images().build(job, context, reporter, secrets, push_as=image if pushes else None)
 
@@ -127,8 +130,8 @@ def _images() -> ModuleType:
     return image_worker
 
 
-def _no_place(image: str, images: ImageJob) -> str:
-    there = ", ".join(images.registries) or "none"
+def _no_place(image: str, registries: Sequence[str]) -> str:
+    there = ", ".join(registries) or "none"
     if not has_registry(image):
         return f"the image name {image} says no registry to push to; this builder pushes to {there}"
     return f"this builder does not push to where {image} says; it pushes to {there} (--registries)"

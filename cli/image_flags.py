@@ -161,6 +161,19 @@ class ImageFlags(SelectFlags):
         return None if self.skip_tests else seconds(self.test_timeout, "--test-timeout")
 
     @property
+    def only_here(self) -> tuple[str, ...]:
+        """The options given that mean something only to a build on this machine: no build context carries them elsewhere."""
+        given = {
+            "--base-image": self.base_image,
+            "--pull": self.pull,
+            "--offline": self.offline,
+            "--compression": self.compression != "gzip",
+            "--no-sbom": not self.sbom,
+            "--build-label": self.build_label,
+        }
+        return tuple(option for option, is_given in given.items() if is_given)
+
+    @property
     def labels(self) -> Mapping[str, str]:
         """The labels given. Raises Misuse."""
         return name_values(self.build_label, "--build-label")

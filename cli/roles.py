@@ -224,7 +224,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
             await stack.enter_async_context(edge)
         except OSError as error:
             where = _url(settings.host, settings.port)
-            raise CannotServe(f"cannot listen on {where}: {error.strerror or error}; choose another with --port") from None
+            raise _cannot_listen(where, error) from None
         await stack.enter_async_context(metrics_port(metering.page, hosts, settings, _uvicorn))
         if settings.auth and settings.save_login and auth.login is not None:
             await asyncio.to_thread(_save_login, _url(settings.host, edge.port), auth.login.user, auth.login.password)
@@ -271,6 +271,12 @@ async def _place(settings: ServeSettings, bundles: BundleStore, life: _Life) -> 
             yield _Place(cluster.orchestrator, run_dir, frozenset, cluster)
 
 
+def _cannot_listen(where: str, error: OSError) -> CannotServe:
+    """What is wrong with the address, without asyncio's words around it: they say the address again."""
+    reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or error
+    return CannotServe(f"cannot listen on {where}: {reason}; choose another with --port")
+
+
 async def _build_service(settings: ServeSettings) -> int:
     life = _Life()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -304,7 +310,7 @@ async def _build_service(settings: ServeSettings) -> int:
             listener = stack.enter_context(socket.create_server((settings.host, settings.port), family=family))
         except OSError as error:
             where = _url(settings.host, settings.port)
-            raise CannotServe(f"cannot listen on {where}: {error.strerror or error}; choose another with --port") from None
+            raise _cannot_listen(where, error) from None
         await stack.enter_async_context(_uvicorn(api, sockets=[listener]))
         url = _url(settings.host, listener.getsockname()[1])
         if settings.auth and settings.save_login and auth.login is not None:

@@ -150,7 +150,8 @@ def _opened(source: Path) -> Iterator[tuple[Index, OpenBlob]]:
             index = content(INDEX_FILE).read(LARGEST_DOCUMENT_BYTES)
             yield decode(index, Index, f"{INDEX_FILE} in {source}"), lambda blob: content(f"blobs/sha256/{hex_of(blob.digest)}")
     except (tarfile.TarError, OSError) as error:
-        raise InvalidImage(f"{source} is not an image in OCI's layout: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InvalidImage(f"{source} is not an image in OCI's layout: {reason}") from None
 
 
 def _small(path: Path) -> bytes:

@@ -116,7 +116,8 @@ class Authorization:
             raise RegistryError(f"the registry {self._registry} names no token server that could be asked")
         if scheme == "http" and not self._plain:
             raise RegistryError(
-                f"the registry {self._registry} names the token server {host_of(challenge.realm)} without TLS, which is not asked"
+                f"the registry {self._registry} names the token server {host_of(challenge.realm)}, "
+                "which has no TLS and is not asked"
             )
         query = {"service": challenge.service, "scope": scope or challenge.scope}
         query = {name: value for name, value in query.items() if value}

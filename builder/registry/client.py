@@ -310,9 +310,8 @@ class Registry:
             raise RegistryError(f"{where}, or a proxy in front of it, refuses a body of this size: {reason}", status)
         if status in _MOMENTARY:
             after = answer.headers.get("retry-after", "")
-            raise _Momentary(
-                f"{where} cannot do it now: {reason}", status, float(after) if after.isascii() and after.isdigit() else 0.0
-            )
+            asked_s = float(after) if after.isascii() and after.isdigit() else 0.0
+            raise _Momentary(f"{where} cannot do it now: {reason}", status, asked_s)
         raise RegistryError(f"{where} refuses: {reason}", status)
 
     def _url(self, repository: str, what: str, which: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from builder.events import NOT_PUSHED
 from cli.batch import shown, side_by_side, tell, test
+from cli.build import BuildFailed, config_of, template_of
 from cli.build import build as build_there
-from cli.build import config_of, template_of
 from cli.commands.build import chosen
 from cli.dockerfile import build_dockerfile, needs_container_tool
 from cli.errors import Misuse
@@ -45,6 +46,8 @@ def publish(
     if remote_builder:
         if extra_tag:
             raise Misuse("--extra-tag is for builds on this machine; a remote builder pushes the one name")
+        if flags.only_here:
+            raise Misuse(f"{', '.join(flags.only_here)}: for builds on this machine only; a remote builder has its own")
         return _publish_there(remote_builder, payload_secret, tls_no_verify, flags, selection.functions, selection.copies)
     if payload_secret:
         raise Misuse("--payload-secret signs what goes to --remote-builder URL")
@@ -99,9 +102,11 @@ def _publish_there(
             test(function, copies, template_of(function), progress, flags.test_timeout_s, verbose=flags.verbose)
         progress.stage(name, "building")
         config = config_of(function, no_cache=flags.no_cache)
-        image, _ = build_there(
+        image, log = build_there(
             builder, function, copies, lambda line: tell(name, line, progress, verbose=flags.verbose), config, secret
         )
+        if reason := next((line for line in log if line.startswith(NOT_PUSHED)), ""):
+            raise BuildFailed(f"{name}: built for {url} itself, but {reason}", [])
         return f"Published {name} in {seconds_text(time.monotonic() - started)}. Image: {image}"
 
     return side_by_side(functions, do, parallel=flags.parallel, verbose=flags.verbose, word="published")

@@ -76,6 +76,11 @@ def test_an_unknown_image_says_how_to_build_it(store: BundleStore, image: str) -
         store.resolve(image)
 
 
+def test_an_image_of_a_registry_is_pulled_from_listed_ones_only(store: BundleStore) -> None:
+    with pytest.raises(UnknownBundle, match=r"images are pulled from the gateway's --registries only"):
+        store.resolve("registry.example.com/team/hello:1")
+
+
 def test_a_bundle_with_a_missing_layer_cannot_be_published(store: BundleStore) -> None:
     layer = Layer(LayerKind.CODE, "sha256:" + "1" * 64, 1)
     with pytest.raises(UnknownBundle, match="build it again"):

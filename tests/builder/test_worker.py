@@ -153,7 +153,10 @@ class TestImages:
     def test_registries_that_are_not_listed_get_nothing(
         self, do: Callable[..., list[BuildEvent]], store: BundleStore, host: str
     ) -> None:
-        assert do(f"{host}/secret/hello:1", registries=(f"{host}/team",))[-1].status == "success"
+        events = do(f"{host}/secret/hello:1", registries=(f"{host}/team",))
+        assert events[-1].status == "success"
+        log = [line for event in events for line in event.log]
+        assert f"not pushed: this builder does not push to where {host}/secret/hello:1 says" in log[-1]
         with connected(parse_reference(f"{host}/secret/hello:1")) as registry, pytest.raises(NotInRegistry):
             registry.manifest("secret/hello", "1")
         events = do(f"{host}/secret/hello:1", registries=(f"{host}/team",), only=True)

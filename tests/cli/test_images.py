@@ -121,6 +121,7 @@ class TestBuild:
         done = faas("build", "hello", "--base-image", "127.0.0.1:1/base:1")
         assert done.code == 1
         assert "hello: not built: the base image 127.0.0.1:1/base:1 cannot be pulled: the registry 127.0.0.1:1" in done.err
+        assert "another base is given with --base-image" in done.err
 
 
 class TestTags:
@@ -230,3 +231,29 @@ class TestPublish:
     def test_flags_that_do_not_go_together(self, faas: Faas, gateway: Gateway) -> None:
         assert faas("publish", "hello", "--payload-secret", "x").code == 2
         assert faas("publish", "hello", "--remote-builder", gateway.url, "--extra-tag", "x").code == 2
+
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            ("--base-image", "a/b:1"),
+            ("--pull",),
+            ("--offline",),
+            ("--compression", "zstd"),
+            ("--no-sbom",),
+            ("--build-label", "a=b"),
+        ],
+    )
+    def test_what_a_remote_builder_would_not_hear_of_is_refused(
+        self, faas: Faas, gateway: Gateway, flags: tuple[str, ...]
+    ) -> None:
+        done = faas("publish", "hello", "--remote-builder", gateway.url, *flags)
+        assert done.code == 2
+        assert f"Error: {flags[0]}: for builds on this machine only" in done.err
+        assert not gateway.asked_for("POST /build")
+
+    def test_a_gateway_that_pushed_nothing_has_published_nothing(self, faas: Faas, gateway: Gateway) -> None:
+        gateway.build_report.insert(0, {"log": ["not pushed: it pushes to none (--registries)"], "status": "in_progress"})
+        done = faas("publish", "hello", "--remote-builder", gateway.url)
+        assert done.code == 1
+        assert f"hello: built for {gateway.url} itself, but not pushed: it pushes to none" in done.err
+        assert "Published" not in done.out

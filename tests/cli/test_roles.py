@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from cli.roles import _Life, _url
+from cli.roles import _cannot_listen, _Life, _url
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,17 @@ from cli.roles import _Life, _url
 )
 def test_the_address_that_is_printed_works_on_this_machine(host: str, url: str) -> None:
     assert _url(host, 80) == url
+
+
+async def test_a_port_in_use_is_told_in_a_few_words() -> None:
+    loop = asyncio.get_running_loop()
+    taken = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    async with taken:
+        port = taken.sockets[0].getsockname()[1]
+        with pytest.raises(OSError, match="while attempting to bind") as caught:
+            await loop.create_server(asyncio.Protocol, "127.0.0.1", port)
+    told = str(_cannot_listen(f"http://127.0.0.1:{port}", caught.value))
+    assert told == f"cannot listen on http://127.0.0.1:{port}: Address already in use; choose another with --port"
 
 
 async def test_a_part_that_ends_by_itself_ends_the_platform_badly() -> None:

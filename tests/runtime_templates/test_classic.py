@@ -242,7 +242,7 @@ def test_a_program_inherits_three_files(run: Run) -> None:
 BROKEN = [
     ("", "fprocess is empty"),
     ("bash 'x", "No closing quotation"),
-    ("no-such-program", "there is no program 'no-such-program' in"),
+    ("no-such-program", "there is no program 'no-such-program' in any folder of PATH"),
     ("./missing", "there is no program './missing' in the function's folder"),
     ("./handler.sh", "./handler.sh is not executable: chmod +x it before the deploy"),
     ("handler.sh", "(a program beside the handler is `./handler.sh`)"),

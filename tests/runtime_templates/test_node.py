@@ -152,7 +152,7 @@ def test_modules_and_the_packages_they_import(run: StartReplica, tmp_path: Path)
 BROKEN = [
     ("const x = 1\nmodule.exports = (", "handler.js line 2: SyntaxError: "),
     ("const x = 1\nx.y.z", "handler.js line 2: TypeError: Cannot read properties of undefined"),
-    ("require('no-such-package')", "Error: Cannot find module 'no-such-package'"),
+    ("\nrequire('no-such-package')", "handler.js line 2: Error: Cannot find module 'no-such-package'"),
     ("module.exports = 5", "handler.js exports no function: module.exports = async (event, context)"),
     ("throw null", "it threw null"),
 ]

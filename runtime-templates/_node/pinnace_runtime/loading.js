@@ -51,11 +51,12 @@ async function importModule (file) {
 
 // `handler.js line 3: ` for an error whose stack or message names a file of the function's.
 function place (error, folder) {
-  const text = String(error?.stack ?? '')
-  const at = text.indexOf(folder + path.sep)
-  if (at < 0) return ''
-  const found = /^([^\s:()]+):(\d+)/.exec(text.slice(at + folder.length + 1))
-  return found ? `${found[1]} line ${found[2]}: ` : ''
+  const [, ...mentions] = String(error?.stack ?? '').split(folder + path.sep)
+  for (const mention of mentions) { // the first may be in the message, without a line
+    const found = /^([^\s:()]+):(\d+)/.exec(mention)
+    if (found) return `${found[1]} line ${found[2]}: `
+  }
+  return ''
 }
 
 function what (error) {

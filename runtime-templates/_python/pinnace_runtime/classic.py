@@ -192,7 +192,7 @@ def _program(name: str, path: str) -> str:
             return candidate
     if "/" not in name:
         beside = " (a program beside the handler is `./" + name + "`)" if os.path.exists(name) else ""
-        raise InvalidSetting(f"fprocess: there is no program {name!r} in {path}{beside}")
+        raise InvalidSetting(f"fprocess: there is no program {name!r} in any folder of PATH{beside}")
     if os.path.isfile(name):
         raise InvalidSetting(f"fprocess: {name} is not executable: chmod +x it before the deploy")
     raise InvalidSetting(f"fprocess: there is no program {name!r} in the function's folder")

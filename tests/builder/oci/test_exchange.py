@@ -81,3 +81,8 @@ def test_what_is_no_layout_is_told(tmp_path: Path, content: bytes) -> None:
         read_image(tmp_path / "x.tar", "", Layout(tmp_path / "other"))
     with pytest.raises(InvalidImage, match="is not an image in OCI's layout"):
         read_image(tmp_path, "", Layout(tmp_path / "other"))
+
+
+def test_a_layout_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InvalidImage, match=r"nowhere is not an image in OCI's layout: No such file or directory$"):
+        read_image(tmp_path / "nowhere", "", Layout(tmp_path / "other"))

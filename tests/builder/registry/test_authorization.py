@@ -25,7 +25,7 @@ def test_a_registry_without_tls_may_have_a_token_server_without(server: FakeRegi
 
 
 def test_a_registry_with_tls_cannot_have_the_login_sent_without(server: FakeRegistry) -> None:
-    with pytest.raises(RegistryError, match=f"names the token server {server.host} without TLS, which is not asked"):
+    with pytest.raises(RegistryError, match=f"names the token server {server.host}, which has no TLS"):
         challenged(server, plain=False)
     assert not server.requests
 

@@ -131,7 +131,7 @@ class TestPush:
             handler.answer(202, Location=handler.path, Range="0-0")
 
         server.faults.extend(on("PATCH", "uploads", take_one_byte) for _ in range(100))
-        with pytest.raises(TransferBroken, match="has taken nothing of sha256:.* after byte"):
+        with pytest.raises(TransferBroken, match=r"has taken nothing of sha256:.* after byte"):
             connect(chunk_bytes=300).push_blob("team/app", BLOB, layout.path(BLOB.digest))
         assert len(pauses) == MOST_TRIES - 1
 
@@ -431,7 +431,7 @@ class TestRedirects:
             handler.answer(307, Location=f"{url}/token")
 
         server.faults.append(on("POST", "/token", send_away))
-        with pytest.raises(RegistryError, match="redirects a POST to .*, which is not followed"):
+        with pytest.raises(RegistryError, match=r"redirects a POST to .*, which is not followed"):
             connect(Credentials(identity_token="identity")).has_blob("team/app", BLOB)
         assert not seen
 
