@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 PROBE_EVERY_S: Final = 0.025
+PROBES_PER_S: Final = 400
+"""Of all pods together: a probe costs 0.3 ms of the loop that calls go through."""
+
 SLOW_AFTER_S: Final = 10.0
 SLOW_EVERY_S: Final = 0.5
 ANSWER_WITHIN_S: Final = 2.0
@@ -24,16 +28,21 @@ class Target(msgspec.Struct, frozen=True):
     path: str | None
 
 
-async def wait_ready(target: Target) -> bool:
+def probe_every_s(probed: int, spent_s: float) -> float:
+    """Return the pause of each of `probed` pods: 25 ms for ten pods, 62 ms for 25; half a second after the first ten seconds."""
+    return SLOW_EVERY_S if spent_s >= SLOW_AFTER_S else max(PROBE_EVERY_S, probed / PROBES_PER_S)
+
+
+async def wait_ready(target: Target, probed: Callable[[], int]) -> bool:
     """Return True at the first good answer, False when none came in LONGEST_S: the kubelet's word is then waited for.
 
-    A probe each 25 ms for ten seconds, then each half second.
+    `probed` tells how many pods are waited for now.
     """
     began = time.monotonic()
     while (spent_s := time.monotonic() - began) < LONGEST_S:
         if await is_good(target):
             return True
-        await asyncio.sleep(PROBE_EVERY_S if spent_s < SLOW_AFTER_S else SLOW_EVERY_S)
+        await asyncio.sleep(probe_every_s(probed(), spent_s))
     return False
 
 

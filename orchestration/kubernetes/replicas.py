@@ -1,7 +1,7 @@
 """All replicas, kept from the pods and from our own probes.
 
 The kubelet asks a pod whether it is ready at most once a second and tells it a moment later. So each container that has
-begun to run is asked by us too, every PROBE_EVERY_S, and is Running from its first good answer on. That word holds until the
+begun to run is asked by us too, every 25 ms, and is Running from its first good answer on. That word holds until the
 kubelet has called the same container ready once; from then on the kubelet's word counts.
 """
 
@@ -45,6 +45,7 @@ class Replicas:
         self._changed = changed
         self._target = target
         self._clock = clock
+        self._probed = 0
         self._known: dict[str, _Known] = {}
         self._by_function: dict[FunctionId, dict[str, _Known]] = {}
 
@@ -130,12 +131,15 @@ class Replicas:
             known.probing = asyncio.create_task(self._ask(known, container, target))
 
     async def _ask(self, known: _Known, container: str, target: Target) -> None:
-        if await wait_ready(target):
+        self._probed += 1
+        try:
+            is_ready_now = await wait_ready(target, lambda: self._probed)
+        finally:
+            self._probed -= 1
+        known.probing = None
+        if is_ready_now:
             known.probed = container
-            known.probing = None
             self._tell(known)
-        else:
-            known.probing = None
 
 
 def _function(pod: Manifest) -> FunctionId:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.kubernetes.probing import Target, is_good
+from orchestration.kubernetes.probing import Target, is_good, probe_every_s
 from orchestration.kubernetes.replicas import Replicas
 from orchestration.kubernetes.resource import Manifest
 from orchestration.names import FunctionId
@@ -159,6 +159,11 @@ async def test_a_pod_that_goes_is_not_asked_any_more(server: Server) -> None:
 async def test_what_answer_is_good(server: Server, line: bytes | None, good: bool) -> None:
     server.line = line
     assert await is_good(Target("127.0.0.1", server.port, "/")) is good
+
+
+def test_many_pods_are_asked_less_often_each() -> None:
+    assert [probe_every_s(n, 0.0) for n in (1, 10, 25, 200)] == [0.025, 0.025, 0.0625, 0.5]
+    assert probe_every_s(1, 10.0) == 0.5, "what takes long is asked seldom"
 
 
 async def test_where_nobody_listens_is_not_ready(server: Server) -> None:
