@@ -250,6 +250,7 @@ async def _place(settings: ServeSettings, bundles: BundleStore, life: _Life) -> 
             settings.folder,
             bundles,
             log_quota_bytes=settings.log_quota_bytes,
+            log_keep_s=settings.log_keep_s,
             zygote_budget_bytes=machine_memory_bytes() * settings.zygote_memory_percent // 100,
         )
         async with local as orchestrator:

@@ -65,6 +65,7 @@ class ServeSettings:
     build_time_limit_s: float = _field(600.0, "Longest time for one build.")
     bundle_quota_bytes: int = _field(10 << 30, "Most space for bundles; unused ones are removed first.")
     log_quota_bytes: int = _field(1 << 30, "Most space for the output of functions; the oldest goes first.")
+    log_keep_s: float = _field(7 * 86400.0, "How long the output of functions is kept, where there is space.")
     zygote_memory_percent: int = _field(12, "Most memory for zygotes, in percent of the machine's; 0: none are kept.")
     build_body_limit_bytes: int = _field(1 << 30, "Largest build context accepted.")
     body_limit_bytes: int = _field(0, "Largest body of an invocation accepted; 0 is no limit.")
@@ -165,5 +166,7 @@ def _check(settings: ServeSettings) -> None:
             raise InvalidServeSetting(f"{name} {getattr(settings, name)}: 1 or more")
     if not 0 <= settings.zygote_memory_percent <= 90:
         raise InvalidServeSetting(f"zygote_memory_percent {settings.zygote_memory_percent}: 0 to 90")
+    if settings.log_keep_s <= 0:
+        raise InvalidServeSetting("log_keep: more than 0")
     if settings.build_time_limit_s <= 0:
         raise InvalidServeSetting("build_time_limit: more than 0")

@@ -59,6 +59,7 @@ def logs(
         "name": name,
         "namespace": namespace,
         "instance": instance,
+        "call": call,
         "follow": "true" if follow else "false",
         "tail": tail if tail is not None and not call else -1,
         "since": _since(since),

@@ -27,6 +27,7 @@ from cli.settings import help_of as _text
 @click.option("--build-time-limit", "build_time_limit_s", metavar="TIME", help=_text("build_time_limit_s") + "  [default: 10m]")
 @click.option("--bundle-quota", "bundle_quota_bytes", metavar="SIZE", help=_text("bundle_quota_bytes") + "  [default: 10Gi]")
 @click.option("--log-quota", "log_quota_bytes", metavar="SIZE", help=_text("log_quota_bytes") + "  [default: 1Gi]")
+@click.option("--log-keep", "log_keep_s", metavar="TIME", help=_text("log_keep_s") + "  [default: 168h]")
 @click.option("--zygote-memory-percent", type=int, help=_text("zygote_memory_percent") + "  [default: 12]")
 @click.option("--build-body-limit", "build_body_limit_bytes", metavar="SIZE", help=_text("build_body_limit_bytes"))
 @click.option("--body-limit", "body_limit_bytes", metavar="SIZE", help=_text("body_limit_bytes"))

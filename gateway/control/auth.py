@@ -67,6 +67,7 @@ class Auth:
         self.login = login
         self.payload_secret = payload_secret
         self._expected = _digest(login.user, login.password) if login is not None else b""
+        self._used: dict[str, int] = {}  # links that were used, until when they would have been good
         self._token_key = hmac.digest(payload_secret or secrets.token_bytes(32), b"session " + self._expected, "sha256")
 
     @classmethod
@@ -103,27 +104,38 @@ class Auth:
         """Return a token that is good until `expires_at` (Unix seconds); empty where nobody is asked for a login."""
         if self.login is None:
             return ""
-        return f"{kind}.{expires_at}.{self._seal(kind, expires_at)}"
+        said = f"{kind}.{expires_at}.{secrets.token_hex(8)}"
+        return f"{said}.{self._seal(said)}"
 
     def may_begin_session(self, headers: Headers, now: float) -> bool:
-        """Whether these headers hold the login, or a link's token: a session's own token is not enough."""
+        """Whether these headers hold the login, or a link's token, which is used up by this.
+
+        A session's own token is not enough: nobody may make it longer.
+        """
         if self.login is None:
             return True
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self._holds(TokenKind.LINK, token.strip(), now)
+            return self._redeem(token.strip(), now)
         return scheme.lower() == "basic" and self._is_login(token)
 
-    def _seal(self, kind: TokenKind, expires_at: int) -> str:
-        return hmac.new(self._token_key, f"{kind}.{expires_at}".encode(), hashlib.sha256).hexdigest()
+    def _redeem(self, link: str, now: float) -> bool:
+        """Whether `link` is good; it is so once, because others on the machine may see the address that a browser is given."""
+        if link in self._used or not self._holds(TokenKind.LINK, link, now):
+            return False
+        self._used = {used: end for used, end in self._used.items() if end > now} | {link: int(now + LINK_S)}
+        return True
+
+    def _seal(self, said: str) -> str:
+        return hmac.new(self._token_key, said.encode(), hashlib.sha256).hexdigest()
 
     def _holds(self, kind: TokenKind, token: str, now: float) -> bool:
         """Whether `token` was made here, is of this kind and not over."""
-        given, _, rest = token.partition(".")
-        end, _, seal = rest.partition(".")
-        if given != kind or not (end.isascii() and end.isdecimal()) or len(end) > 12 or not seal.isascii():
+        said, _, seal = token.rpartition(".")
+        if not token.isascii() or not hmac.compare_digest(seal, self._seal(said)):
             return False
-        return hmac.compare_digest(seal, self._seal(kind, int(end))) and now < int(end)
+        given, end, _ = said.split(".")
+        return given == kind and now < int(end)
 
     def _is_login(self, token: str) -> bool:
         try:

@@ -35,6 +35,8 @@ WRITERS_OPEN = 64
 FOLLOW_PAUSE_S = 0.05
 QUOTA_BYTES = 1 << 30
 QUOTA_EVERY_BYTES = 4 << 20
+KEEP_S = 7 * 86400.0
+AGE_EVERY_S = 600.0
 
 
 class Lines:
@@ -89,11 +91,24 @@ class _Source:
 
 
 class Logs:
-    """Owns the pipes, the files and the thread. Leaving the context reads what is still in the pipes and ends it."""
+    """Owns the pipes, the files and the thread. Leaving the context reads what is still in the pipes and ends it.
 
-    def __init__(self, folder: Path, quota_bytes: int = QUOTA_BYTES) -> None:
+    Files that nobody wrote to for `keep_s` go, looked for every `age_every_s`; `clock` gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        quota_bytes: int = QUOTA_BYTES,
+        keep_s: float = KEEP_S,
+        clock: Callable[[], float] = time.time,
+        age_every_s: float = AGE_EVERY_S,
+    ) -> None:
         self._folder = folder
         self._quota_bytes = quota_bytes
+        self._keep_s = keep_s
+        self._clock = clock
+        self._age_every_s = age_every_s
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._selector.register(self._woken, selectors.EVENT_READ, None)
@@ -202,10 +217,14 @@ class Logs:
             os.write(self._waker, b"x")
 
     def _work(self) -> None:
+        age_at = time.monotonic()
         while True:
             ending = self._ending
-            ready = self._selector.select(0 if ending else None)
+            ready = self._selector.select(0 if ending else max(0.0, age_at - time.monotonic()))
             began = time.monotonic()
+            if began >= age_at and not ending:
+                age_at = began + self._age_every_s
+                self._hold_age()
             with self._lock:
                 while self._arrivals:
                     fd, source = self._arrivals.popleft()
@@ -291,18 +310,34 @@ class Logs:
         return writer
 
     def _hold_quota(self) -> None:
-        """Remove the longest untouched segments until all fit. One that is being written is emptied by moving on from it."""
+        """Remove the longest untouched segments until all fit."""
+        found = self._segments()
+        excess = sum(size for _, size, _ in found) - self._quota_bytes
+        for _, size, path in sorted(found):
+            if excess <= 0:
+                return
+            self._remove(path)
+            excess -= size
+
+    def _hold_age(self) -> None:
+        """Remove segments that nobody wrote to for too long."""
+        oldest = self._clock() - self._keep_s
+        for modified, _, path in self._segments():
+            if modified < oldest:
+                self._remove(path)
+
+    def _segments(self) -> list[tuple[float, int, Path]]:
+        """Return all functions' segments: when they were last written to, their sizes in bytes, and where they are."""
         found = []
         for path in self._folder.glob("*/*/*.log"):
             with contextlib.suppress(OSError):
                 status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))
-        excess = sum(size for _, size, _ in found) - self._quota_bytes
-        for _, size, path in sorted(found):
-            if excess <= 0:
-                return
-            function = FunctionId(path.parent.parent.name, path.parent.name)
-            if writer := self._writers.pop(function, None):
-                writer.close()
-            path.unlink(missing_ok=True)
-            excess -= size
+        return found
+
+    def _remove(self, path: Path) -> None:
+        """Remove a segment. One that is being written is emptied by moving on from it."""
+        function = FunctionId(path.parent.parent.name, path.parent.name)
+        if writer := self._writers.pop(function, None):
+            writer.close()
+        path.unlink(missing_ok=True)

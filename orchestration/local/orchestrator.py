@@ -26,7 +26,7 @@ from orchestration.local.isolation import Isolation, probe
 from orchestration.local.keeper_link import KeeperLink
 from orchestration.local.launch import INSTANCE_VARIABLE, Launcher
 from orchestration.local.limits import check_resources, machine_memory_bytes
-from orchestration.local.logs import QUOTA_BYTES, Logs
+from orchestration.local.logs import KEEP_S, QUOTA_BYTES, Logs
 from orchestration.local.notes import notes
 from orchestration.local.rollouts import Rollouts
 from orchestration.local.run_folder import run_folder
@@ -126,6 +126,7 @@ class LocalOrchestrator:
         run_dir: Path | None = None,
         clock: Callable[[], float] = time.time,
         log_quota_bytes: int = QUOTA_BYTES,
+        log_keep_s: float = KEEP_S,
         ready_within_s: float = rollout.READY_WITHIN_S,
         zygote_budget_bytes: int | None = None,
     ) -> AsyncIterator[LocalOrchestrator]:
@@ -143,7 +144,7 @@ class LocalOrchestrator:
             stack.push_async_callback(asyncio.to_thread, secrets.close)
             state = await asyncio.to_thread(store.load)
             sockets = stack.enter_context(run_folder(run_dir, state.instance))
-            logs = await stack.enter_async_context(Logs(folder.logs, log_quota_bytes))
+            logs = await stack.enter_async_context(Logs(folder.logs, log_quota_bytes, log_keep_s))
             cgroups = await asyncio.to_thread(Cgroups.probe, state.instance)
             if cgroups is not None:
                 await asyncio.to_thread(cgroups.sweep)

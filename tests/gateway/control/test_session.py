@@ -34,6 +34,7 @@ async def test_a_session_begins_with_the_login_or_a_link_but_not_with_a_session(
     begun = await client("POST", "/api/v1/session", headers=bearer(link["token"]))
     assert begun.status == 201
     assert (await client("GET", "/system/functions", headers=bearer(begun.json()["token"]))).status == 200
+    assert (await client("POST", "/api/v1/session", headers=bearer(link["token"]))).status == 401, "a link is good once"
 
 
 async def test_a_page_of_another_site_gets_none(client: Client) -> None:
@@ -62,9 +63,22 @@ def test_tokens_end_and_belong_to_a_login_and_a_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["s.{end}.", "s.{end}", "l.{end}.{seal}", "s.{later}.{seal}", "s..{seal}", "s.{end}.é", "", "..", "s.1e9.x"]
+    "change",
+    [
+        "",
+        "...",
+        "s.{end}.{once}.",
+        "s.{end}.{once}",
+        "l.{end}.{once}.{seal}",
+        "s.{later}.{once}.{seal}",
+        "s.{end}.0.{seal}",
+        "s..{once}.{seal}",
+        "s.{end}.{once}.é",
+        "{seal}",
+    ],
 )
 def test_what_was_not_made_here_is_nothing(change: str) -> None:
     auth = Auth(Login("admin", "password"), SECRET)
-    _, end, seal = auth.token(TokenKind.SESSION, int(time.time()) + 100).split(".")
-    assert user(auth, change.format(end=end, seal=seal, later=int(end) + 1)) is None
+    _, end, once, seal = auth.token(TokenKind.SESSION, int(time.time()) + 100).split(".")
+    assert user(auth, f"s.{end}.{once}.{seal}") == "admin"
+    assert user(auth, change.format(end=end, once=once, seal=seal, later=int(end) + 1)) is None

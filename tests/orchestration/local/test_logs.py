@@ -241,6 +241,29 @@ def test_the_tail_is_the_end_of_everything(tail: int, lengths: list[int]) -> Non
         assert found == kept[-tail:]
 
 
+async def test_one_call_is_found_among_others_also_from_the_end(logs: Logs) -> None:
+    pipe = Pipe(logs)
+    for number in range(50):
+        os.write(pipe.fd, b"\x1ecall-%d\x1fstep %d\n" % (number % 5, number))
+    await pipe.end()
+    assert [line.text for line in await read(logs, call="call-3")] == [f"step {n}" for n in range(3, 50, 5)]
+    assert [line.text for line in await read(logs, call="call-3", tail=2)] == ["step 43", "step 48"]
+    assert await read(logs, call="call-9", tail=2) == []
+
+
+async def test_what_nobody_wrote_to_for_too_long_goes(place: Path) -> None:
+    async with Logs(place / "logs") as logs:
+        for name in ("old", "young"):
+            pipe = Pipe(logs, name, FunctionId("space", name))
+            os.write(pipe.fd, b"a line\n")
+            await pipe.end()
+    old = place / "logs" / "space" / "old" / "00000001.log"
+    os.utime(old, (1_700_000_000, 1_700_000_000))
+    async with Logs(place / "logs", keep_s=3600.0, age_every_s=0.01):
+        await until(lambda: not old.exists())
+    assert (place / "logs" / "space" / "young" / "00000001.log").exists()
+
+
 async def test_the_quota_takes_the_oldest_first(place: Path) -> None:
     async with Logs(place / "logs", quota_bytes=200_000) as logs:
         for number in range(6):
