@@ -5,6 +5,7 @@ A Dockerfile runs commands, in containers; that is their work, not ours. Everyth
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import enum
 import os
@@ -16,11 +17,12 @@ from pathlib import Path
 
 import msgspec
 
-from builder.pip import lines_of
+from builder.child import run_child
 
 TIME_LIMIT_S = 1800.0
 BUILDKIT_VARIABLE = "BUILDKIT_HOST"
 TOOL_VARIABLE = "PINNACE_CONTAINER_TOOL"
+_LINES_KEPT = 41
 
 
 class ContainerToolFailed(RuntimeError):
@@ -144,21 +146,20 @@ def _flags(wanted: ImageRequest) -> list[str]:
 
 
 def _run(command: Sequence[str], log: Callable[[str], None], deadline: float, time_limit_s: float) -> None:
-    lines: list[str] = []
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        assert process.stdout is not None
-        try:
-            for line in lines_of(process.stdout.fileno(), deadline):
-                lines = [*lines[-40:], line]
-                log(line)
-            process.wait(max(0.1, deadline - time.monotonic()))
-        except (TimeoutError, subprocess.TimeoutExpired):
-            raise ContainerToolFailed(f"{Path(command[0]).name} took longer than {time_limit_s:g} s", lines) from None
-        finally:
-            process.kill()
-    if process.returncode:
-        last = next((line for line in reversed(lines) if line.strip()), f"it ended with code {process.returncode}")
-        raise ContainerToolFailed(f"{Path(command[0]).name} {command[1]}: {last.strip()}", lines)
+    lines: collections.deque[str] = collections.deque(maxlen=_LINES_KEPT)
+
+    def said(line: str) -> None:
+        lines.append(line)
+        log(line)
+
+    program = Path(command[0]).name
+    try:
+        code = run_child(command, said, deadline)
+    except TimeoutError:
+        raise ContainerToolFailed(f"{program} took longer than {time_limit_s:g} s", tuple(lines)) from None
+    if code:
+        last = next((line for line in reversed(lines) if line.strip()), f"it ended with code {code}")
+        raise ContainerToolFailed(f"{program} {command[1]}: {last.strip()}", tuple(lines))
 
 
 def _answers(command: Sequence[str]) -> bool:

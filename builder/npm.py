@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from builder.pip import lines_of
+from builder.child import run_child
 
 TIME_LIMIT_S = 300.0
 OLDEST_NODE = 18
@@ -87,28 +87,18 @@ def run_npm(
     if offline:
         environment["npm_config_offline"] = "true"
     lines: list[str] = []
-    deadline = time.monotonic() + time_limit_s
-    with subprocess.Popen(
-        [npm, *arguments],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=tuple(held),
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in lines_of(process.stdout.fileno(), deadline):
-                lines.append(line)
-                log(line)
-            process.wait(max(0.1, deadline - time.monotonic()))
-        except (TimeoutError, subprocess.TimeoutExpired):
-            raise NpmFailed(f"npm took longer than {time_limit_s:g} s") from None
-        finally:
-            process.kill()
-    if process.returncode:
-        raise NpmFailed(why_it_failed(lines, process.returncode))
+
+    def said(line: str) -> None:
+        lines.append(line)
+        log(line)
+
+    try:
+        deadline = time.monotonic() + time_limit_s
+        code = run_child([npm, *arguments], said, deadline, folder=folder, environment=environment, held=held)
+    except TimeoutError:
+        raise NpmFailed(f"npm took longer than {time_limit_s:g} s") from None
+    if code:
+        raise NpmFailed(why_it_failed(lines, code))
 
 
 def why_it_failed(lines: Sequence[str], code: int) -> str:

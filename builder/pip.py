@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from builder.child import run_child
 from builder.platforms import Target
 
 TIME_LIMIT_S = 300.0
@@ -71,28 +70,18 @@ def run_pip(
         fits += [f"--platform={name}" for name in target.wheel_platforms()]
         command = [sys.executable, "-I", os.fspath(_TARGET_PIP), markers, *arguments, *fits]
     lines: list[str] = []
-    deadline = time.monotonic() + time_limit_s
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=tuple(held),
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in lines_of(process.stdout.fileno(), deadline):
-                lines.append(line)
-                log(line)
-            process.wait(max(0.1, deadline - time.monotonic()))
-        except (TimeoutError, subprocess.TimeoutExpired):
-            raise PipFailed(f"pip took longer than {time_limit_s:g} s") from None
-        finally:
-            process.kill()
-    if process.returncode:
-        raise PipFailed(why_it_failed(lines, process.returncode, target))
+
+    def said(line: str) -> None:
+        lines.append(line)
+        log(line)
+
+    try:
+        deadline = time.monotonic() + time_limit_s
+        code = run_child(command, said, deadline, folder=folder, environment=environment, held=held)
+    except TimeoutError:
+        raise PipFailed(f"pip took longer than {time_limit_s:g} s") from None
+    if code:
+        raise PipFailed(why_it_failed(lines, code, target))
 
 
 def why_it_failed(lines: Sequence[str], code: int, target: Target | None = None) -> str:
@@ -112,22 +101,3 @@ def why_it_failed(lines: Sequence[str], code: int, target: Target | None = None)
         return telling[0]
     last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
     return f"pip ended with code {code}: {last.strip()}"
-
-
-def lines_of(descriptor: int, deadline: float) -> Iterable[str]:
-    """Yield the lines of a pipe until its end. Raises TimeoutError at `deadline` (monotonic seconds)."""
-    rest = b""
-    while True:
-        wait_s = deadline - time.monotonic()
-        if wait_s <= 0 or not select.select([descriptor], [], [], wait_s)[0]:
-            raise TimeoutError
-        chunk = os.read(descriptor, 1 << 16)
-        *whole, rest = (rest + chunk).split(b"\n")
-        if not chunk and rest:
-            whole.append(rest)
-        for line in whole:
-            text = line.decode(errors="replace").rstrip()
-            if text:
-                yield text
-        if not chunk:
-            return

@@ -201,6 +201,7 @@ class Builder:
         while True:
             await asyncio.sleep(self._collect_every_s)
             try:
+                await asyncio.to_thread(self._store.sweep)  # of builds that were killed: their secrets, too
                 collected = await asyncio.to_thread(self._store.collect, frozenset(self._in_use()), time.time())
                 await asyncio.to_thread(self._collect_images)
             except Exception:  # the next turn may do better, and nobody waits for this task

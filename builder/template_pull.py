@@ -37,8 +37,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
+_LOGIN = re.compile(r"^(https?://)[^/@]*@")
 _LIKE_SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s]+")
-_PLEASE = ("-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never", "-c", "core.autocrlf=false")
+_SETTINGS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "protocol.ext.allow=never", "core.autocrlf=false")
+"""What a repository's own settings may not say otherwise: the first three could run programs."""
 _LOOK_EVERY_S = 0.1
 
 
@@ -51,6 +53,11 @@ class Source(msgspec.Struct, frozen=True):
 
     url: str
     ref: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The URL without the login that may be in it, for people and files."""
+        return _LOGIN.sub(r"\1", self.url)
 
     @property
     def is_folder(self) -> bool:
@@ -83,7 +90,7 @@ def parse_source(text: str) -> Source:
         raise PullFailed(f"{ref!r} is no branch, tag or commit")
     source = Source(url, ref)
     if "://" in url and not url.startswith(_SCHEMES):
-        raise PullFailed(f"{url}: only {', '.join(_SCHEMES)} and user@host:path are pulled from")
+        raise PullFailed(f"{source.shown}: only {', '.join(_SCHEMES)} and user@host:path are pulled from")
     if source.is_folder and not Path(url).is_dir():
         raise PullFailed(f"there is no folder {url}; for a repository write its URL, such as https://HOST/OWNER/NAME")
     return source
@@ -108,14 +115,14 @@ def pull(
             root = Path(temporary) / "repository"
             commit = _fetch(source, root, time_limit_s)
         elif source.ref:
-            raise PullFailed(f"{source.url} is a plain folder, which has no {source.ref}")
+            raise PullFailed(f"{source.shown} is a plain folder, which has no {source.ref}")
         elif (root / ".git").exists() and not _git(["-C", os.fspath(root), "status", "--porcelain"], root, time_limit_s):
             commit = _git(["-C", os.fspath(root), "rev-parse", "HEAD"], root, time_limit_s)
         folders = _folders(root, source, only)
         for folder in folders:
             _check(folder)
         meta = Meta(
-            repository=source.url if not source.is_folder else os.fspath(Path(source.url).resolve()),
+            repository=source.shown if not source.is_folder else os.fspath(Path(source.url).resolve()),
             ref_name=source.ref,
             sha=commit,
             written_at=datetime.fromtimestamp(now(), UTC).isoformat(),
@@ -145,7 +152,10 @@ def _fetch(source: Source, destination: Path, time_limit_s: float) -> str:
     deadline = time.monotonic() + time_limit_s
 
     def git(*arguments: str) -> str:
-        return _git(list(arguments), destination, max(0.1, deadline - time.monotonic()))
+        try:
+            return _git(list(arguments), destination, max(0.1, deadline - time.monotonic()))
+        except PullFailed as error:
+            raise PullFailed(str(error).replace(source.url, source.shown)) from None
 
     commit = source.ref.removeprefix("sha-")
     if source.ref and _COMMIT.fullmatch(commit):
@@ -161,7 +171,7 @@ def _fetch(source: Source, destination: Path, time_limit_s: float) -> str:
             except PullFailed as error:
                 if not error.args[0].startswith("git:"):
                     raise
-                raise PullFailed(f"{source.url} has no commit {commit}, or cannot be read ({error})") from None
+                raise PullFailed(f"{source.shown} has no commit {commit}, or cannot be read ({error})") from None
     else:
         branch = ("--branch", source.ref) if source.ref else ()
         git(
@@ -179,7 +189,7 @@ def _git(arguments: list[str], watched: Path, time_limit_s: float) -> str:
     with (
         tempfile.TemporaryFile() as output,
         subprocess.Popen(
-            [program, *_PLEASE, *arguments],
+            [program, *(word for setting in _SETTINGS for word in ("-c", setting)), *arguments],
             env=_environment(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -217,16 +227,16 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
 def _folders(root: Path, source: Source, only: str) -> list[Path]:
     place = root / FOLDER
     if place.is_symlink() or not place.is_dir():
-        raise PullFailed(f"{source.url} has no folder {FOLDER}/, in which templates lie")
+        raise PullFailed(f"{source.shown} has no folder {FOLDER}/, in which templates lie")
     found = sorted(path.parent for path in place.glob(f"*/{TEMPLATE_FILE}") if not path.parent.is_symlink())
     if odd := [path.name for path in found if not _NAME.fullmatch(path.name)]:
-        raise PullFailed(f"{source.url}: {odd[0]!r} is no name for a template")
+        raise PullFailed(f"{source.shown}: {odd[0]!r} is no name for a template")
     if not found:
-        raise PullFailed(f"{source.url} has no templates: there is no {FOLDER}/NAME/{TEMPLATE_FILE}")
+        raise PullFailed(f"{source.shown} has no templates: there is no {FOLDER}/NAME/{TEMPLATE_FILE}")
     if only:
         chosen = [path for path in found if path.name == only]
         if not chosen:
-            raise PullFailed(f"{source.url} has no template {only}; it has {', '.join(path.name for path in found)}")
+            raise PullFailed(f"{source.shown} has no template {only}; it has {', '.join(path.name for path in found)}")
         return chosen
     return found
 

@@ -12,7 +12,6 @@ import errno
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,7 +118,8 @@ def _build(job: Job, reporter: EventWriter) -> None:
 def _opened(sealed: bytes, job: Job, stack: contextlib.ExitStack) -> BuildSecrets:
     from builder.sealing import unseal  # a native library, for the few who have build secrets
 
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="build-secrets-")))
+    # Not in the machine's folder for temporary files: a build that is killed leaves them where the store sweeps.
+    folder = stack.enter_context(BundleStore(Path(job.root), job.quota_bytes).layers.staging())
     return write_secrets(unseal(sealed, BuilderKey(Path(job.root))), folder)
 
 

@@ -11,7 +11,7 @@ from cli.options import find_stack_file, json_option
 from cli.tables import print_fields, print_json, print_table
 
 if TYPE_CHECKING:
-    from builder.template_pull import Pulled
+    from builder.template_pull import Pulled, Source
     from builder.template_store import StoreEntry
 
 overwrite_option = click.option(
@@ -164,17 +164,17 @@ def _pull(source: str, only: str, overwrite: bool) -> None:
     except PullFailed as error:
         raise Misuse(str(error)) from None
     try:
-        _tell(source, pull(parsed, PROJECT_FOLDER, only=only, overwrite=overwrite))
+        _tell(parsed, pull(parsed, PROJECT_FOLDER, only=only, overwrite=overwrite))
     except (PullFailed, InvalidTemplate) as error:
         raise CliError(str(error)) from None
 
 
-def _tell(source: str, pulled: Pulled) -> None:
+def _tell(source: Source, pulled: Pulled) -> None:
     from builder.templates import Templates, UnknownTemplate
 
     at = f" at {pulled.commit[:12]}" if pulled.commit else ""
     if pulled.templates:
-        click.echo(f"Pulled {', '.join(t.language for t in pulled.templates)} from {source.partition('#')[0]}{at}.")
+        click.echo(f"Pulled {', '.join(t.language for t in pulled.templates)} from {source.shown}{at}.")
     if pulled.kept:
         click.echo(f"Kept {', '.join(pulled.kept)}, which is there already.")
     images, served = [], []

@@ -141,6 +141,37 @@ def test_addresses_of_repositories(tmp_path: Path) -> None:
     assert parse_source(str(tmp_path)).is_folder
 
 
+def test_a_login_in_an_address_is_neither_shown_nor_written(tmp_path: Path) -> None:
+    source = parse_source("https://user:t0ken@127.0.0.1:1/owner/name")
+    assert source.shown == "https://127.0.0.1:1/owner/name"
+    with pytest.raises(PullFailed) as caught:
+        pull(source, tmp_path)
+    assert "t0ken" not in str(caught.value)
+
+
+@needs_git
+def test_a_login_is_not_in_the_file_that_says_where_a_template_came_from(
+    repository: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{repository}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://user:t0ken@example.com/owner/name")
+    pull(parse_source("https://user:t0ken@example.com/owner/name"), project)
+    meta = read_meta(read_template(project / "own", built_in=False))
+    assert meta is not None
+    assert meta.repository == "https://example.com/owner/name"
+
+
+@needs_git
+def test_a_program_that_a_checkout_names_does_not_run(repository: Path, project: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    git(repository, "config", "core.fsmonitor", str(program))
+    pull(parse_source(str(repository)), project)
+    assert not (tmp_path / "ran").exists()
+
+
 def hostile(root: Path, what: str) -> Path:
     folder = put(root, "own")
     if what == "link out":

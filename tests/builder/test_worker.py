@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from builder import worker
+from builder.build_secrets import BuildSecrets, write_secrets
 from builder.bundle_build import BundleBuild
 from builder.context import BuildConfig, write_context
 from builder.events import BuildEvent
@@ -199,10 +200,20 @@ class TestImages:
         assert do(pull=f"{host}/team/none:1")[-1].error.startswith(f"the registry {host} does not have it: ")
 
     def test_sealed_secrets_are_opened_and_unknown_ones_told(
-        self, do: Callable[..., list[BuildEvent]], store: BundleStore
+        self, do: Callable[..., list[BuildEvent]], store: BundleStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        folders: list[Path] = []
+
+        def write(secrets: Mapping[str, bytes], folder: Path) -> BuildSecrets:
+            folders.append(folder)
+            return write_secrets(secrets, folder)
+
+        monkeypatch.setattr(worker, "write_secrets", write)
         sealed = seal({"token": b"x"}, BuilderKey(store.root).public())
         events = do("hello:1", sealed=sealed)
         assert events[-1].status == "success", events[-1]
         assert any("the build secret token means nothing here" in line for event in events for line in event.log)
+        (folder,) = folders
+        assert folder.is_relative_to(store.root / "incoming")  # where what a killed build leaves is swept
+        assert not folder.exists()
         assert "cannot be opened" in do("hello:1", sealed=sealed.replace(b"token: ", b"token: AA"))[-1].error
