@@ -38,6 +38,7 @@ from tests.orchestration.kubernetes.api_server import ApiServer, find_binaries
 NAMESPACE = "benchmark"
 POLL_S = 0.010
 LIMIT_S = 60.0
+ROUNDS_TOGETHER = 3
 
 
 def main() -> None:
@@ -151,11 +152,15 @@ async def _cold(image: str, rounds: int, together: int) -> None:
                         ours.append(await _wake(gateway, names[0]))
                         await _to_zero(cluster, f"{names[0]}-00001")
                     _print("one at a time", ours, theirs)
-                    theirs = await asyncio.gather(*(_bare_start(cluster, name) for name in bare))
-                    for name in bare:
-                        await _to_zero(cluster, name)
-                    ours = await asyncio.gather(*(_wake(gateway, name) for name in names))
-                    _print(f"{together} together", list(ours), list(theirs))
+                    ours, theirs = [], []
+                    for _ in range(ROUNDS_TOGETHER):
+                        theirs += await asyncio.gather(*(_bare_start(cluster, name) for name in bare))
+                        for name in bare:
+                            await _to_zero(cluster, name)
+                        ours += await asyncio.gather(*(_wake(gateway, name) for name in names))
+                        for name in names:
+                            await _to_zero(cluster, f"{name}-00001")
+                    _print(f"{together} together, {ROUNDS_TOGETHER} times", ours, theirs)
                 finally:
                     for name in names:
                         await orchestrator.remove(FunctionId(NAMESPACE, name))

@@ -29,7 +29,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def probe_every_s(probed: int, spent_s: float) -> float:
-    """Return the pause of each of `probed` pods: 25 ms for ten pods, 62 ms for 25; half a second after the first ten seconds."""
+    """Return the pause of each of `probed` pods: 25 ms for ten pods, 62 ms for 25; half a second after ten seconds."""
     return SLOW_EVERY_S if spent_s >= SLOW_AFTER_S else max(PROBE_EVERY_S, probed / PROBES_PER_S)
 
 
