@@ -209,6 +209,20 @@ def scale_warnings(spec: FunctionSpec) -> tuple[str, ...]:
             found.append(f"{key} is ignored: {_IGNORED[key]}")
         elif is_scaling_key(key) and key not in _BY_KEY:
             found.append(f"{key} is not a setting that is known here: it does nothing")
+    try:
+        said = _said(spec)
+        settings = scale_settings(spec)
+    except InvalidSetting:  # of an earlier version of the platform; a deploy is checked
+        return tuple(found)
+    if not settings.zero:
+        needs = f"without {OPENFAAS}zero=true or a min of 0"
+        found += [f"{said[name].key} does nothing {needs}" for name in ("zero_after", "retention", "learn") if name in said]
+    elif "learn" in said and said["learn"].value and not settings.learns:
+        found.append(f"{said['learn'].key} does nothing: how long to stay idle is given")
+    elif "zero_after" in said and "retention" in said:
+        found.append(f"{said['retention'].key} does nothing beside {said['zero_after'].key}")
+    if "query" in said and settings.metric is not Metric.CUSTOM:
+        found.append(f"{said['query'].key} does nothing: the metric is {settings.metric}")
     return tuple(found)
 
 

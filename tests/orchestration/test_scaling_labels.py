@@ -171,6 +171,29 @@ def test_what_does_nothing_is_said() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("labels", "warnings"),
+    [
+        ({"f.zero-duration": "5m"}, ["com.openfaas.scale.zero-duration does nothing without com.openfaas.scale.zero=true"]),
+        ({"k.scale-to-zero-pod-retention-period": "1m", "p.learn": "true"}, ["retention-period does nothing", "learn does"]),
+        ({"f.zero": "true", "f.zero-duration": "5m", "p.learn": "true"}, ["learn does nothing: how long"]),
+        (
+            {"f.zero": "true", "f.zero-duration": "5m", "k.scale-to-zero-pod-retention-period": "1m"},
+            ["retention-period does nothing beside com.openfaas.scale.zero-duration"],
+        ),
+        ({"p.query": "sum(orders)"}, ["com.pinnace.scale.query does nothing: the metric is concurrency"]),
+        ({"f.zero": "true", "f.zero-duration": "5m"}, []),
+        ({"k.min-scale": "0", "k.scale-to-zero-pod-retention-period": "1m"}, []),
+        ({"f.min": "0", "p.learn": "false"}, []),
+        ({"f.min": "x", "f.mim": "2"}, ["com.openfaas.scale.mim is not"]),
+    ],
+)
+def test_what_does_nothing_beside_the_others_is_said(labels: dict[str, str], warnings: list[str]) -> None:
+    found = scale_warnings(spec(labels))
+    assert len(found) == len(warnings)
+    assert all(words in warning for words, warning in zip(warnings, found, strict=True))
+
+
 def test_scaling_keys_make_no_revision() -> None:
     assert all(is_scaling_key(spelling.key) for spelling in SPELLINGS)
     assert not is_scaling_key("com.openfaas.scalefactor")
