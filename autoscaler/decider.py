@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil, inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from autoscaler.keep_alive import KeepAlive, Plan
 from autoscaler.lead_time import LeadTime
@@ -54,6 +54,14 @@ _UNITS: Final = {
 }
 
 
+class _Kept(NamedTuple):
+    """`replicas` that are kept `until` then whatever the load is, and why in words."""
+
+    replicas: int
+    until: float
+    why: str
+
+
 class Decider:
     """Decides for one revision whose replicas take at most `capacity` calls at a time (0: no limit).
 
@@ -71,6 +79,7 @@ class Decider:
         "_floor_until",
         "_held_until",
         "_initial",
+        "_kept",
         "_learn",
         "_stopped",
         "keep_alive",
@@ -103,6 +112,7 @@ class Decider:
         self._fell_at = -inf
         self._due: tuple[tuple[float, float], ...] = ()
         self._held_until = -inf
+        self._kept = _Kept(replicas, now + settings.window_s, "the platform has just started")
         self._floor, self._floor_since, self._floor_until = (0, ""), inf, -inf
 
     def configure(self, settings: ScaleSettings, capacity: int) -> None:
@@ -149,6 +159,7 @@ class Decider:
         self._stopped = replicas == 0
         self._initial = 0
         self._held_until = now + self.settings.window_s if replicas else -inf
+        self._kept = _Kept(replicas, self._held_until, "set by hand")
         if replicas > 1:
             self.recommender.panic(now, replicas)
         elif replicas == 0:
@@ -227,7 +238,12 @@ class Decider:
         unit, aim = _UNITS[settings.metric], settings.aim
         if rule is Rule.PANIC:
             window = format_duration(settings.panic_window_s)
-            steps.append(f"{panic:.4g} {unit} over {window} / target {aim:g} → {ceil(panic / aim)}; in panic {count} are kept")
+            asked = ceil(panic / aim)
+            steps.append(f"{panic:.4g} {unit} over {window} / target {aim:g} → {asked}")
+            if self._kept.replicas == count > asked and now <= self._kept.until:
+                steps.append(f"{self._kept.why}: {count} are kept")
+            else:
+                steps.append("in panic" if asked == count else f"in panic {count} are kept")
         else:
             window = format_duration(settings.window_s)
             steps.append(f"{stable:.4g} {unit} over {window} / target {aim:g} → {ceil(stable / aim)}")
@@ -274,7 +290,7 @@ class Decider:
                     steps.append(f"a call is likely now: {plan.reason} → 1")
                 return count or 1, rule if count else Rule.LEARNT
             if wanted and now < self._held_until:
-                steps.append(f"set by hand: held for {format_duration(settings.window_s)}")
+                steps.append(f"set by hand: not to zero within {format_duration(settings.window_s)}")
                 self._look(self._held_until)
                 return count or 1, rule if count else Rule.KEPT
             if idle_s >= plan.keep_s:
@@ -298,11 +314,12 @@ class Decider:
         self, now: float, wall: float, count: int, rule: Rule, wanted: int, ready: int, steps: list[str]
     ) -> tuple[int, Rule]:
         settings = self.settings
-        if self._initial and ready >= self._initial:
-            self._initial = 0
         floors: list[tuple[int, Rule, str]] = []
         if self._initial and wanted:
             floors.append((self._initial, Rule.INITIAL, f"initial scale {self._initial}"))
+            if ready >= self._initial:  # reached: it holds for this decision a last time
+                self._initial = 0
+                self._look(now + STEP_S)
         if not self._stopped:
             if settings.schedule:
                 if not self._floor_since <= wall < self._floor_until:
@@ -348,7 +365,7 @@ class Decider:
                 observed.rest()
         elif load:
             return  # edges tell each second
-        elif count > 1 and rule not in _FLOORS:
+        elif count > 1 and rule not in _FLOORS and averages is not None:
             self._look(now + STEP_S)
         elif averages == (0.0, 0.0):
             observed.rest()

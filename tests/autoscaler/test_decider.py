@@ -135,6 +135,23 @@ def test_growth_below_the_panic_threshold_is_served_when_calls_wait() -> None:
     assert bench.wanted == ceil(130 / 7)
 
 
+def test_panic_is_said_to_ask_or_to_keep() -> None:
+    bench = Bench(metric=Metric.CPU, target=500.0, utilisation=0.9, replicas=1)
+    for cpu in (100, 100, 100, 1800):
+        bench.passes(5)
+        bench.decider.measured(cpu, bench.now)
+    assert bench.decide().reason == "1517 m of CPU over 6s / target 450 → 4; in panic"
+    bench.passes(8)
+    bench.decider.measured(100, bench.now)
+    assert bench.decide().reason.endswith("in panic 4 are kept")
+
+
+def test_what_is_not_known_is_not_asked_for_again_and_again() -> None:
+    bench = Bench(metric=Metric.CPU, target=500.0, replicas=3)
+    bench.decide()
+    assert bench.decider.look_at == inf
+
+
 def test_steady_load_has_what_it_needs() -> None:
     bench = Bench(max_replicas=40)
     bench.load(80, in_flight=50)
@@ -199,6 +216,34 @@ def test_initial_scale_holds_until_it_was_reached_once() -> None:
     bench.decide()
     bench.quiet(120)
     assert bench.wanted == 1
+
+
+def test_initial_scale_holds_a_last_time_in_the_decision_that_sees_it_reached() -> None:
+    """Knative's table of bounds: 5 to 1, initial scale 5 just reached → 5 kept for this round."""
+    bench = Bench(replicas=5, initial_replicas=5)
+    bench.passes(61)
+    assert (bench.decide().replicas, bench.decider.look_at) == (5, bench.now + 2)
+    bench.passes(2)
+    assert bench.decide().replicas == 2
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "zero", "retention_s", "count"),
+    [
+        (299, True, 0, 1),  # active one second less than the window
+        (300, True, 0, 0),
+        (300, True, 60, 1),  # retention longer, and not over
+        (360, True, 60, 0),
+        (5000, False, 0, 1),  # scale to zero disabled
+    ],
+)
+def test_knatives_table_of_bounds_and_zero(idle_s: float, zero: bool, retention_s: float, count: int) -> None:
+    """What has a meaning without an activator: window and retention are one idle time, counted from the last call."""
+    bench = Bench(replicas=1, window_s=300, zero=zero, zero_after_s=300 + retention_s)
+    bench.load(1, in_flight=1)
+    bench.tell(concurrency=0.0)
+    bench.quiet(idle_s)
+    assert bench.decide().replicas == count
 
 
 def test_activation_scale() -> None:
@@ -284,7 +329,7 @@ def test_a_count_set_by_hand_holds_for_a_window() -> None:
     bench.decide()
     bench.decider.overruled(bench.now, 6)
     bench.wanted = bench.ready = 6
-    bench.decide()
+    assert bench.decide().reason.endswith("→ 0; set by hand: 6 are kept")
     bench.quiet(59)
     assert bench.wanted == 6
     bench.quiet(20)
@@ -326,7 +371,7 @@ def test_a_count_set_by_hand_holds_for_a_window_also_where_it_was_idle_for_long(
     assert bench.wanted == 0
     bench.decider.overruled(bench.now, 1)
     bench.wanted = bench.ready = 1
-    assert bench.decide().reason.endswith("set by hand: held for 1m")
+    assert bench.decide().reason.endswith("set by hand: not to zero within 1m")
     bench.quiet(59)
     assert bench.wanted == 1
     bench.quiet(2)
@@ -377,7 +422,7 @@ def test_a_schedule_follows_a_wall_clock_that_is_set() -> None:
 
 def test_a_restart_takes_nothing_away_for_a_window() -> None:
     bench = Bench(replicas=7)
-    bench.decide()
+    assert bench.decide().reason.endswith("→ 0; the platform has just started: 7 are kept")
     bench.quiet(59)
     assert bench.wanted == 7
     bench.quiet(15)
