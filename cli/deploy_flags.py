@@ -10,19 +10,13 @@ import click
 
 from cli.options import gateway_options, name_values, namespace_option, seconds
 from cli.selection import Asked, Changes
+from cli.stack_flags import ENVSUBST, LANG, SELECTING, TESTING, VERBOSE, longest_tests_s
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option(
-        "--yaml", "-f", "file", metavar="FILE", default="", help="The stack file or its URL. Default: stack.yaml, stack.yml."
-    ),
-    click.option("--filter", "glob", metavar="GLOB", default="", help="Of the stack file, only names that fit."),
-    click.option("--regex", metavar="REGEX", default="", help="Of the stack file, only names that fit."),
-    click.option("--name", metavar="NAME", default="", help="The function's name; for a folder, the folder's name by default."),
-    click.option(
-        "--lang", metavar="LANG", default="", help="The language; else the stack file's, else guessed from the handler."
-    ),
+    *SELECTING,
+    LANG,
     click.option("--image", metavar="IMAGE", default="", help="Deploy this image, which has been built; needs --name."),
     click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="An environment variable; wins over the stack file."),
     click.option("--label", "-l", multiple=True, metavar="NAME=VALUE", help="A label."),
@@ -53,20 +47,9 @@ _OPTIONS = (
     click.option("--wait/--no-wait", default=True, help="Wait until the functions are ready. Default: wait."),
     click.option("--timeout", default="130s", show_default=True, metavar="TIME", help="Longest wait for one to become ready."),
     click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="How many to build at a time."),
-    click.option(
-        "--envsubst",
-        type=bool,
-        is_flag=False,
-        flag_value="true",
-        default="true",
-        metavar="BOOL",
-        help="Replace ${VAR} in the stack file. Default: true; --envsubst=false leaves it.",
-    ),
-    click.option("--verbose", "-v", is_flag=True, help="Show what the builds write."),
-    click.option("--skip-tests", is_flag=True, help="Do not run the functions' own tests."),
-    click.option(
-        "--test-timeout", default="5m", show_default=True, metavar="TIME", help="Longest time for one function's tests."
-    ),
+    ENVSUBST,
+    VERBOSE,
+    *TESTING,
     namespace_option,
     gateway_options,
 )
@@ -126,7 +109,7 @@ class DeployFlags:
     @property
     def test_timeout_s(self) -> float | None:
         """The longest that the tests of one function may take, None when they are not to run. Raises Misuse."""
-        return None if self.skip_tests else seconds(self.test_timeout, "--test-timeout")
+        return longest_tests_s(skip=self.skip_tests, timeout=self.test_timeout)
 
     def asked(self, path: str) -> Asked:
         """Return which functions are meant."""

@@ -10,19 +10,15 @@ import click
 
 from cli.errors import Misuse
 from cli.image_tags import TAGGINGS, Tagging
-from cli.options import name_values, seconds
+from cli.options import name_values
 from cli.selection import Asked, Selection, select
 from cli.stack import StackFunction
+from cli.stack_flags import ENVSUBST, LANG, SELECTING, TESTING, VERBOSE, longest_tests_s
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SELECTING = (
-    click.option(
-        "--yaml", "-f", "file", metavar="FILE", default="", help="The stack file or its URL. Default: stack.yaml, stack.yml."
-    ),
-    click.option("--filter", "glob", metavar="GLOB", default="", help="Of the stack file, only names that fit."),
-    click.option("--regex", metavar="REGEX", default="", help="Of the stack file, only names that fit."),
-    click.option("--name", metavar="NAME", default="", help="The function's name; for a folder, the folder's name by default."),
+    *SELECTING,
     click.option("--image", metavar="IMAGE", default="", help="The image's name, for one function."),
     click.option(
         "--tag",
@@ -31,22 +27,12 @@ _SELECTING = (
         default="latest",
         help="Make the tag of the commit (sha, branch, describe) or of the code (digest). Default: latest, the name's own tag.",
     ),
-    click.option(
-        "--envsubst",
-        type=bool,
-        is_flag=False,
-        flag_value="true",
-        default="true",
-        metavar="BOOL",
-        help="Replace ${VAR} in the stack file. Default: true; --envsubst=false leaves it.",
-    ),
+    ENVSUBST,
     click.option("--parallel", type=click.IntRange(1, 32), default=1, show_default=True, help="How many at a time."),
-    click.option("--verbose", "-v", is_flag=True, help="Show what the builds write."),
+    VERBOSE,
 )
 _BUILDING = (
-    click.option(
-        "--lang", metavar="LANG", default="", help="The language; else the stack file's, else guessed from the handler."
-    ),
+    LANG,
     click.option(
         "--platforms",
         metavar="NAMES",
@@ -68,10 +54,7 @@ _BUILDING = (
     click.option("--sbom/--no-sbom", default=True, help="Attach a bill of materials. Default: attach."),
     click.option("--build-arg", "-b", multiple=True, metavar="NAME=VALUE", help="A build argument."),
     click.option("--build-label", multiple=True, metavar="NAME=VALUE", help="A label of the image."),
-    click.option("--skip-tests", is_flag=True, help="Do not run the functions' own tests."),
-    click.option(
-        "--test-timeout", default="5m", show_default=True, metavar="TIME", help="Longest time for one function's tests."
-    ),
+    *TESTING,
 )
 
 
@@ -158,7 +141,7 @@ class ImageFlags(SelectFlags):
     @property
     def test_timeout_s(self) -> float | None:
         """The longest that the tests of one function may take, None when they are not to run. Raises Misuse."""
-        return None if self.skip_tests else seconds(self.test_timeout, "--test-timeout")
+        return longest_tests_s(skip=self.skip_tests, timeout=self.test_timeout)
 
     @property
     def only_here(self) -> tuple[str, ...]:
