@@ -18,13 +18,13 @@ import msgspec
 from builder.compiling import compile_folder
 from builder.dependencies import PYTHON_VERSION, made_for, make_venv
 from builder.disk import tree_size_bytes
-from builder.image_build import BUNDLE_ANNOTATION, LAYER_ANNOTATION, PackedBundle
 from builder.image_store import ImageStore
 from builder.job import ImageFailed
 from builder.layers import COMPILED, folder_digest
 from builder.oci.documents import Descriptor, Manifest, OciPlatform
 from builder.oci.unpack import unpack_layer
 from builder.packing import CODE_PLACE, DEPENDENCIES_PLACE, RUNTIME_PLACE
+from builder.platform_image import BUNDLE_ANNOTATION, LAYER_ANNOTATION, PackedBundle
 from builder.platforms import host_platform
 from builder.registry.reference import parse_reference
 from builder.registry.transfer import connected, pull_image

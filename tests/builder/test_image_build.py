@@ -18,11 +18,11 @@ import pytest
 from builder.bases import BaseUnavailable
 from builder.compiling import BrokenCode
 from builder.context import InvalidContext
-from builder.image_build import BUNDLE_ANNOTATION
 from builder.oci.documents import Index
 from builder.oci.exchange import write_archive
 from builder.oci.layout import Layout
 from builder.packing import CODE_PLACE, DEPENDENCIES_PLACE
+from builder.platform_image import BUNDLE_ANNOTATION
 from builder.platforms import host_platform
 from builder.sbom import CYCLONEDX
 from builder.wheelhouse import DependenciesFailed
