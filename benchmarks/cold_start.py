@@ -96,6 +96,12 @@ def uss_kib(pid: int) -> int:
     return pss_kib(pid, "Private_Clean:") + pss_kib(pid, "Private_Dirty:")
 
 
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def listeners(platform: Platform) -> list[str]:
     """The Unix sockets on which replicas listen: named by a number, in the platform's folder."""
     with contextlib.closing(sqlite3.connect(platform.data / "state.db")) as database:
@@ -255,7 +261,7 @@ def churn(options: argparse.Namespace) -> None:
             for number in range(count // 10):
                 name = names[number % len(names)]
                 platform.scale(name, 10)
-                until(lambda name=name: platform.status(name).get("availableReplicas") == 10, every_s=0.002)  # type: ignore[misc]
+                until(lambda name=name: platform.status(name).get("availableReplicas") == 10, every_s=0.01)  # type: ignore[misc]
                 platform.scale(name, 0)
 
         def held() -> dict[str, int]:
@@ -267,11 +273,21 @@ def churn(options: argparse.Namespace) -> None:
                 "PSS KiB": sum(pss_kib(pid) for pid in pids),
             }
 
+        def spent() -> dict[str, float]:
+            found: dict[str, float] = {"platform": cpu_s(platform.process.pid), "keeper": cpu_s(above)}  # type: ignore[union-attr]
+            for pid in below(above):
+                found[f"{comm(pid)}s and their forks"] = found.get(f"{comm(pid)}s and their forks", 0.0) + cpu_s(pid)
+            return found
+
         starts(options.starts // 5)
-        before = held()
+        before, spent_before = held(), spent()
         took = timed(lambda: starts(options.starts))
-        after = held()
+        after, spent_after = held(), spent()
         print(f"{options.starts} starts in {took:.1f} s: {options.starts / took:.0f}/s   goal ≥ 150")
+        cpu = {who: 1000 * (seconds - spent_before[who]) / options.starts for who, seconds in spent_after.items()}
+        print(
+            f"  CPU of a start and a stop: {sum(cpu.values()):.1f} ms ({', '.join(f'{w} {ms:.1f}' for w, ms in cpu.items())})"
+        )
         for what, count in before.items():
             print(f"  {what}: {count} before, {after[what]} after")
 

@@ -45,6 +45,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "scale": Entry("cli.commands.scale:scale", "Set how many replicas a function has now."),
         "simulate": Entry("cli.commands.simulate:simulate", "Replay calls against scaling settings, and compare."),
         "remove": Entry("cli.commands.remove:remove", "Remove functions."),
+        "explain": Entry("cli.commands.explain:explain", "Say where one call's time went."),
         "ready": Entry("cli.commands.ready:ready", "Wait until the gateway or a function is ready."),
     },
     "What functions need": {

@@ -125,6 +125,15 @@ class Orchestrator(Protocol):
         When fewer are wanted, `victims` (replica ids) go first. Raises NotFound.
         """
 
+    async def prewarm(self, revision: tuple[str, str]) -> None:
+        """Have ready what makes the revision's next start quick, without a replica; nothing where a place has no such thing.
+
+        Returns when it is there, or cannot be: a start then says why. Raises NotFound.
+        """
+
+    async def cool(self, revision: tuple[str, str]) -> None:
+        """Let go of what `prewarm` or a start has left ready, until the next of either. Raises NotFound."""
+
     def watch(self) -> AsyncIterator[Event]:
         """Yield everything that exists now, then each change, in order. A watcher that falls far behind is ended."""
 

@@ -15,6 +15,8 @@ import enum
 
 import msgspec
 
+from orchestration.starts import Start
+
 
 class ReplicaState(enum.StrEnum):
     PENDING = "Pending"
@@ -41,7 +43,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`id` is unique for ever and is what logs call the instance. `reason` is one line for people; empty when all is well.
 
     `restarts` counts processes that ended by themselves, `last_end` says how the last of them did (empty: none has).
-    `started_at` is Unix seconds of the present process, or None.
+    `started_at` is Unix seconds of the present process, or None. `start` says what its start took, once it is Running and
+    where that is known.
     """
 
     id: str
@@ -56,3 +59,4 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     started_at: float | None = None
     ready_at: float | None = None
     pid: int | None = None
+    start: Start | None = None

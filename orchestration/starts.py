@@ -15,6 +15,8 @@ Kind = Literal["zygote", "stem", "exec"]
 PHASES = ("placed", "prepared", "made", "ready")
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 REMEMBERED = 20
+LEAST_S = 0.000_05
+"""What takes less than 50 µs is no part of its own."""
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -43,6 +45,22 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     def phase_s(self, phase: str) -> float:
         """Return what one of `PHASES` took."""
         return {"placed": self.placed_s, "prepared": self.prepared_s, "made": self.made_s, "ready": self.ready_s}[phase]
+
+
+def parts(start: Start) -> list[tuple[str, float]]:
+    """Return the parts of a start that took time, `(name, seconds)`, in order, by what happened in them.
+
+    `place` and `import` (by the zygote) are waits; then `fork` or `spawn`; at last `ready`, or `import` where the process
+    imports the handler itself.
+    """
+    own = start.kind != "zygote"
+    named = [
+        ("place", start.placed_s),
+        ("import", start.prepared_s),
+        ("spawn" if start.kind == "exec" else "fork", start.made_s),
+        ("import" if own else "ready", start.ready_s),
+    ]
+    return [(name, seconds) for name, seconds in named if seconds >= LEAST_S]
 
 
 class Stopwatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from gateway.control.auth import Auth
 from gateway.control.functions import json, named
 from gateway.control.operation import Content, Operation, Parameter
-from gateway.control.query import NAME, NAMESPACE
+from gateway.control.query import CALL_ID, NAME, NAMESPACE
 from gateway.monitor.monitor import Monitor
 from gateway.monitor.series import TIERS, History
 from gateway.monitor.waterfall import CallDetails
@@ -23,6 +24,14 @@ WINDOWS: Final = {format_duration(tier.span_s): tier for tier in TIERS}
 WINDOW = Parameter(
     "window", "How far to look back; the shorter, the finer. Default: 5m.", {"type": "string", "enum": list(WINDOWS)}
 )
+
+
+class Explanation(msgspec.Struct, frozen=True, rename="camel"):
+    """One call, and the function that it was for."""
+
+    name: str
+    namespace: str
+    call: CallDetails
 
 
 class Activity:
@@ -46,6 +55,15 @@ class Activity:
         self._orchestrator.status(function)  # raises NotFound
         return json(self._monitor.calls(function))
 
+    async def call(self, request: Request) -> Response:
+        call_id = request.path_params["call_id"]
+        found = self._monitor.call(call_id)
+        self._auth.authorize(request, "read", found[0].namespace if found else "")
+        if found is None:
+            raise HTTPException(404, f"call {call_id[:64]!r} is not among the last calls of any function")
+        function, details = found
+        return json(Explanation(name=function.name, namespace=function.namespace, call=details))
+
     def operations(self) -> tuple[Operation, ...]:
         return (
             Operation(
@@ -68,5 +86,15 @@ class Activity:
                 parameters=(NAME, NAMESPACE),
                 success={200: Content("Newest first.", list[CallDetails])},
                 refusals=(400, 404),
+            ),
+            Operation(
+                id="explainCall",
+                method="GET",
+                path="/api/v1/calls/{call_id}",
+                endpoint=self.call,
+                summary="Say where one call's time went, while it is among the last calls of its function",
+                parameters=(CALL_ID,),
+                success={200: Content("The call.", Explanation)},
+                refusals=(404,),
             ),
         )

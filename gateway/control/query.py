@@ -31,6 +31,13 @@ NAMESPACE = Parameter(
     "The namespace; openfaas-fn when it is not given here nor in the body, which counts first.",
     {"type": "string", "pattern": NAMESPACE_PATTERN, "maxLength": 63},
 )
+CALL_ID = Parameter(
+    "call_id",
+    "The call's X-Call-Id.",
+    {"type": "string", "pattern": "^[-a-zA-Z0-9_.:]+$", "maxLength": 128},
+    where="path",
+    required=True,
+)
 NAMESPACE_NAME = Parameter(
     "name", "The namespace.", {"type": "string", "pattern": "^[-a-z0-9]+$", "maxLength": 63}, where="path", required=True
 )

@@ -25,6 +25,7 @@ from gateway.edge.refusal import Refusal
 from gateway.edge.share import Share
 from orchestration.load import LoadSample
 from orchestration.replica import Endpoint, Replica, ReplicaState
+from orchestration.starts import Start
 
 SERVED_IN_ONE_TURN: Final = 64
 """A replica that becomes ready takes no more waiting calls than this in one turn of the loop: others run between."""
@@ -271,6 +272,11 @@ class Dispatcher:
     def backend(self, replica_id: str) -> Backend | None:
         """Return the replica's backend, if it was ready and is not done with."""
         return self._backends.get(replica_id)
+
+    def start_of(self, replica_id: str) -> Start | None:
+        """Return what the replica's start took, while that is known."""
+        replica = self._replicas.get(replica_id)
+        return replica.start if replica is not None else None
 
     def open_backends(self) -> list[Backend]:
         """Return the replicas that may get calls now."""

@@ -13,6 +13,7 @@ import httptools
 from gateway.edge.call import READ, Call
 from gateway.edge.refusal import Refusal
 from gateway.edge.request import RequestHead
+from gateway.edge.timed_call import TimedCall
 from gateway.edge.upgrade import Upgrade
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class RequestReader:
             refusal = head.too_large(context.settings)
         if head.upgrade and refusal is None:
             self.upgrade.consider(head)
-        call = self.receiving = Call(client, head.method, context.call_ids.marks(head.accepted_call_id()), context.clock())
+        kind = TimedCall if head.timing == b"1" else Call
+        call = self.receiving = kind(client, head.method, context.call_ids.marks(head.accepted_call_id()), context.clock())
         call.parsed(head)
         if refusal is not None:
             call.keep_alive = False

@@ -26,6 +26,7 @@ from gateway.edge.headers import (
     HOST,
     KEEP,
     REQUEST,
+    TIMING,
     TRANSFER_ENCODING,
     UPGRADE,
     learn,
@@ -68,6 +69,7 @@ class RequestHead:
         "length",
         "method",
         "target",
+        "timing",
         "upgrade",
     )
 
@@ -93,6 +95,7 @@ class RequestHead:
             self._plain = True
             self.upgrade = b""
             self.expect = b""
+            self.timing = b""
             self.forwarded: list[tuple[int, bytes, bytes]] = []
             self._connection: list[bytes] = []
             self._transfer_encoding: list[bytes] = []
@@ -129,6 +132,8 @@ class RequestHead:
             self.upgrade = self.upgrade + b", " + value if self.upgrade else value
         elif kind == EXPECT:
             self.expect = value
+        elif kind == TIMING:
+            self.timing = value
         elif kind in (FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_OTHER):
             self.forwarded.append((kind, name, value))
 

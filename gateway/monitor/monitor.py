@@ -201,6 +201,14 @@ class Monitor:
         records = tally.records.all() if tally is not None and tally.records is not None else []
         return [self._starts.details(record) for record in records]
 
+    def call(self, call_id: str) -> tuple[FunctionId, CallDetails] | None:
+        """Return the call of that id and whose it was, while it is among the last ones."""
+        for function, tally in self._tallies().items():
+            for record in tally.records.all() if tally.records is not None else ():
+                if record.id == call_id:
+                    return function, self._starts.details(record)
+        return None
+
     # inside
 
     async def _run(self) -> None:

@@ -9,6 +9,8 @@ import msgspec
 
 from gateway.edge.records import CallRecord
 from orchestration.replica import Replica, ReplicaState
+from orchestration.starts import Start as TimedStart
+from orchestration.starts import parts
 
 STARTS_KEPT: Final = 4096
 LEAST_S: Final = 0.000_05
@@ -24,8 +26,19 @@ class Phase(msgspec.Struct, frozen=True, rename="camel"):
     duration_ms: float
 
 
+class StartPart(msgspec.Struct, frozen=True, rename="camel"):
+    """A part of a replica's start: `place` (waiting for one), `import`, `fork` or `spawn`, `ready`."""
+
+    name: str
+    duration_ms: float
+
+
 class CallDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A call that ended. `cold`: it waited for `replica` to start. `startedAt` is Unix seconds."""
+    """A call that ended. `cold`: it waited for `replica` to start. `startedAt` is Unix seconds.
+
+    `startKind` is what that replica's process is made of, `startParts` what its start took, one after the other; both are empty
+    where the call was not cold or nothing is known.
+    """
 
     id: str
     started_at: float
@@ -36,6 +49,8 @@ class CallDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     waited_ms: float
     cold: bool
     phases: list[Phase]
+    start_kind: str = ""
+    start_parts: list[StartPart] = []
 
 
 class Start(NamedTuple):
@@ -43,6 +58,7 @@ class Start(NamedTuple):
 
     began_at: float
     ready_at: float
+    timed: TimedStart | None
 
 
 class Starts:
@@ -54,7 +70,7 @@ class Starts:
     def follow(self, replica: Replica) -> None:
         """A replica entered a state."""
         if replica.state is ReplicaState.RUNNING and replica.started_at is not None and replica.ready_at is not None:
-            self._starts[replica.id] = Start(replica.started_at, replica.ready_at)
+            self._starts[replica.id] = Start(replica.started_at, replica.ready_at, replica.start)
             self._starts.move_to_end(replica.id)
             if len(self._starts) > STARTS_KEPT:
                 self._starts.popitem(last=False)
@@ -75,7 +91,10 @@ class Starts:
             begin = record.waited_s
         if record.replica:
             spans.append(("run", begin, record.duration_s))
+        timed = start.timed if start is not None and cold else None
         return CallDetails(
+            start_kind=timed.kind if timed else "",
+            start_parts=[StartPart(name, _ms(took)) for name, took in parts(timed)] if timed else [],
             id=record.id,
             started_at=record.started_at,
             method=record.method.decode("latin-1"),

@@ -168,6 +168,12 @@ class KubernetesOrchestrator:
         with refusals(f"revision {name!r} in namespace {namespace!r}"):
             await write_scale(self._cluster, self._view, namespace, name, replicas, manager=GATEWAY)
 
+    async def prewarm(self, revision: tuple[str, str]) -> None:
+        """Nothing: a pod starts by what the kubelet does."""
+
+    async def cool(self, revision: tuple[str, str]) -> None:
+        """Nothing."""
+
     def watch(self) -> AsyncIterator[Event]:
         """Yield everything that exists now, then each change, in order."""
         return self._watchers.watch()

@@ -24,7 +24,7 @@ from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import Conflict
 from orchestration.local.isolation import Isolation, probe
 from orchestration.local.keeper_link import KeeperLink
-from orchestration.local.launch import INSTANCE_VARIABLE, Launcher
+from orchestration.local.launch import INSTANCE_VARIABLE, Launcher, LaunchFailed
 from orchestration.local.limits import check_resources, machine_memory_bytes
 from orchestration.local.logs import KEEP_S, QUOTA_BYTES, Logs
 from orchestration.local.notes import notes
@@ -49,6 +49,7 @@ from orchestration.orchestrator import (
     Usage,
 )
 from orchestration.replica import Replica
+from orchestration.revision import Revision
 from orchestration.scaling_labels import scale_settings, scale_warnings
 from orchestration.settings import InvalidSetting, wants_zygote
 from orchestration.spec import FunctionSpec
@@ -286,10 +287,8 @@ class LocalOrchestrator:
         namespace, name = revision
         identity = FunctionId(namespace, name.rpartition("-")[0])
         async with self._lock(identity):
-            record = self._rollouts.records.get(identity)
-            found = next((r for r in record.function.revisions if r.name == name), None) if record else None
-            if found is None or record is None:
-                raise NotFound(f"there is no revision {name!r} in namespace {namespace!r}")
+            found = self._revision(revision)
+            record = self._rollouts.records[identity]
             if replicas and all(target.revision != name for target in record.function.traffic):
                 raise NotFound(f"revision {name!r} in namespace {namespace!r} gets no calls any more")
             before = record.wanted.get(name, 0)
@@ -297,6 +296,15 @@ class LocalOrchestrator:
             await self._store.want(identity, found.number, replicas)
             if before != replicas:
                 self._watchers.tell(FunctionChanged(record.function))
+
+    async def prewarm(self, revision: tuple[str, str]) -> None:
+        """Have a zygote of the revision, within the budget. Raises NotFound."""
+        with contextlib.suppress(LaunchFailed):
+            await self._zygotes.prepare(self._revision(revision))
+
+    async def cool(self, revision: tuple[str, str]) -> None:
+        """End the revision's zygote; its replicas run on. Raises NotFound."""
+        self._zygotes.cool(self._revision(revision))
 
     def watch(self) -> AsyncIterator[Event]:
         """Yield everything that exists now, then each change, in order."""
@@ -446,6 +454,14 @@ class LocalOrchestrator:
 
     def _user_of(self, function: FunctionId) -> int | None:
         return self._isolation.user(*self._users[function])
+
+    def _revision(self, key: tuple[str, str]) -> Revision:
+        namespace, name = key
+        record = self._rollouts.records.get(FunctionId(namespace, name.rpartition("-")[0]))
+        found = next((r for r in record.function.revisions if r.name == name), None) if record else None
+        if found is None:
+            raise NotFound(f"there is no revision {name!r} in namespace {namespace!r}")
+        return found
 
     def _record(self, function: FunctionId) -> Record:
         record = self._rollouts.records.get(function)

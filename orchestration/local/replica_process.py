@@ -175,7 +175,7 @@ class ReplicaProcess:
                 if self.stopping:
                     return
                 if not end.own:
-                    self._enter(ReplicaState.PENDING, reason=end.reason, endpoint=None, pid=None, ready_at=None)
+                    self._enter(ReplicaState.PENDING, reason=end.reason, endpoint=None, pid=None, ready_at=None, start=None)
                     continue
                 wait_s = restart_wait_s(wait_s, end.ran_s)
                 self._enter(
@@ -187,6 +187,7 @@ class ReplicaProcess:
                     pid=None,
                     ready_at=None,
                     started_at=None,
+                    start=None,
                 )
                 if wait_s and await self._stop_within(wait_s):
                     return
@@ -319,8 +320,9 @@ class ReplicaProcess:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
         self._stopwatch.over("ready")
-        self._tell_started(self._stopwatch.start())
-        self._enter(ReplicaState.RUNNING, reason="", endpoint=launched.endpoint, ready_at=self._clock())
+        start = self._stopwatch.start()
+        self._tell_started(start)
+        self._enter(ReplicaState.RUNNING, start=start, reason="", endpoint=launched.endpoint, ready_at=self._clock())
         return None
 
     async def _end(self, launched: Launched) -> None:

@@ -132,6 +132,11 @@ class Zygotes:
             return f"replicas are forks of a process with the handler imported (pid {zygote.pid})"
         return ""
 
+    def cool(self, revision: Revision) -> None:
+        """End the revision's zygote, if it has one."""
+        if zygote := self._living.get(revision.key):
+            self._drop(zygote)
+
     def outdated(self, revision: Revision) -> None:
         """The revision's environment has changed: its next replicas come from a new zygote, which starts now."""
         if zygote := self._living.get(revision.key):

@@ -58,3 +58,20 @@ def test_no_call_is_lost_while_replicas_come_and_go(platform: Platform) -> None:
 def settled(platform: Platform, wanted: set[int]) -> bool:
     """Whether the function has as many processes as one of `wanted`: a call may have woken it from zero already."""
     return len(platform.pids("churn")) in wanted
+
+
+def test_a_cold_call_is_explained(platform: Platform) -> None:
+    platform.deploy("explained", "def handle(e, c):\n    return 'woken'\n", "--label", "com.openfaas.scale.zero=true")
+    platform.scale("explained", 0)
+    until(lambda: not platform.pids("explained"))
+    answer = platform.call("explained", X_Pinnace_Timing="1")
+    assert answer.text == "woken"
+    timing = answer.headers["server-timing"]
+    assert timing.startswith("wait;dur=")
+    assert 'desc="zygote"' in timing
+    assert "run;dur=" in timing
+    explained = platform.faas("explain", answer.headers["x-call-id"]).stdout
+    assert "explained.openfaas-fn: 200 after" in explained
+    assert "cold: a fork that had the handler imported" in explained
+    assert "  fork" in explained
+    assert "is not known" in platform.faas("explain", "nonesuch", check=False).stderr

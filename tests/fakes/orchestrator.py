@@ -152,6 +152,12 @@ class FakeOrchestrator:
         self._wanted[revision] = replicas
         self._reconcile(found, victims)
 
+    async def prewarm(self, revision: tuple[str, str]) -> None:
+        return
+
+    async def cool(self, revision: tuple[str, str]) -> None:
+        return
+
     async def watch(self) -> AsyncIterator[Event]:
         queue: asyncio.Queue[Event] = asyncio.Queue()
         for function in self._functions.values():

@@ -50,3 +50,13 @@ async def test_an_unknown_function_is_404(client: Client, part: str) -> None:
 async def test_an_unknown_window_is_400(client: Client, tally: Tally) -> None:
     answer = await client("GET", "/api/v1/functions/hello/history?window=2h")
     assert (answer.status, answer.text) == (400, "window='2h': one of 5m, 1h, 24h\n")
+
+
+async def test_a_call_is_explained_by_its_id(client: Client, tally: Tally) -> None:
+    tally.ended(record(1, waited_s=0.015))
+    found = (await client("GET", "/api/v1/calls/call-1")).json()
+    assert (found["name"], found["namespace"], found["call"]["id"]) == ("hello", "openfaas-fn", "call-1")
+    assert [phase["name"] for phase in found["call"]["phases"]] == ["queue", "run"]
+    answer = await client("GET", "/api/v1/calls/call-2")
+    assert answer.status == 404
+    assert "call 'call-2' is not among the last calls of any function" in answer.text

@@ -41,6 +41,7 @@ CODES = {
     "followFunctions": "200 400 401 403 503",
     "getFunctionHistory": "200 400 401 403 404",
     "listFunctionCalls": "200 400 401 403 404",
+    "explainCall": "200 401 403 404",
     "getOpenApi": "200 401 403",
     "listFunctions": "200 400 401 403 404",
     "createFunction": "202 400 401 403 404 409 413 507",

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gateway.edge.records import CallRecord
 from gateway.monitor.waterfall import STARTS_KEPT, CallDetails, Starts
 from orchestration.replica import Replica, ReplicaState
+from orchestration.starts import Start
 
 AT = 1_700_000_000.0
 
@@ -23,6 +25,21 @@ def running(name: str = "r1", *, began_at: float, ready_at: float) -> Replica:
         started_at=began_at,
         ready_at=ready_at,
     )
+
+
+def test_the_parts_of_a_start_are_told_where_they_are_known() -> None:
+    starts = Starts()
+    timed = Start(
+        replica="r1", revision="f-1", kind="stem", at=AT, placed_s=0.0, prepared_s=0.0, made_s=0.002, ready_s=0.05
+    )  # fmt: skip
+    starts.follow(msgspec.structs.replace(running(began_at=AT, ready_at=AT + 0.052), start=timed))
+    cold = starts.details(call(waited_s=0.053, duration_s=0.06))
+    assert cold.start_kind == "stem"
+    assert [(part.name, part.duration_ms) for part in cold.start_parts] == [("fork", 2.0), ("import", 50.0)]
+    warm = starts.details(
+        CallRecord(b"X-Call-Id: c\r\nX-Start-Time: %d\r\n" % int((AT + 9) * 1e9), b"POST", 200, 0.0, 0.01, "r1")
+    )
+    assert (warm.start_kind, warm.start_parts) == ("", [])
 
 
 def phases(details: CallDetails) -> list[tuple[str, float, float]]:

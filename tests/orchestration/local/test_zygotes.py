@@ -17,6 +17,7 @@ from orchestration.local.isolation import Isolation
 from orchestration.local.keeper import descent
 from orchestration.local.orchestrator import LocalOrchestrator
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId
+from orchestration.orchestrator import NotFound
 from orchestration.replica import ReplicaState
 from orchestration.settings import InvalidSetting
 from orchestration.spec import Resources
@@ -605,3 +606,22 @@ async def test_each_start_is_remembered_with_its_phases(
     (start,) = orchestrator.status(FunctionId(DEFAULT_NAMESPACE, "plain")).starts
     assert start.kind == "exec"
     assert start.ready_s > 0.3 > start.made_s
+
+
+async def test_a_zygote_can_be_asked_for_ahead_and_let_go_of(
+    orchestrator: LocalOrchestrator, watch: Watch, functions: Functions
+) -> None:
+    (replica,) = await started(orchestrator, watch, functions.add("hello", "answer = 1"))
+    revision = (DEFAULT_NAMESPACE, "hello-00001")
+    before = zygote(orchestrator, "hello")
+    await orchestrator.cool(revision)
+    await until(lambda: not alive(before))
+    assert orchestrator.zygote_pids == {}
+    assert await ask(replica) == "1"
+    await orchestrator.scale(revision, 0)
+    await watch.until(lambda: not running(watch, "hello"))
+    await orchestrator.prewarm(revision)
+    assert list(orchestrator.zygote_pids.values()) == ["hello-00001"]
+    assert not running(watch, "hello")
+    with pytest.raises(NotFound):
+        await orchestrator.prewarm((DEFAULT_NAMESPACE, "hello-00009"))
