@@ -16,7 +16,7 @@ _STYLE: Final = """
 @media (prefers-color-scheme: dark) { :root { --page: #16181c; --ink: #e6e6e6 } }
 body { margin: 2rem auto; padding: 0 1rem; max-width: 1180px; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif }
-h1 { font-size: 1.4rem; margin: 0 }
+h1 { font-size: 1.4rem; margin: 0; overflow-wrap: anywhere }
 h2 { font-size: 1rem; margin: 0 0 .4rem }
 h2.after { margin-top: 2rem }
 p { margin: .3rem 0 1rem }
@@ -25,7 +25,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--faint) }
 th:first-child, td:first-child { text-align: left }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap: 1.6rem }
-section.wide { grid-column: 1 / -1 }
+section.wide { grid-column: 1 / -1; overflow-x: auto }
+section.wide svg { min-width: 720px }
 svg { width: 100%; height: auto; display: block }
 svg text { fill: currentColor; font-size: 12px }
 .grid { stroke: var(--faint); fill: none }
@@ -43,7 +44,8 @@ def page(comparison: Comparison) -> str:
     """Return the page."""
     trace, results = comparison.trace, comparison.results
     calls = results[0].mean("calls")
-    told = f"{len(trace.workloads):,} functions, {calls:,.0f} calls in {format_duration(trace.length_s)}, {_seeds(comparison)}"
+    functions = "1 function" if len(trace.workloads) == 1 else f"{len(trace.workloads):,} functions"
+    told = f"{functions}, {calls:,.0f} calls in {format_duration(trace.length_s)}, {_seeds(comparison)}"
     names = [result.policy.name for result in results]
     head = "".join(f"<th>{escape(name)}</th>" for name in HEAD)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows(comparison))
