@@ -129,12 +129,6 @@ class Templates:
         if own is not None:
             return own
         known = ", ".join(template.language for template in self.list())
-        if name == DOCKERFILE_LANGUAGE:
-            raise ImageTemplate(
-                "lang: dockerfile makes a container image, and this gateway runs functions as processes: deploy the image to a "
-                "cluster (faas up builds it there), or build the program yourself and deploy it with lang: binary; "
-                f"the languages that run here are {known}"
-            )
         raise UnknownTemplate(f"no template for language {bare!r}; there are {known}")
 
     def find_runnable(self, language: str) -> Template:
@@ -143,6 +137,13 @@ class Templates:
         Raises UnknownTemplate, of which ImageTemplate is one, and InvalidTemplate.
         """
         template = self.find(language)
+        if template.language == DOCKERFILE_LANGUAGE:
+            known = ", ".join(template.language for template in self.list() if template.runs_here)
+            raise ImageTemplate(
+                "lang: dockerfile makes a container image, and this gateway runs functions as processes: deploy the image to a "
+                "cluster (faas up builds it there), or build the program yourself and deploy it with lang: binary; "
+                f"the languages that run here are {known}"
+            )
         if not template.runs_here:
             raise ImageTemplate(
                 f"template {template.language} has only a Dockerfile, so it makes container images, and this gateway runs "

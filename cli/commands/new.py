@@ -65,7 +65,8 @@ def new(name: str, lang: str, show_list: bool, handler: str, file: str, prefix: 
         if template.welcome_message.strip():
             click.echo(f"\n{template.welcome_message.strip()}\n")
         here = path.parent == Path() and path.name in STACK_FILES
-        click.echo("Deploy it: faas deploy" + ("" if here else f" -f {path}"))
+        step = "Deploy it: faas deploy" if template.runs_here else "Build and deploy it: faas up"
+        click.echo(step + ("" if here else f" -f {path}"))
     return None
 
 

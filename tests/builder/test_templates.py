@@ -50,7 +50,7 @@ def test_every_built_in_template_runs_and_has_a_handler(language: str) -> None:
 
 
 def test_all_are_listed() -> None:
-    assert [template.language for template in Templates().list()] == LANGUAGES
+    assert [template.language for template in Templates().list()] == sorted([*LANGUAGES, "dockerfile"])
 
 
 def test_only_a_program_of_ones_own_listens_on_a_port() -> None:
@@ -75,13 +75,16 @@ def test_names_of_openfaas_templates_are_served_by_ours(name: str, language: str
 
 @pytest.mark.parametrize("name", ["golang-http", "", "_python", "../builder", ".", "python3-http/function", "@sha"])
 def test_an_unknown_language_lists_what_there_is(name: str) -> None:
-    with pytest.raises(UnknownTemplate, match=r"no template for language .*; there are bash, binary, node, python3, "):
+    with pytest.raises(UnknownTemplate, match=r"no template for language .*; there are bash, binary, dockerfile, node, "):
         Templates().find(name)
 
 
-def test_dockerfile_is_no_language_here() -> None:
-    with pytest.raises(ImageTemplate, match="makes a container image, and this gateway runs functions as processes"):
-        Templates().find("dockerfile")
+def test_dockerfile_is_a_template_for_images_only(tmp_path: Path) -> None:
+    assert not Templates().find("dockerfile").runs_here
+    Templates().new("dockerfile", tmp_path / "own")
+    assert (tmp_path / "own" / "Dockerfile").read_text().splitlines()[1].startswith("FROM ")
+    with pytest.raises(ImageTemplate, match=r"makes a container image, and this gateway runs .* bash, binary, node, "):
+        Templates().find_runnable("dockerfile")
 
 
 def test_a_projects_template_comes_before_a_built_in_one(tmp_path: Path) -> None:
@@ -90,7 +93,7 @@ def test_a_projects_template_comes_before_a_built_in_one(tmp_path: Path) -> None
     assert templates.find("own@1.0").folder == tmp_path / "own"
     assert not templates.find("own").built_in
     assert templates.find("node20").built_in  # an alias is of ours, not of what a project calls so
-    assert [template.language for template in templates.list()] == sorted([*LANGUAGES, "own"])
+    assert [template.language for template in templates.list()] == sorted([*LANGUAGES, "dockerfile", "own"])
 
 
 def test_a_pinned_template_of_the_project(tmp_path: Path) -> None:

@@ -47,6 +47,14 @@ def test_up_builds_pushes_and_deploys_where_images_run(gateway: Gateway, faas: F
     assert gateway.functions[("openfaas-fn", "own")]["image"] == "me/own:1"
 
 
+def test_a_new_one_is_an_image_from_the_start(gateway: Gateway, faas: Faas, own: Path) -> None:
+    gateway.stock = True
+    done = faas("new", "fresh", "--lang", "dockerfile")
+    assert done.out.endswith("Build and deploy it: faas up\n"), done.err
+    assert faas("up", "--filter", "fresh").code == 0
+    assert gateway.functions[("openfaas-fn", "fresh")]["image"] == "fresh:latest"
+
+
 def test_the_push_can_be_left_out(gateway: Gateway, faas: Faas, own: Path) -> None:
     gateway.stock = True
     assert faas("up", "--skip-push").code == 0

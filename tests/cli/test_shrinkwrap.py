@@ -9,7 +9,7 @@ from builder.templates import TEMPLATES_FOLDER, Templates
 from tests.cli.conftest import Faas
 from tests.cli.stub_gateway import Gateway
 
-LANGUAGES = [template.language for template in Templates().list()]
+LANGUAGES = [template.language for template in Templates().list() if template.runs_here]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
