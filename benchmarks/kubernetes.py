@@ -143,8 +143,7 @@ async def _cold(image: str, rounds: int, together: int) -> None:
                     await _until(functools.partial(view.replicas.ready, function, revision), LIMIT_S)
                 bare = [await _bare(cluster, name) for name in names]
                 try:
-                    for name in names:
-                        await _to_zero(cluster, f"{name}-00001")
+                    await asyncio.gather(*(_to_zero(cluster, f"{name}-00001") for name in names))
                     ours, theirs = [], []
                     for _ in range(rounds):
                         theirs.append(await _bare_start(cluster, bare[0]))
@@ -155,11 +154,9 @@ async def _cold(image: str, rounds: int, together: int) -> None:
                     ours, theirs = [], []
                     for _ in range(ROUNDS_TOGETHER):
                         theirs += await asyncio.gather(*(_bare_start(cluster, name) for name in bare))
-                        for name in bare:
-                            await _to_zero(cluster, name)
+                        await asyncio.gather(*(_to_zero(cluster, name) for name in bare))
                         ours += await asyncio.gather(*(_wake(gateway, name) for name in names))
-                        for name in names:
-                            await _to_zero(cluster, f"{name}-00001")
+                        await asyncio.gather(*(_to_zero(cluster, f"{name}-00001") for name in names))
                     _print(f"{together} together, {ROUNDS_TOGETHER} times", ours, theirs)
                 finally:
                     for name in names:
