@@ -5,8 +5,11 @@ from __future__ import annotations
 import _socket
 import asyncio
 import errno
+import os
+import select
 import socket
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 from pinnace_runtime import loop_connection, thread_connection, thread_server
@@ -63,6 +66,39 @@ def test_a_refused_client_that_stays_is_let_go(pair: tuple[socket.socket, socket
     assert connection.take()
     assert read_all(client).startswith(b"HTTP/1.1 400 ")
     wait_until(lambda: connection.take() and connection.phase is thread_connection.CLOSED, "its end")
+    listener.close()
+
+
+def test_a_connection_that_is_closed_twice_leaves_who_has_its_number_alone(pair: tuple[socket.socket, socket.socket]) -> None:
+    _, sock = pair
+    peer, other = socket.socketpair()
+    listener = _socket.socket()
+    server = ThreadServer(listener, lambda request, body: http_reply("x"), Settings())
+    first = server.take_in(_socket.socket(fileno=sock.detach()))
+    first.close()
+    second = server.take_in(_socket.socket(fileno=os.dup2(other.fileno(), first.fd)))
+    other.close()
+    first.close()
+    peer.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert server._poll.poll(5) == [(second.fd, select.EPOLLIN)]
+    second.close()
+    peer.close()
+    listener.close()
+
+
+def test_a_call_that_fails_before_it_begins_leaves_its_place_to_the_next(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, sock = pair
+    listener = _socket.socket()
+    server = ThreadServer(listener, lambda request, body: http_reply("x"), Settings(max_inflight=1))
+    monkeypatch.setattr(thread_connection.Connection, "_begin_call", Mock(side_effect=MemoryError))
+    connection = server.take_in(_socket.socket(fileno=sock.detach()))
+    client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    with pytest.raises(MemoryError):
+        connection.take()
+    connection.close()
+    assert server.take_slot()
     listener.close()
 
 

@@ -75,3 +75,26 @@ def test_calls_from_many_threads_all_expire(book: Book) -> None:
         thread.join(10)
     wait_until(lambda: len(book.expired) == 200, "every call")
     assert set(map(id, book.expired)) == set(map(id, calls))
+
+
+def test_what_comes_after_a_call_that_ended_in_time_does_not_expire_for_it() -> None:
+    """A call ends at its deadline, and its connection begins the next one, while the book is being looked through."""
+    seen = threading.Event()
+
+    class Calls(dict[object, float]):
+        def copy(self) -> dict[object, float]:
+            calls = dict(self)
+            if any(deadline <= time.monotonic() for deadline in calls.values()):
+                assert book.end(connection)  # type: ignore[arg-type]
+                book.begin(connection, time.monotonic() + 60)  # type: ignore[arg-type]
+            elif calls:
+                seen.set()
+            return calls
+
+    connection = call()
+    book = Book()
+    book._calls = Calls()  # type: ignore[assignment]
+    book.begin(connection, time.monotonic() - 0.01)  # type: ignore[arg-type]
+    assert seen.wait(10)
+    assert book.expired == []
+    assert book.end(connection)  # type: ignore[arg-type]

@@ -351,16 +351,16 @@ def test_what_fails_before_it_is_begun_leaves_no_turn_behind(start_replica: Star
 from pinnace_runtime import leadership
 def handle(event, context):
     return "x"
-watch = leadership.Leadership.watch
+begin = leadership.Leadership.begin
 calls = 0
 def failing(self, call):
     global calls
     calls += 1
-    watch(self, call)
     if calls % 2:
+        self.watch(call)
         raise MemoryError
-    return True
-leadership.Leadership.watch = failing
+    return begin(self, call)
+leadership.Leadership.begin = failing
 """)
     for _ in range(20):
         client = replica.connect()

@@ -42,7 +42,8 @@ class Deadlines:
         _thread.start_new_thread(self._run, ())
 
     def begin(self, call: Connection, deadline: float) -> None:
-        self._calls[call] = deadline
+        with self._expiring:  # where an earlier one of the same connection is late, it may be just that which ended
+            self._calls[call] = deadline
         if deadline < self._wakes_at:
             self._wakes_at = deadline
             self._ring()
@@ -80,9 +81,10 @@ class Deadlines:
         now = time.monotonic()
         calls = self._calls.copy()
         for call, deadline in calls.items():
-            with self._expiring:
-                if deadline <= now and self.end(call):
-                    self._expire(call)
+            if deadline <= now:
+                with self._expiring:
+                    if self._calls.get(call) == deadline and self.end(call):
+                        self._expire(call)
         # The call that rang may have ended by now. Its time is kept all the same, so that the next need not ring.
         next_at = announced_at if announced_at > now else _NEVER
         next_at = min((at for at in calls.values() if now < at < next_at), default=next_at)

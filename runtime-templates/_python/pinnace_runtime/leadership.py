@@ -130,11 +130,18 @@ class Leadership:
         return True
 
     def end(self, call: Connection) -> bool:
-        """The thread that was told to lead on is through with it, or never came to it. Whether it leads on as before."""
+        """The thread that was told to lead on is through with it. Whether it still leads."""
         if not self._running.pop(call, False):
             with self.lock:  # who overtook has also let go of the connection by the time that this can be had
                 return False
         return True
+
+    def forsake(self, call: Connection) -> None:
+        """Something failed on `call`, perhaps a change of leadership: it has no turn, and who leads or watches knows it."""
+        self.end(call)
+        self._leader.ring()
+        if watch := self._watch:
+            watch.ring()
 
     def ran(self, seconds: float, waited_s: float) -> None:
         """The leader ran a call, which took so long, and waited for so long of it (0 where that was not weighed)."""
@@ -170,11 +177,11 @@ class Leadership:
             if follower is None:
                 return False
             self._let_go(call)
+            self._lead_with(follower)
             if follower is self._watch:
                 self._watch = None
             else:
                 self._resting.pop()
-            self._lead_with(follower)
             follower.ring()
             return True
 
@@ -189,9 +196,9 @@ class Leadership:
         except KeyError:
             return False
         self._let_go(call)
+        self._lead_with(follower)
         if follower is self._watch:
             self._watch = None
-        self._lead_with(follower)
         return True
 
     def _lead_with(self, follower: _Follower) -> None:
@@ -235,16 +242,24 @@ class Leadership:
         return True
 
     def _run(self, follower: _Follower) -> None:
+        fault: BaseException | None = None
         while True:
             try:
+                if fault is not None:
+                    _bear(fault)
+                    fault = None
                 if follower.role is _LEADS:
+                    with self.lock:
+                        if follower.role is not _LEADS:
+                            continue
+                        self._running.clear()  # it may lead on after a fault: what it ran then is over
                     self._lead()
                 elif follower.role is _WATCHES:
                     self._stand_watch(follower)
                 elif not self._rest(follower):
                     return
             except BaseException as error:  # memory has run out, or a fault of this runtime's
-                _bear(error)
+                fault = error
 
     def _stand_watch(self, watch: _Follower) -> None:
         """Return when this thread leads: it overtook the leader, or that stepped down and found no other."""
@@ -292,16 +307,13 @@ class Leadership:
                 if follower.role is not _RESTS:
                     return True
                 if not rang:
-                    self._resting.remove(follower)
                     self._threads -= 1
+                    self._resting.remove(follower)
                     return False
 
 
 def _bear(error: BaseException) -> None:
     """Go on after an exception that nobody expected, not at once: what lacked may be there again then."""
-    try:
-        if not isinstance(error, MemoryError):
-            logs.log_exception(error)
-        time.sleep(AFTER_FAULT_S)
-    except BaseException:
-        return
+    if not isinstance(error, MemoryError):
+        logs.log_exception(error)
+    time.sleep(AFTER_FAULT_S)

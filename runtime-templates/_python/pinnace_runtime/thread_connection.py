@@ -115,7 +115,9 @@ class Connection:
         return self._go_on()
 
     def close(self) -> None:
-        """End the connection, and all that is known of it."""
+        """End the connection, and all that is known of it. What failed half-way can be done again."""
+        if self._sock.fileno() < 0:
+            return  # another connection may have its number by now
         self.phase = CLOSED
         self._server.deadlines.end(self)
         self._server.deadlines.settle()
@@ -224,11 +226,11 @@ class Connection:
             text = f"Concurrent request limit exceeded. Max concurrent requests: {server.settings.max_inflight}\n"
             self._answer_early(request, 429, text, RUNTIME_MARK)
         else:
+            self._holds_slot = True
             self._begin_call(request)
 
     def _begin_call(self, request: Request) -> None:
         """Run the call, whose slot is taken, if its body is whole; else wait for that."""
-        self._holds_slot = True
         self.idle_since = now = time.monotonic()
         timeout_s = self._server.settings.exec_timeout_s
         self._deadline = now + (call_timeout_s(request, timeout_s) if request.timeout else timeout_s)
@@ -412,5 +414,5 @@ class Connection:
 
     def _free_slot(self) -> None:
         if self._holds_slot:
-            self._holds_slot = False
             self._server.free_slot()
+            self._holds_slot = False

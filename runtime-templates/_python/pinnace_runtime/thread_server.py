@@ -39,6 +39,7 @@ FIRST_CALL_WITHIN_S = 1.0
 FEWEST_CONNECTIONS = 1024
 GIVES_WAY_AFTER_S = 1.0
 ROOM_WITHIN_S = 0.02
+AFTER_FAULT_S = 0.001
 SWEEP_EVERY_S = 30.0
 SWITCH_INTERVAL_S = 0.001
 THREAD_STACK_BYTES = 512 * 1024
@@ -47,7 +48,6 @@ FEWEST_THREADS = 8
 EVENTS_AT_ONCE = 64
 
 _NEVER = float("inf")
-_EXPECTED = (OSError, MemoryError)  # the client left, stood still, sent more than there is room for
 
 
 class Body:
@@ -139,8 +139,8 @@ class ThreadServer:
 
     def _let_go(self, connection: Connection) -> None:
         """The connection is its call's thread's from now on. Called under the lock of leadership."""
-        connection.led = False
         self._poll.unregister(connection.fd)
+        connection.led = False
 
     def give_back(self, connection: Connection) -> None:
         """The connection is the leader's again."""
@@ -157,10 +157,9 @@ class ThreadServer:
 
     def forget(self, connection: Connection) -> None:
         """The connection is about to be closed."""
-        if connection.led:
+        if self._connections.pop(connection.fd, None) is not None and connection.led:
             # A process that the handler forked may hold the socket open, and epoll would tell of it for ever.
             self._poll.unregister(connection.fd)
-        self._connections.pop(connection.fd, None)
         if self.draining and not self._connections:
             self._wake_main()
 
@@ -169,10 +168,15 @@ class ThreadServer:
     def _lead(self) -> None:
         """Serve all connections until this thread leads no more."""
         connections, again, leadership = self._connections, self.again, self.leadership
-        connection: Connection | None
+        connection: Connection | None = None
+        fault: BaseException | None = None
         while True:
-            connection = None
             try:
+                if fault is not None:
+                    leads = self._recover(fault, connection)
+                    fault = connection = None
+                    if not leads:
+                        return
                 for fd, _ in self._poll.poll(self._patience_s(), 1 if leadership.apart else EVENTS_AT_ONCE):
                     connection = connections.get(fd)
                     if connection is None:
@@ -183,16 +187,22 @@ class ThreadServer:
                     connection = again.popleft()
                     if connection.led and connection.phase is BETWEEN_CALLS and connection.buffer and not connection.serve():
                         return
+                connection = None
             except BaseException as error:
-                if connection is not None:
-                    leadership.end(connection)
-                    connection.close()
-                if not isinstance(error, _EXPECTED):
-                    logs.log_exception(error)  # a fault of this runtime: it costs a connection, not the replica
-                if connection is None:
-                    self._rest_from_accepting()
-                elif not connection.led:
-                    return
+                fault = error  # nothing is called here: where memory has run out, a call would fail too
+
+    def _recover(self, fault: BaseException, connection: Connection | None) -> bool:
+        """Close the connection that something failed on: its client waits. Whether this thread still leads."""
+        if not isinstance(fault, OSError | MemoryError):  # the client left, stood still, sent more than there is room for
+            logs.log_exception(fault)  # a fault of this runtime: it costs a connection, not the replica
+        if isinstance(fault, MemoryError):
+            time.sleep(AFTER_FAULT_S)  # else a leader that lacks memory for this too would do nothing but try
+        if connection is None:
+            self._rest_from_accepting()
+            return True
+        self.leadership.forsake(connection)
+        connection.close()
+        return connection.led
 
     def _patience_s(self) -> float:
         """How long the leader may wait for something to arrive."""
@@ -226,7 +236,12 @@ class ThreadServer:
             if not isinstance(error, BlockingIOError | ConnectionError):
                 self._rest_from_accepting()
             return False
-        self.take_in(_socket.socket(fileno=fd))
+        try:
+            sock = _socket.socket(fileno=fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        self.take_in(sock)
         return True
 
     def take_in(self, sock: _socket.socket) -> Connection:
