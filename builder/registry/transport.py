@@ -7,6 +7,7 @@ send us to a storage service, or to a thief.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import re
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn, Self
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from builder.registry.errors import RegistryError, RegistryUnreachable, TransferBroken
 
@@ -170,7 +171,7 @@ class Transport:
         if proxy and not urllib.request.proxy_bypass(host):
             through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
             connection = self._made(parts.scheme, through.hostname or "", through.port or 8080)
-            connection.set_tunnel(host, port or (443 if parts.scheme == "https" else 80))
+            connection.set_tunnel(host, port or (443 if parts.scheme == "https" else 80), _proxy_login(through))
             return connection
         return self._made(parts.scheme, host, port)
 
@@ -186,7 +187,8 @@ class Transport:
             connection.connect()
         except OSError as error:
             connection.close()
-            _cannot_connect(error, parts)
+            through = f"{connection.host}:{connection.port}"
+            _cannot_connect(error, parts, "" if connection.host == parts.hostname else f" (through the proxy {through})")
         connection.sock.settimeout(self._silence_s)
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -230,7 +232,14 @@ def _checked(url: str) -> SplitResult:
     return parts
 
 
-def _cannot_connect(error: OSError, parts: SplitResult) -> NoReturn:
+def _proxy_login(proxy: SplitResult) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+
+
+def _cannot_connect(error: OSError, parts: SplitResult, how: str) -> NoReturn:
     name = parts.netloc
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = f"its certificate is not trusted: {error.verify_message} (SSL_CERT_FILE names a file of authorities)"
@@ -242,7 +251,7 @@ def _cannot_connect(error: OSError, parts: SplitResult) -> NoReturn:
         reason = f"no answer within {CONNECT_TIMEOUT_S:g} s"
     else:
         reason = error.strerror or str(error)
-    raise RegistryUnreachable(f"the registry {name} cannot be reached: {reason}") from None
+    raise RegistryUnreachable(f"the registry {name} cannot be reached{how}: {reason}") from None
 
 
 def _reason(error: Exception) -> str:

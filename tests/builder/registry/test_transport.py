@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.server
 import socket
@@ -158,14 +159,24 @@ def test_a_proxy_is_used_where_one_is_set(server: FakeRegistry, monkeypatch: pyt
 
         thread = threading.Thread(target=proxy, daemon=True)
         thread.start()
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.setenv("http_proxy", f"http://me:p%40w@127.0.0.1:{listener.getsockname()[1]}")
         monkeypatch.setenv("no_proxy", "")
         with pytest.raises(RegistryUnreachable):
             get("http://registry.example.com:5000/v2/")
         thread.join(5)
     assert asked[0].startswith(b"CONNECT registry.example.com:5000 HTTP/1.")
+    assert b"Proxy-Authorization: Basic " + base64.b64encode(b"me:p@w") in asked[0]
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert get(f"http://{server.host}/v2/x")[0] == 404
+
+
+def test_a_proxy_that_is_not_there_is_named_without_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://me:pw@127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(RegistryUnreachable) as caught:
+        get("http://registry.invalid/v2/")
+    told = "the registry registry.invalid cannot be reached (through the proxy 127.0.0.1:1): Connection refused"
+    assert str(caught.value) == told
 
 
 @pytest.mark.parametrize(
