@@ -62,6 +62,11 @@ class _Kept(NamedTuple):
     why: str
 
 
+_NEVER: Final = -inf  # one object for all deciders, as what follows: an idle function is to be small
+_NOTHING_KEPT: Final = _Kept(0, _NEVER, "")
+_NO_FLOOR: Final = (0, "")
+
+
 class Decider:
     """Decides for one revision whose replicas take at most `capacity` calls at a time (0: no limit).
 
@@ -109,11 +114,12 @@ class Decider:
         self._capacity = capacity
         self._initial = settings.initial_replicas if replicas >= settings.initial_replicas else 0
         self._stopped = replicas == 0 and not settings.zero
-        self._fell_at = -inf
+        self._fell_at = _NEVER
         self._due: tuple[tuple[float, float], ...] = ()
-        self._held_until = -inf
-        self._kept = _Kept(replicas, now + settings.window_s, "the platform has just started")
-        self._floor, self._floor_since, self._floor_until = (0, ""), inf, -inf
+        self._held_until = _NEVER
+        started = _Kept(replicas, now + settings.window_s, "the platform has just started")
+        self._kept = started if replicas > 1 else _NOTHING_KEPT
+        self._floor, self._floor_since, self._floor_until = _NO_FLOOR, inf, _NEVER
 
     def configure(self, settings: ScaleSettings, capacity: int) -> None:
         """Take other settings, as after a deploy; what was told of the load stays."""
@@ -122,7 +128,7 @@ class Decider:
             self.settings = settings
             self.observed.configure(settings)
             self.keep_alive = (self.keep_alive or self._learn()) if settings.learns else None
-            self._floor_since, self._floor_until = inf, -inf
+            self._floor_since, self._floor_until = inf, _NEVER
 
     def observe(self, sample: LoadSample, now: float) -> None:
         """Take what an edge tells."""
@@ -158,7 +164,7 @@ class Decider:
         self.recommender.calm()
         self._stopped = replicas == 0
         self._initial = 0
-        self._held_until = now + self.settings.window_s if replicas else -inf
+        self._held_until = now + self.settings.window_s if replicas else _NEVER
         self._kept = _Kept(replicas, self._held_until, "set by hand")
         if replicas > 1:
             self.recommender.panic(now, replicas)
