@@ -26,6 +26,7 @@ from typing import Self
 import msgspec
 
 import builder
+from builder.build_spans import BuildSpans
 from builder.durations import CANCELLED, Durations
 from builder.events import BuildEvent, one_line
 from builder.images import InvalidImageName
@@ -35,6 +36,7 @@ from builder.registry.reference import is_allowed
 from builder.store import BundleStore
 from builder.templates import TEMPLATES_FOLDER
 from orchestration.bundle import UnknownBundle
+from telemetry.spans import Span
 
 CONCURRENT_BUILDS = 2
 LONGEST_QUEUE = 64
@@ -70,7 +72,7 @@ class Builder:
     revision uses any more is removed from the store.
 
     Images whose names are in one of the `registries` (`reference.is_allowed`) are built and pushed too, on `base_image` or
-    the template's own base; with `images_only` no bundles are made.
+    the template's own base; with `images_only` no bundles are made. `on_span` is told what each build did when.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Builder:
         registries: Sequence[str] = (),
         base_image: str = "",
         images_only: bool = False,
+        on_span: Callable[[Span], None] | None = None,
     ) -> None:
         self._store = store
         self._registries = tuple(registries)
@@ -106,6 +109,7 @@ class Builder:
         self._closing = False
         self._key = BuilderKey(store.root)
         self.durations = Durations()
+        self._on_span = on_span
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._store.sweep)
@@ -176,6 +180,7 @@ class Builder:
     async def _events(self, context: Path | None, pull: str) -> AsyncGenerator[BuildEvent, None]:
         asked_at, image, status = time.monotonic(), "", CANCELLED
         worker: _Worker | None = None
+        spans = BuildSpans(time.time_ns)
         self._admitted += 1
         try:
             if self._turns.locked():
@@ -186,14 +191,19 @@ class Builder:
                 yield BuildEvent([], "", "failed", STOPPING, _since(asked_at))
                 return
             worker = self._start(context, pull)
+            spans.started()
             async with contextlib.aclosing(worker.events()) as events:
                 async for event in events:
                     image = event.image or image
+                    spans.reported(event)
                     status = event.status if event.is_final else status
                     yield msgspec.structs.replace(event, image=image, duration=_since(asked_at))
         finally:
             self._admitted -= 1
             self.durations.ended(status, time.monotonic() - asked_at)
+            if self._on_span is not None:
+                for span in spans.ended(status):
+                    self._on_span(span)
             if worker is not None:
                 worker.kill("the build was cancelled")
 

@@ -16,6 +16,7 @@ from autoscaler.scaler import Scaler
 from builder.service import Builder
 from cli.errors import CliError
 from cli.settings import ServeSettings
+from cli.tracing import Tracing
 from gateway.control.info import About
 from gateway.control.metrics import metrics_app
 from gateway.control.origin import Hosts
@@ -28,6 +29,7 @@ from gateway.metrics.functions import Functions, Starts
 from gateway.metrics.page import MetricsPage
 from gateway.metrics.processes import LoopLag, Processes
 from gateway.metrics.requests import Requests
+from gateway.metrics.spans import Spans
 from orchestration.names import FunctionId
 from orchestration.orchestrator import Consumption, Orchestrator
 
@@ -64,12 +66,14 @@ class Metering:
         builder: Builder,
         consumption: Measure,
         keeper_pid: Callable[[], int | None],
+        tracing: Tracing,
     ) -> None:
         self.starts = Starts()
         self.requests = Requests()
         self.lag = LoopLag()
         self._edge = edge
         self._keeper_pid = keeper_pid
+        self._tracing = tracing
         consumptions = Consumptions(consumption)
         self.page = MetricsPage(
             (
@@ -79,6 +83,7 @@ class Metering:
                 consumptions,
                 self.requests,
                 Builds(builder.durations),
+                Spans(tracing.report),
                 Processes(self._pids, self.lag),
             ),
             consumptions.refresh,
@@ -88,6 +93,8 @@ class Metering:
         pids = {"control": os.getpid()}
         if (keeper := self._keeper_pid()) is not None:
             pids["keeper"] = keeper
+        if (exporter := self._tracing.pid) is not None:
+            pids["exporter"] = exporter
         if isinstance(self._edge, Fleet):
             pids |= self._edge.pids
         return pids

@@ -39,6 +39,7 @@ from cli import credentials
 from cli.errors import CliError
 from cli.metrics import Metering, metrics_port, no_consumption
 from cli.settings import ServeSettings
+from cli.tracing import tracing
 from gateway.control.app import build_app, control_app
 from gateway.control.auth import Auth, NoLogin
 from gateway.control.info import About
@@ -157,6 +158,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         bundles = _bundle_store(settings)
         place = await stack.enter_async_context(_place(settings, bundles, life))
         orchestrator = place.orchestrator
+        traced = await stack.enter_async_context(tracing(settings, place.run_dir))
         builder = await stack.enter_async_context(
             Builder(
                 bundles,
@@ -166,6 +168,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
                 registries=settings.registries,
                 base_image=settings.base_image,
                 images_only=place.cluster is not None,
+                on_span=traced.sink.add if traced.sink is not None else None,
             )
         )
         auth = await asyncio.to_thread(_auth, settings)
@@ -177,7 +180,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         await stack.enter_async_context(Measuring(scaler, orchestrator, queries))
         if place.cluster is not None:
             await stack.enter_async_context(place.cluster.leading(scaler.lead))
-        edge = _edge(settings, place, scaler)
+        edge = _edge(settings, place, scaler, traced.path)
         about = About(metadata.version("pinnace"), orchestration=settings.orchestration)
         hosts = Hosts(settings.allow_hosts, settings.host)
         metering = Metering(
@@ -188,6 +191,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
             builder=builder,
             consumption=place.consumption,
             keeper_pid=place.keeper_pid,
+            tracing=traced,
         )
         await stack.enter_async_context(metering.lag)
         monitor = await stack.enter_async_context(Monitor(orchestrator, edge.tallies, edge.loads))
@@ -205,6 +209,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
             recorded=scaler.recording.history,
             metrics=metering.page,
             requests=metering.requests,
+            spans=traced.sink,
         )
         if isinstance(edge, Fleet):
             api = _synced(api, edge)
@@ -329,13 +334,15 @@ def _auth(settings: ServeSettings) -> Auth:
     return Auth.open(settings.folder, enabled=settings.auth, secret_mount_path=Path(mounted) if mounted else None)
 
 
-def _edge(settings: ServeSettings, place: _Place, scaler: Scaler) -> Edge | Fleet:
+def _edge(settings: ServeSettings, place: _Place, scaler: Scaler, spans: str) -> Edge | Fleet:
     """Return the edge in this process, or as many edge processes as are wanted."""
     edge_settings = EdgeSettings(
         host=settings.host,
         port=settings.port,
         trusted_proxies=settings.trusted_proxies,
         max_body_bytes=settings.body_limit_bytes,
+        spans=spans,
+        trace_ratio=settings.trace_ratio,
     )
     control, orchestrator = Endpoint(unix=str(place.run_dir / "control.sock")), place.orchestrator
     if settings.workers == 1:

@@ -15,6 +15,7 @@ from typing import Any
 
 from orchestration.duration import InvalidDuration, parse_duration_s
 from orchestration.quantity import InvalidQuantity, parse_quantity
+from telemetry import otel_environment
 
 PREFIX = "PINNACE_"
 
@@ -74,6 +75,12 @@ class ServeSettings:
     metrics_port: int = _field(
         8082, "Port for /metrics without a login; 0: none. 8082 is left out where it is taken, another one must be free."
     )
+    otlp_endpoint: str = _field(
+        "", "Collector that traces are sent to (OTLP over HTTP), as http://HOST:4318. Default: OTEL_EXPORTER_OTLP_ENDPOINT."
+    )
+    trace_ratio: float = _field(
+        0.05, "Share of calls that are traced, 0 to 1; errors and cold starts are always. Default also: OTEL_TRACES_SAMPLER."
+    )
     starts_per_function: int = _field(100, "Most replicas of one function that may be starting at a time.")
     starts_total: int = _field(200, "Most replicas that may be starting at a time.")
     log_format: str = _field("console", "The platform's own log: console or json.")
@@ -105,6 +112,7 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], config: st
     fields = {f.name: f for f in dataclasses.fields(ServeSettings)}
     for source, given in (
         (config or "", _file(config) if config else {}),
+        ("environment", {"trace_ratio": ratio} if (ratio := otel_environment.ratio(environment)) else {}),
         ("environment", {k: environment[variable(k)] for k in fields if environment.get(variable(k))}),
         ("command line", {k: v for k, v in flags.items() if v is not None}),
     ):
@@ -145,7 +153,8 @@ def _convert(name: str, value: object, kind: type, source: str) -> object:
             return int(parse_quantity(text))
         return kind(text)
     except (ValueError, InvalidDuration, InvalidQuantity) as error:
-        raise InvalidServeSetting(f"{where}: {error if name.endswith(('_s', '_bytes')) else 'a whole number'}") from None
+        what = "a number" if kind is float else "a whole number"
+        raise InvalidServeSetting(f"{where}: {error if name.endswith(('_s', '_bytes')) else what}") from None
 
 
 def _check(settings: ServeSettings) -> None:
@@ -153,6 +162,10 @@ def _check(settings: ServeSettings) -> None:
         raise InvalidServeSetting(f"port {settings.port}: 0 to 65535")
     if not 0 <= settings.metrics_port <= 65535:
         raise InvalidServeSetting(f"metrics_port {settings.metrics_port}: 0 to 65535")
+    if not 0 <= settings.trace_ratio <= 1:
+        raise InvalidServeSetting(f"trace_ratio {settings.trace_ratio}: 0 to 1")
+    if settings.otlp_endpoint and not settings.otlp_endpoint.startswith(("http://", "https://")):
+        raise InvalidServeSetting(f"otlp_endpoint {settings.otlp_endpoint!r}: http://HOST:4318 or https://HOST")
     if not 1 <= settings.workers <= 64:
         raise InvalidServeSetting(f"workers {settings.workers}: 1 to 64")
     if settings.orchestration not in ("local", "kubernetes"):

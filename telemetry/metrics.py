@@ -140,6 +140,18 @@ REFUSED: Final = Metric(
     ("edge", "code"),
     "Requests that were no function's: malformed, too large, to a name that nobody has.",
 )
+TRACES: Final = Metric(
+    "pinnace_edge_traces_total",
+    "counter",
+    ("edge", "fate"),
+    "Calls that were traced: handed on to be exported, or dropped as too many waited.",
+)
+SPANS: Final = Metric(
+    "pinnace_spans_total",
+    "counter",
+    ("fate",),
+    "Spans by what became of them: exported, dropped as too many waited, or failed to reach the collector.",
+)
 PROCESS_CPU: Final = Metric(
     "pinnace_process_cpu_seconds_total", "counter", ("process",), "CPU time of the platform's processes."
 )

@@ -34,6 +34,8 @@ from cli.settings import help_of as _text
 @click.option("--prometheus-url", metavar="URL", help=_text("prometheus_url"))
 @click.option("--metrics-host", help=_text("metrics_host") + "  [default: 127.0.0.1]")
 @click.option("--metrics-port", type=int, help=_text("metrics_port") + "  [default: 8082]")
+@click.option("--otlp-endpoint", metavar="URL", help=_text("otlp_endpoint"))
+@click.option("--trace-ratio", type=float, help=_text("trace_ratio") + "  [default: 0.05]")
 @click.option("--starts-per-function", type=int, help=_text("starts_per_function") + "  [default: 100]")
 @click.option("--starts-total", type=int, help=_text("starts_total") + "  [default: 200]")
 @click.option("--log-format", type=click.Choice(["console", "json"]), help=_text("log_format"))

@@ -32,11 +32,13 @@ from gateway.control.page import Page
 from gateway.control.scaling import Explain, Scalings
 from gateway.control.secrets import Secrets
 from gateway.control.session import Sessions
+from gateway.control.tracing import TraceRequests
 from gateway.metrics.page import MetricsPage
 from gateway.metrics.requests import CountRequests, Requests
 from gateway.monitor.monitor import Monitor
 from orchestration.names import FunctionId
 from orchestration.orchestrator import Orchestrator
+from telemetry.span_sink import SpanSink
 
 BUILD_BODY_LIMIT_BYTES = 1 << 30
 UPLOADS_FOLDER = "uploads"
@@ -57,10 +59,11 @@ def control_app(
     recorded: Recorded = nothing_recorded,
     metrics: MetricsPage | None = None,
     requests: Requests | None = None,
+    spans: SpanSink | None = None,
 ) -> Starlette:
     """Return the application. `invocations` tells how often a function was called, `explain` how it is scaled (None: nothing
     scales it), `recorded` which load it had of late, `monitor` what it does now; `metrics` is the page of that name,
-    `requests` where requests are counted; builds come in through `data_dir`.
+    `requests` where requests are counted, `spans` where they are traced; builds come in through `data_dir`.
 
     Its lifespan empties the folder of uploads: one process, the one that holds the data folder's lock, may run it.
     """
@@ -82,11 +85,16 @@ def control_app(
         Page(),
     )
     operations = Document([o for resource in resources for o in resource.operations()], about.release, auth).operations
-    return _app(operations, builds, auth, hosts, requests or Requests())
+    return _app(operations, builds, auth, hosts, requests or Requests(), spans)
 
 
 def _app(
-    operations: Sequence[Operation], builds: Builds, auth: Auth, hosts: Hosts, requests: Requests | None = None
+    operations: Sequence[Operation],
+    builds: Builds,
+    auth: Auth,
+    hosts: Hosts,
+    requests: Requests | None = None,
+    spans: SpanSink | None = None,
 ) -> Starlette:
     paths = {access: [o.path for o in operations if o.access is access] for access in Access}
     deferred = paths[Access.SIGNATURE] + paths[Access.LINK]
@@ -101,6 +109,7 @@ def _app(
         routes=served,
         middleware=[
             *([Middleware(CountRequests, requests=requests, routes=served)] if requests is not None else []),
+            *([Middleware(TraceRequests, sink=spans, routes=served)] if spans is not None else []),
             Middleware(_PlainHeaders),
             Middleware(OriginGuard, hosts=hosts),
             Middleware(Authentication, auth=auth, open_paths=paths[Access.OPEN], deferred_paths=deferred),

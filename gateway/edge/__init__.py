@@ -16,8 +16,8 @@ In the order in which bytes travel:
     refusal     the answers that the edge makes itself
 
 Beside the path: `flow` (back-pressure), `headers` (what crosses and what does not), `timeouts` (one sweep for every
-deadline), `load` and `tally` (exact figures for the autoscaler and for people), `context` (what all connections share),
-`edge` (the whole).
+deadline), `load`, `tally` and `figures` (exact figures for the autoscaler and for people), `tracing` (which calls are
+traced, and what is known of them), `context` (what all connections share), `edge` (the whole).
 
 Several edges share a port: `fleet` (all of them, seen from the control process), `process` (one of them, likewise),
 `port` (which they share), `link` and `messages` (what goes between), `worker` (what runs in such a process), `slots` and

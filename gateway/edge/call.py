@@ -19,6 +19,9 @@ from gateway.edge.dispatcher import Dispatcher
 from gateway.edge.records import CallRecord
 from gateway.edge.refusal import Refusal
 from gateway.edge.tally import Tally
+from gateway.edge.tracing import Trace, handler_s
+from telemetry.call_spans import LEAST_ERROR
+from telemetry.spans import Attempt
 
 if TYPE_CHECKING:
     from gateway.edge.client import ClientConnection
@@ -43,8 +46,9 @@ ENDED: Final = 5
 class Call:
     """`marks` are the header lines that request and response carry: the call's id and its start.
 
-    `refusal` is set when the call is refused before it gets to a dispatcher. `sent` is when it was last sent to a replica
-    (0: never).
+    `refusal` is set when the call is refused before it gets to a dispatcher. `waited_s` is how long after its start it got
+    the slot that it has, `sent` when it was last sent to a replica (0: never). `trace` is None for calls that are not
+    traced, or not yet.
     """
 
     __slots__ = (
@@ -70,6 +74,7 @@ class Call:
         "sent",
         "started",
         "tally",
+        "trace",
         "upgrade",
         "upstream",
         "waited_s",
@@ -98,6 +103,7 @@ class Call:
         self.sent = 0.0
         self.upstream: UpstreamConnection | None = None
         self.waited_s = 0.0
+        self.trace: Trace | None = None
 
     # the request
 
@@ -158,6 +164,8 @@ class Call:
         if not self.waited_s:
             self.tally.waited(now - self.started, cold)
         self.waited_s = now - self.started
+        if cold and (trace := self._traced()) is not None:
+            trace.cold = True
 
     def start(self, backend: Backend) -> None:
         """The dispatcher took a slot on `backend` for this call."""
@@ -189,7 +197,7 @@ class Call:
         """The replica could not be reached; no byte was sent."""
         self.attempts += self.backend.open  # a replica that is gone by now says nothing about the others
         if self.attempts < ATTEMPTS:
-            self._wait_again()
+            self._wait_again(why)
         else:
             self._refuse_from_backend(Refusal(502, f"cannot reach the replica: {why}"))
 
@@ -197,7 +205,7 @@ class Call:
         """The connection ended before the response began. A `stale` one came from the pool and had served before."""
         if stale and self.method in _IDEMPOTENT and self.may_be_sent_again():
             self.attempts += 1
-            self._wait_again()
+            self._wait_again(why)
         else:
             self._refuse_from_backend(Refusal(502, why))
 
@@ -207,14 +215,16 @@ class Call:
 
     def turned_away(self) -> None:
         """The replica's runtime refused the call before it read the body."""
-        self._wait()
+        self._wait("its runtime has no slot free")
         self.dispatcher.turned_away(self, self.backend, self.client.context.clock())
 
-    def _wait_again(self) -> None:
-        self._wait()
+    def _wait_again(self, why: str) -> None:
+        self._wait(why)
         self.dispatcher.put_back(self, self.backend)
 
-    def _wait(self) -> None:
+    def _wait(self, why: str) -> None:
+        if (trace := self._traced()) is not None:
+            trace.attempts.append(Attempt(self.waited_s, self.client.context.clock() - self.started, why))
         self.upstream = None
         self.phase = WAITING
         self.deadline = self.started + self.client.context.settings.queue_timeout_s
@@ -229,6 +239,8 @@ class Call:
         self.upstream = None
         started = self.started
         self.tally.ended(CallRecord(self.marks, self.method, code, self.sent - started, now - started, self.backend.id))
+        if self.trace is not None or code >= LEAST_ERROR:
+            self._hand_in_trace(code, now)
         self.dispatcher.release(self.backend, now)
         self.client.call_ended(self, keep_alive)
 
@@ -300,3 +312,25 @@ class Call:
         replica = self.backend.id if self.sent else ""
         waited_s = (self.sent or now) - self.started
         self.tally.ended(CallRecord(self.marks, self.method, code, waited_s, now - self.started, replica))
+        if self.trace is not None or code >= LEAST_ERROR:
+            self._hand_in_trace(code, now)
+
+    # traces
+
+    def _traced(self) -> Trace | None:
+        """Return the call's trace, begun now if need be; None where nothing is traced."""
+        context = self.client.context
+        if context.tracing is not None and self.trace is None and self.dispatcher is not context.control:
+            self.trace = context.tracing.later(self)
+        return self.trace
+
+    def answered(self, now: float, head: bytes) -> None:
+        """The answer to a call that is traced, or failed, begins with `head`."""
+        if (trace := self._traced()) is not None:
+            trace.answered_at = now
+            trace.handler_s = handler_s(head)
+
+    def _hand_in_trace(self, code: int, now: float) -> None:
+        tracing = self.client.context.tracing
+        if tracing is not None and self._traced() is not None:
+            tracing.ended(self, code, now)

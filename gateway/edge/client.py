@@ -20,6 +20,7 @@ from gateway.edge.reader import RequestReader
 from gateway.edge.refusal import Refusal, not_found
 from gateway.edge.request import believed_forwarded_lines, forwarded_lines
 from gateway.edge.routes import ASYNC_PREFIX, PREFIX, split_target
+from gateway.edge.tracing import retold
 from orchestration.names import parse_function_id
 
 if TYPE_CHECKING:
@@ -184,6 +185,10 @@ class ClientConnection(PacedConnection):
         else:
             forwarded = self._forwarded + head.host
         call.head = head.to_upstream(path, call.marks, forwarded)
+        if context.tracing is not None and dispatcher is not context.control:
+            call.trace = context.tracing.begin(call.marks, call.head)
+            if call.trace is not None:
+                call.head = retold(call.head[:-2], call.trace) + call.trace.header + b"\r\n"
         call.held = len(call.head)
         call.dispatcher = dispatcher
 
@@ -198,12 +203,16 @@ class ClientConnection(PacedConnection):
         call = self.call = Call(self, plain.method, marks, now)
         call.tally = route.tally
         call.dispatcher = dispatcher
+        rest = plain.rest
+        if context.tracing is not None and (trace := context.tracing.begin(marks, rest)) is not None:
+            call.trace = trace
+            rest = retold(rest, trace) + trace.header
         parts: tuple[bytes, ...]
         if self._trusted and plain.told:
             crossing, forwarded = believed_forwarded_lines(plain.said(), plain.host, self._peer)
-            parts = (plain.method, plain.space, plain.rest, crossing, marks, forwarded, HEAD_END)
+            parts = (plain.method, plain.space, rest, crossing, marks, forwarded, HEAD_END)
         else:
-            parts = (plain.method, plain.space, plain.rest, marks, self._forwarded, plain.host, HEAD_END)
+            parts = (plain.method, plain.space, rest, marks, self._forwarded, plain.host, HEAD_END)
         head = call.head = b"".join(parts)
         call.held = len(head)
         if plain.length:

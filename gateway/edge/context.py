@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.edge.plain import PlainRequests, PlainResponses
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.tally import Tally
+from gateway.edge.tracing import Tracing
 
 if TYPE_CHECKING:
     from gateway.edge.client import ClientConnection
@@ -47,7 +48,7 @@ class EdgeContext:
     deadlines and free to read. `date` is the present `Date` header line. In a read of `small_bytes` no head can be too
     large: a field takes at least four. `soon` runs a function in the next turn of the loop. Requests that are no
     function's are counted in `control_tally`, or in `unrouted_tally` when the edge refused them itself; `accepted` and
-    `turned_away` count connections."""
+    `turned_away` count connections. `tracing` is None where nothing is traced."""
 
     __slots__ = (
         "_trusted",
@@ -67,6 +68,7 @@ class EdgeContext:
         "settings",
         "small_bytes",
         "soon",
+        "tracing",
         "turned_away",
         "unrouted_tally",
     )
@@ -89,6 +91,7 @@ class EdgeContext:
         self.nobody = asyncio.Event()
         self.nobody.set()
         self.draining = False
+        self.tracing: Tracing | None = None
         self.plain_requests = PlainRequests(settings)
         self.plain_responses = PlainResponses()
         self._trusted = tuple(ipaddress.ip_network(network, strict=False) for network in settings.trusted_proxies)

@@ -278,6 +278,10 @@ class Dispatcher:
         replica = self._replicas.get(replica_id)
         return replica.start if replica is not None else None
 
+    def replica(self, replica_id: str) -> Replica | None:
+        """Return what was last told of a replica that has not stopped."""
+        return self._replicas.get(replica_id)
+
     def open_backends(self) -> list[Backend]:
         """Return the replicas that may get calls now."""
         return self._ready

@@ -18,11 +18,13 @@ from gateway.edge.server import Server
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.tally import Tally
 from gateway.edge.timeouts import Sweep
+from gateway.edge.tracing import Tracing
 from gateway.edge.upstream import UpstreamConnections
 from orchestration.events import Event
 from orchestration.load import LoadSample
 from orchestration.names import FunctionId
 from orchestration.replica import Endpoint, Replica, ReplicaState
+from telemetry.span_sink import SpanSink
 
 CONTROL: Final = "control-api"
 """What messages call the control API; no function can have its namespace, which is empty."""
@@ -55,6 +57,9 @@ class Edge:
         self._routes = self._context.routes = Routes(self._dispatcher, clock)
         self._context.control = self._control_dispatcher(control)
         self._context.soon = self.soon
+        self._spans = SpanSink(settings.spans) if settings.spans else None
+        if self._spans is not None:
+            self._context.tracing = Tracing(self._spans, settings.trace_ratio)
         self._server = Server(self._context)
         self._sweep = Sweep(self._context)
 
@@ -80,6 +85,8 @@ class Edge:
         await self._server.stop()
         self._routes.close()
         self._context.control.close()
+        if self._spans is not None:
+            await self._spans.close()
         await asyncio.sleep(0)  # transports tell their protocols of the end in the next turn
 
     def apply(self, event: Event) -> None:
@@ -143,7 +150,15 @@ class Edge:
     def own_figures(self) -> EdgeFigures:
         """Return what this edge tells of itself."""
         context = self._context
-        return EdgeFigures(len(context.connections), context.accepted, context.turned_away, context.unrouted_tally.codes)
+        spans = self._spans
+        return EdgeFigures(
+            connections=len(context.connections),
+            accepted=context.accepted,
+            turned_away=context.turned_away,
+            refused=context.unrouted_tally.codes,
+            traces=spans.taken if spans is not None else 0,
+            traces_dropped=spans.dropped if spans is not None else 0,
+        )
 
     # what dispatchers observe
 

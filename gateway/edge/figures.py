@@ -9,12 +9,15 @@ class EdgeFigures(msgspec.Struct, frozen=True):
     """`connections` are open now, `accepted` have been since the edge started, `turned_away` were more than it may have.
 
     `refused` counts by status the requests that were no function's: malformed, too large, to a function that does not exist.
+    `traces` were handed on to be exported, `traces_dropped` could not be.
     """
 
     connections: int = 0
     accepted: int = 0
     turned_away: int = 0
     refused: dict[int, int] = {}
+    traces: int = 0
+    traces_dropped: int = 0
 
 
 class FunctionLoad(msgspec.Struct, frozen=True):

@@ -50,5 +50,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Longest time to connect to a replica."""
     upstream_idle_s: float = 50.0
     """How long an unused connection to a replica is kept."""
+    spans: str = ""
+    """Unix socket of the process that exports spans; without one nothing is traced."""
+    trace_ratio: float = 0.0
+    """Share of the calls that are traced, of those whose client says nothing of it."""
     name: str = "edge"
     """What load samples call this edge."""

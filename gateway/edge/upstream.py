@@ -17,6 +17,7 @@ from gateway.edge.call import CONNECTING, INFINITE, RESPONDING, Call
 from gateway.edge.flow import PacedConnection
 from gateway.edge.response import CHUNKED, CLOSE, NO_BODY, ResponseHead
 from orchestration.replica import Endpoint
+from telemetry.call_spans import LEAST_ERROR
 
 if TYPE_CHECKING:
     from gateway.edge.context import EdgeContext
@@ -217,6 +218,8 @@ class UpstreamConnection(PacedConnection):
         if call.head_only or call.http10 or context.draining or not (call.keep_alive and call.complete):
             return False
         now = context.clock()
+        if call.trace is not None or plain.code >= LEAST_ERROR:
+            call.answered(now, data[: plain.head_bytes])
         call.client.transport.write(plain.to_client(call, now, context.date, data))
         self._reusable(call)
         call.end(plain.code, now, True)
@@ -270,7 +273,10 @@ class UpstreamConnection(PacedConnection):
         context = self._owner.context
         if self._framing == CLOSE or not call.complete or context.draining:
             call.keep_alive = False
-        self._out.append(head.to_client(code, self._framing, call, context.clock(), context.date))
+        now = context.clock()
+        if call.trace is not None or code >= LEAST_ERROR:
+            call.answered(now, b"\r\n" + b"".join(head.fields))
+        self._out.append(head.to_client(code, self._framing, call, now, context.date))
         head.reset()
         if call.head_only:
             self._done = True  # though the parser waits for a body

@@ -73,6 +73,10 @@ class Calls:
             yield head(metric, openmetrics)
             for edge, figures in edges:
                 yield line(metric, (edge,), figure(figures))
+        yield head(metrics.TRACES, openmetrics)
+        for edge, figures in edges:
+            yield line(metrics.TRACES, (edge, "exported"), figures.traces)
+            yield line(metrics.TRACES, (edge, "dropped"), figures.traces_dropped)
         yield head(metrics.REFUSED, openmetrics)
         for edge, figures in edges:
             for code, count in sorted(figures.refused.items()):

@@ -57,7 +57,7 @@ class CountRequests:
     def __init__(self, app: ASGIApp, requests: Requests, routes: list[BaseRoute]) -> None:
         self._app = app
         self._requests = requests
-        self._routes = [route for route in routes if isinstance(route, Route)]
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,7 +75,10 @@ class CountRequests:
         try:
             await self._app(scope, receive, noted)
         finally:
-            self._requests.count(scope["method"], self._template(scope), status, time.perf_counter() - began)
+            self._requests.count(scope["method"], template(self._routes, scope), status, time.perf_counter() - began)
 
-    def _template(self, scope: Scope) -> str:
-        return next((route.path for route in self._routes if route.matches(scope)[0] is not Match.NONE), OTHER)
+
+def template(routes: list[BaseRoute], scope: Scope) -> str:
+    """Return the path template that a request's path is of; `other` when it is of none."""
+    matching = (r.path for r in routes if isinstance(r, Route) and r.matches(scope)[0] is not Match.NONE)
+    return next(matching, OTHER)

@@ -1,0 +1,102 @@
+"""Traces of a real platform, as a collector gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.platform import Platform, running, until
+from tests.telemetry.collector import CLIENT, ERROR, INTERNAL, SERVER, Collector, Received, collecting
+
+HANDLER = """
+def handle(event, context):
+    if event.path == "/fail":
+        raise ValueError("broken")
+    return event.headers.get("traceparent", "")
+"""
+
+
+@pytest.fixture(scope="module", params=["1", "2"], ids=["one edge", "two edges"])
+def traced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Platform, Collector]]:
+    """A platform that samples nothing by chance, and where its spans go."""
+    home: Path = tmp_path_factory.mktemp("traced")
+    flags = ["--trace-ratio", "0", "--workers", request.param]
+    with collecting() as collector, running(home, *flags, "--otlp-endpoint", collector.url) as platform:
+        platform.deploy("hello", HANDLER)
+        yield platform, collector
+
+
+def test_a_cold_call_is_one_connected_trace(traced: tuple[Platform, Collector]) -> None:
+    platform, collector = traced
+    platform.scale("hello", 0)
+    until(lambda: not platform.pids("hello"))
+    answer = platform.call("hello")
+    trace = answer.headers["x-call-id"].replace("-", "")
+    spans = {span.name: span for span in collector.until(trace, 5)}
+    assert set(spans) == {"POST /function/{name}", "queue", "cold start", "POST", "hello"}
+    gateway, queue, start, attempt, function = (
+        spans[name] for name in ("POST /function/{name}", "queue", "cold start", "POST", "hello")
+    )
+    assert (gateway.parent, queue.parent, start.parent) == ("", gateway.span, queue.span)
+    assert (attempt.parent, function.parent) == (gateway.span, attempt.span)
+    assert [s.kind for s in (gateway, queue, start, attempt, function)] == [SERVER, INTERNAL, INTERNAL, CLIENT, SERVER]
+    assert answer.text == f"00-{trace}-{function.span}-01", "what the function records stands below its span"
+    assert gateway.start_ns == queue.start_ns <= start.start_ns <= start.end_ns
+    assert start.end_ns <= queue.end_ns + 5_000_000, "clocks of two processes may differ by a little"
+    assert queue.end_ns == attempt.start_ns <= function.start_ns <= function.end_ns <= gateway.end_ns
+    assert (gateway.service, function.service) == ("pinnace", "hello.openfaas-fn")
+    assert gateway.attributes == {
+        "http.request.method": "POST",
+        "http.route": "/function/{name}",
+        "http.response.status_code": 200,
+        "url.path": "/function/hello.openfaas-fn",
+        "url.scheme": "http",
+        "faas.invocation_id": answer.headers["x-call-id"],
+        "faas.invoked_name": "hello",
+        "pinnace.namespace": "openfaas-fn",
+    }
+    assert function.attributes["faas.coldstart"] is True
+    assert function.attributes["faas.version"] == start.attributes["faas.version"] == "hello-00001"
+    assert function.attributes["faas.instance"] == start.attributes["faas.instance"]
+
+
+def test_an_error_is_traced_and_a_warm_call_is_not(traced: tuple[Platform, Collector]) -> None:
+    platform, collector = traced
+    warm, failed = platform.call("hello"), platform.call("hello", path="/fail")
+    spans = collector.until(failed.headers["x-call-id"].replace("-", ""), 3)
+    assert {span.status for span in spans} == {ERROR}
+    assert collector.of_trace(warm.headers["x-call-id"].replace("-", "")) == []
+    assert warm.text == ""
+
+
+def test_a_client_s_trace_goes_on(traced: tuple[Platform, Collector]) -> None:
+    platform, collector = traced
+    trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    answer = platform.call("hello", traceparent=f"00-{trace}-{span}-01")
+    gateway = next(s for s in collector.until(trace, 3) if s.name.startswith("POST /"))
+    assert gateway.parent == span
+    assert answer.text.startswith(f"00-{trace}-")
+    assert span not in answer.text
+
+
+def test_a_deploy_is_traced_with_the_steps_of_its_build(traced: tuple[Platform, Collector]) -> None:
+    _, collector = traced
+
+    def builds() -> list[Received]:
+        return [span for span in list(collector.spans) if span.name == "build"]
+
+    build = until(builds)[0]
+    request = until(lambda: [s for s in list(collector.spans) if s.span == build.parent])[0]
+    assert request.name == "POST /build"
+    steps = [s for s in collector.of_trace(build.trace) if s.name == "build step"]
+    assert steps and {s.parent for s in steps} == {build.span}
+
+
+def test_what_became_of_spans_is_told(traced: tuple[Platform, Collector]) -> None:
+    platform, _ = traced
+    until(lambda: 'pinnace_spans_total{fate="exported"} 0' not in platform.request("GET", "/metrics").text)
+    page = platform.request("GET", "/metrics").text
+    assert 'pinnace_spans_total{fate="failed"} 0' in page
+    assert 'pinnace_process_resident_memory_bytes{process="exporter"}' in page
