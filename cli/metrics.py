@@ -27,11 +27,13 @@ from gateway.metrics.calls import Calls
 from gateway.metrics.consumption import Consumptions, Measure
 from gateway.metrics.functions import Functions, Starts
 from gateway.metrics.page import MetricsPage
+from gateway.metrics.phases import Phases
 from gateway.metrics.processes import LoopLag, Processes
 from gateway.metrics.requests import Requests
 from gateway.metrics.spans import Spans
 from orchestration.names import FunctionId
 from orchestration.orchestrator import Consumption, Orchestrator
+from orchestration.starts import StartBook
 
 log = logging.getLogger("pinnace.platform")
 
@@ -66,6 +68,7 @@ class Metering:
         builder: Builder,
         consumption: Measure,
         keeper_pid: Callable[[], int | None],
+        starts: StartBook,
         tracing: Tracing,
     ) -> None:
         self.starts = Starts()
@@ -80,6 +83,7 @@ class Metering:
                 Release(about.release, about.orchestration),
                 Calls(edge),
                 Functions(orchestrator, scaler.figures, self.starts),
+                Phases(starts),
                 consumptions,
                 self.requests,
                 Builds(builder.durations),

@@ -56,6 +56,7 @@ from orchestration.local.orchestrator import LocalOrchestrator
 from orchestration.local.run_folder import run_folder
 from orchestration.orchestrator import Orchestrator
 from orchestration.replica import Endpoint
+from orchestration.starts import StartBook
 from telemetry import logs, service_manager
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
             builder=builder,
             consumption=place.consumption,
             keeper_pid=place.keeper_pid,
+            starts=place.starts,
             tracing=traced,
         )
         await stack.enter_async_context(metering.lag)
@@ -238,7 +240,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
 
 class _Place(NamedTuple):
     """Where functions run, with a folder for sockets; `cluster` is None where that is this machine. `consumption` measures
-    what replicas use, `keeper_pid` is the process that holds them."""
+    what replicas use, `keeper_pid` is the process that holds them, `starts` are counted."""
 
     orchestrator: Orchestrator
     run_dir: Path
@@ -246,6 +248,7 @@ class _Place(NamedTuple):
     cluster: OnCluster | None
     consumption: Measure = no_consumption
     keeper_pid: Callable[[], int | None] = lambda: None
+    starts: StartBook = StartBook()
 
 
 @contextlib.asynccontextmanager
@@ -266,6 +269,7 @@ async def _place(settings: ServeSettings, bundles: BundleStore, life: _Life) -> 
                 None,
                 orchestrator.consumption,
                 lambda: orchestrator.keeper_pid,
+                orchestrator.starts,
             )
         return
     from cli.cluster import OnCluster

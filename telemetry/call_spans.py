@@ -3,6 +3,7 @@
 POST /function/{name}            server; the gateway, from the head to the end of the answer
 ├─ queue                         while it waited for a slot
 │  └─ cold start                 of the replica that it waited for, where there was none
+│     └─ cold start: made        one for each phase of the start
 ├─ POST                          client; one for each attempt, from the slot to the end
 └─ POST
    └─ hello                      server; the function, as its runtime timed it or else as the gateway saw it
@@ -82,13 +83,19 @@ def spans_of(call: CallTrace) -> list[Span]:
     if call.waited_s > since_s:
         queue = add("queue", root, at(since_s), at(call.waited_s), attributes={"pinnace.queue.cold": call.cold})
         if call.cold and call.replica_ready > 0:
-            add(
-                "cold start",
-                queue,
-                int(call.replica_started * NANO),
-                int(call.replica_ready * NANO),
-                attributes={"faas.coldstart": True, "faas.instance": call.replica, "faas.version": call.revision},
-            )
+            cold: dict[str, Attribute] = {
+                "faas.coldstart": True,
+                "faas.instance": call.replica,
+                "faas.version": call.revision,
+            }
+            if call.start_kind:
+                cold["pinnace.start.kind"] = call.start_kind
+            begin = int(call.replica_started * NANO)
+            start = add("cold start", queue, begin, int(call.replica_ready * NANO), attributes=cold)
+            for phase, took_s in call.phases.items():
+                end = begin + int(took_s * NANO)
+                add(f"cold start: {phase}", start, begin, end)
+                begin = end
     for number, attempt in enumerate(call.attempts):
         add(
             call.method,

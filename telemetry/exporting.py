@@ -37,6 +37,8 @@ BATCH: Final = 512
 PAUSE_S: Final = 0.5
 """How long spans gather where there are fewer."""
 LAST_S: Final = 2.0
+READ_S: Final = 0.05
+"""Time to read what those who stop have just written."""
 FRAME_LIMIT_BYTES: Final = 64 * 1024 * 1024
 _decoder: Final = msgspec.msgpack.Decoder(list[Record])
 
@@ -59,6 +61,7 @@ class Exporter:
         self._export = export
         self._queue: deque[Span] = deque()
         self._came = asyncio.Event()
+        self._over = asyncio.Event()
         self.report = Report()
 
     def take(self, records: list[Record]) -> None:
@@ -72,13 +75,19 @@ class Exporter:
         self._came.set()
 
     async def run(self) -> None:
-        """Export until cancelled."""
-        while True:
+        """Export until `finish`, and then what is left."""
+        while not self._over.is_set():
             await self._came.wait()
             if len(self._queue) < BATCH:
-                await asyncio.sleep(PAUSE_S)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._over.wait(), PAUSE_S)
             self._came.clear()
             await self.drain()
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        self._over.set()
+        self._came.set()
 
     async def drain(self) -> None:
         """Export all that is queued."""
@@ -178,12 +187,10 @@ async def serve(listener: socket.socket, reports: int) -> None:
     reporting = asyncio.create_task(_report(exporter, reports))
     async with server:
         await over.wait()
-    await asyncio.sleep(0)
-    for task in (running, reporting):
-        task.cancel()
-    await asyncio.wait((running, reporting))
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(exporter.drain(), LAST_S)
+        await asyncio.sleep(READ_S)
+    exporter.finish()
+    await asyncio.wait((running,), timeout=LAST_S)
+    reporting.cancel()
 
 
 async def _report(exporter: Exporter, pipe: int) -> None:

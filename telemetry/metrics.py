@@ -105,8 +105,17 @@ REPLICAS: Final = Metric("pinnace_replicas", "gauge", ("function_name", "state")
 START_SECONDS: Final = Metric(
     "pinnace_replica_start_seconds",
     "histogram",
-    ("function_name", "phase"),
-    "How long replicas took to start, by phase; total is the whole.",
+    FUNCTION,
+    "How long replicas took to start, from the start of a process until it could take calls.",
+)
+PHASE_SECONDS: Final = Metric(
+    "pinnace_replica_start_phase_seconds",
+    "histogram",
+    ("kind", "phase"),
+    "What the phases of starts took, by what the process is made of: a zygote's fork, a stem's fork, or fork and exec.",
+)
+START_FAILURES: Final = Metric(
+    "pinnace_replica_start_failures_total", "counter", ("kind",), "Starts of replicas that came to nothing."
 )
 RESTARTS: Final = Metric(
     "pinnace_replica_restarts_total", "counter", FUNCTION, "Processes of replicas that ended by themselves."

@@ -7,6 +7,7 @@ Records gather for `FLUSH_S` and go, many in one frame, over a Unix socket to th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final
 
 import msgspec
@@ -19,6 +20,7 @@ HELD: Final = 8192
 UNREAD_BYTES: Final = 4 * 1024 * 1024
 """What is written while so much was not read by the other side is dropped."""
 LENGTH_BYTES: Final = 4
+CLOSE_S: Final = 1.0
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
@@ -37,6 +39,8 @@ class SpanSink(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._one = asyncio.Lock()
+        self._gone = asyncio.Event()
         self.taken = 0
         self.dropped = 0
 
@@ -51,25 +55,30 @@ class SpanSink(asyncio.Protocol):
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
 
     async def close(self) -> None:
-        """Send what is held, as far as that can be done within a second, and take no more."""
+        """Send what is held, as far as that can be done within `CLOSE_S`."""
         if self._timer is not None:
             self._timer.cancel()
-        try:
-            async with asyncio.timeout(1.0):
-                await self._connect()
-        except TimeoutError:
-            pass
-        self._write()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                if self._held:
+                    await self._connect()
+                self._write()
+                if self._transport is not None:
+                    self._transport.close()
+                    await self._gone.wait()
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
+            await self._gone.wait()
 
     # what the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self._gone.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._gone.set()
 
     # inside
 
@@ -87,11 +96,10 @@ class SpanSink(asyncio.Protocol):
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
 
     async def _connect(self) -> None:
-        if self._transport is None:
-            try:
-                await asyncio.get_running_loop().create_unix_connection(lambda: self, self._path)
-            except OSError:
-                return
+        async with self._one:
+            if self._transport is None:
+                with contextlib.suppress(OSError):  # nobody is there yet
+                    await asyncio.get_running_loop().create_unix_connection(lambda: self, self._path)
 
     def _write(self) -> None:
         while self._held and self._transport is not None:

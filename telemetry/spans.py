@@ -46,7 +46,8 @@ class CallTrace(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
     """One call, from the edge's clock: `start_ns` since 1970, all else seconds since then; a negative number: did not happen.
 
     `taken_s` is when it got its slot, `answered_s` when the answer began. `handler_s` is how long the function's runtime says
-    that its code ran. `replica_started`, `replica_ready` are Unix seconds, of the replica that a cold call waited for.
+    that its code ran. `replica_started`, `replica_ready` are Unix seconds, of the replica that a cold call waited for;
+    `phases` are those of its start, one after the other, in seconds.
     """
 
     trace: str
@@ -70,6 +71,8 @@ class CallTrace(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
     replica_started: float
     replica_ready: float
     attempts: list[Attempt] = []
+    phases: dict[str, float] = {}
+    start_kind: str = ""
 
 
 Record = Span | CallTrace

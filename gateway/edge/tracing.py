@@ -14,20 +14,23 @@ import math
 import random
 import re
 from time import time_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from orchestration.starts import PHASES
 from telemetry import trace_context
 from telemetry.span_sink import SpanSink
 from telemetry.spans import Attempt, CallTrace
 
 if TYPE_CHECKING:
     from gateway.edge.call import Call
+    from orchestration.replica import Replica
 
 _MARKS: Final = re.compile(rb"X-Call-Id: ([^\r]*)\r\nX-Start-Time: ([0-9]+)\r\n").match
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _DURATION: Final = re.compile(rb"(?i:\r\nx-duration-seconds: )([0-9]{1,9}(?:\.[0-9]{1,9})?)\r\n").search
 _TOLD: Final = b"raceparent:"
 _NEVER: Final = 1 << 62
+_WARM: Final[dict[str, Any]] = {"replica_started": 0.0, "replica_ready": 0.0}
 
 
 class Trace:
@@ -121,9 +124,8 @@ class Tracing:
                 answered_s=trace.answered_at - started if trace.answered_at >= 0 else -1.0,
                 handler_s=trace.handler_s,
                 cold=trace.cold,
-                replica_started=(replica.started_at if replica is not None else None) or 0.0,
-                replica_ready=(replica.ready_at if replica is not None else None) or 0.0,
                 attempts=trace.attempts,
+                **(_cold_start(replica) if trace.cold and replica is not None else _WARM),
             )
         )
         call.tally.illustrate(code, trace_id, now - started, time_ns() / 1e9)
@@ -148,6 +150,19 @@ def _trace_id(marks: bytes) -> bytes:
     if match is not None and _UUID(match.group(1).decode("ascii", "replace")):
         return match.group(1).replace(b"-", b"")
     return b"%032x" % (random.getrandbits(128) or 1)
+
+
+def _cold_start(replica: Replica) -> dict[str, Any]:
+    """Return what is known of the start of a replica that a call waited for."""
+    start = replica.start
+    if start is None:
+        return {"replica_started": replica.started_at or 0.0, "replica_ready": replica.ready_at or 0.0}
+    return {
+        "replica_started": start.at,
+        "replica_ready": start.at + start.total_s,
+        "start_kind": start.kind,
+        "phases": {phase: start.phase_s(phase) for phase in PHASES},
+    }
 
 
 def _path(line: bytes) -> str:

@@ -22,23 +22,14 @@ SCALING_TYPES: Final = {Metric.CONCURRENCY: "capacity"}
 LIVE: Final = tuple(state for state in ReplicaState if state is not ReplicaState.STOPPED)
 _BOUNDS: Final = bound_texts(START_BOUNDS_S)
 
-Phases = Callable[[Replica], Mapping[str, float]]
-"""Seconds that a replica which has just become ready spent in each phase of its start."""
-
-
-def no_phases(replica: Replica) -> Mapping[str, float]:
-    """Return the phases of a start of which only the whole is known."""
-    return {}
-
 
 class Starts:
-    """Follows an orchestrator's events and counts what replicas do. `phases_of` tells the phases of a start."""
+    """Follows an orchestrator's events and counts what replicas do."""
 
-    def __init__(self, phases_of: Phases = no_phases) -> None:
-        self.seconds: dict[FunctionId, dict[str, Histogram]] = {}
+    def __init__(self) -> None:
+        self.seconds: dict[FunctionId, Histogram] = {}
         self.restarts: Counter[FunctionId] = Counter()
         self._known: dict[str, Replica] = {}
-        self._phases_of = phases_of
 
     def apply(self, event: Event) -> None:
         """Take what `Orchestrator.watch` yields."""
@@ -66,9 +57,8 @@ class Starts:
     def _started(self, function: FunctionId, replica: Replica) -> None:
         if replica.started_at is None or replica.ready_at is None:
             return
-        phases = self.seconds.setdefault(function, {})
-        for phase, seconds in {"total": replica.ready_at - replica.started_at, **self._phases_of(replica)}.items():
-            phases.setdefault(phase, Histogram(START_BOUNDS_S)).observe(START_BOUNDS_S, seconds)
+        seconds = self.seconds.setdefault(function, Histogram(START_BOUNDS_S))
+        seconds.observe(START_BOUNDS_S, replica.ready_at - replica.started_at)
 
 
 class _Row(NamedTuple):
@@ -130,5 +120,5 @@ class Functions:
             yield line(metrics.RESTARTS, row.name, self._starts.restarts[row.function])
         yield head(metrics.START_SECONDS, openmetrics)
         for row in rows:
-            for phase, seconds in self._starts.seconds.get(row.function, {}).items():
-                yield histogram(metrics.START_SECONDS, (*row.name, phase), _BOUNDS, seconds, openmetrics)
+            if (seconds := self._starts.seconds.get(row.function)) is not None:
+                yield histogram(metrics.START_SECONDS, row.name, _BOUNDS, seconds, openmetrics)

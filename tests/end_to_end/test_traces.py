@@ -34,13 +34,16 @@ def test_a_cold_call_is_one_connected_trace(traced: tuple[Platform, Collector]) 
     until(lambda: not platform.pids("hello"))
     answer = platform.call("hello")
     trace = answer.headers["x-call-id"].replace("-", "")
-    spans = {span.name: span for span in collector.until(trace, 5)}
-    assert set(spans) == {"POST /function/{name}", "queue", "cold start", "POST", "hello"}
+    spans = {span.name: span for span in collector.until(trace, 9)}
+    phases = {f"cold start: {phase}" for phase in ("placed", "prepared", "made", "ready")}
+    assert set(spans) == {"POST /function/{name}", "queue", "cold start", "POST", "hello", *phases}
     gateway, queue, start, attempt, function = (
         spans[name] for name in ("POST /function/{name}", "queue", "cold start", "POST", "hello")
     )
     assert (gateway.parent, queue.parent, start.parent) == ("", gateway.span, queue.span)
     assert (attempt.parent, function.parent) == (gateway.span, attempt.span)
+    assert {spans[phase].parent for phase in phases} == {start.span}
+    assert start.attributes["pinnace.start.kind"] in ("zygote", "stem", "exec")
     assert [s.kind for s in (gateway, queue, start, attempt, function)] == [SERVER, INTERNAL, INTERNAL, CLIENT, SERVER]
     assert answer.text == f"00-{trace}-{function.span}-01", "what the function records stands below its span"
     assert gateway.start_ns == queue.start_ns <= start.start_ns <= start.end_ns

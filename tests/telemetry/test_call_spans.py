@@ -63,12 +63,24 @@ def test_the_function_is_as_long_as_its_runtime_says() -> None:
 
 def test_a_cold_call_waits_for_the_start_of_a_replica() -> None:
     spans = spans_of(
-        msgspec.structs.replace(WARM, cold=True, waited_s=0.3, taken_s=0.3, replica_started=100.01, replica_ready=100.29)
+        msgspec.structs.replace(
+            WARM,
+            cold=True,
+            waited_s=0.3,
+            taken_s=0.3,
+            replica_started=100.01,
+            replica_ready=100.29,
+            start_kind="exec",
+            phases={"placed": 0.0, "made": 0.08, "ready": 0.2},
+        )
     )
     assert shape(spans) == [
         ("GET /function/{name}", "", 0.0, 0.5),
         ("queue", "GET /function/{name}", 0.0, 0.3),
         ("cold start", "queue", 0.01, 0.29),
+        ("cold start: placed", "cold start", 0.01, 0.01),
+        ("cold start: made", "cold start", 0.01, 0.09),
+        ("cold start: ready", "cold start", 0.09, 0.29),
         ("GET", "GET /function/{name}", 0.3, 0.5),
         ("hello", "GET", 0.3, 0.5),
     ]

@@ -98,6 +98,7 @@ async def test_an_exporter_that_does_not_read_costs_a_bounded_amount(tmp_path: P
         assert sink.dropped > 0
         assert sink.taken + sink.dropped == 40 * 500
         assert sink._transport is not None
+        await until(lambda: deaf_to)
         sink._transport.abort()
         for writer in deaf_to:
             writer.transport.abort()
