@@ -17,7 +17,14 @@ from gateway.edge.settings import EdgeSettings
 
 PAGE: Final = Path(__file__).parents[3] / "docs/invocation.md"
 
-FLAGS: Final = {"host": "--host", "port": "--port", "trusted_proxies": "--trusted-proxies", "max_body_bytes": "--body-limit"}
+FLAGS: Final = {
+    "trace_ratio": "--trace-ratio",
+    "spans": "--otlp-endpoint",
+    "host": "--host",
+    "port": "--port",
+    "trusted_proxies": "--trusted-proxies",
+    "max_body_bytes": "--body-limit",
+}
 
 TO_THE_FUNCTION: Final[Mapping[int, str]] = {
     headers.HOST: "as it came; from an absolute target, that one's authority",
