@@ -145,10 +145,11 @@ class Zygotes:
 
     def keep(self, function: FunctionId, revisions: Collection[str]) -> None:
         """Only these revisions of the function may have zygotes from now on."""
-        for zygote in [z for z in self._living.values() if FunctionId(z.revision.namespace, z.revision.function) == function]:
-            if zygote.revision.name not in revisions:
-                self._drop(zygote)
-                self._standing.pop(zygote.revision.key, None)
+        for key in [key for key in (*self._standing, *self._living) if key[0] == function.namespace]:
+            if key[1].rpartition("-")[0] == function.name and key[1] not in revisions:
+                self._standing.pop(key, None)  # another revision may have the name, when the function is made anew
+                if zygote := self._living.get(key):
+                    self._drop(zygote)
 
     def pids(self) -> dict[int, str]:
         """Return the zygotes that can fork: pid → revision."""

@@ -625,3 +625,15 @@ async def test_a_zygote_can_be_asked_for_ahead_and_let_go_of(
     assert not running(watch, "hello")
     with pytest.raises(NotFound):
         await orchestrator.prewarm((DEFAULT_NAMESPACE, "hello-00009"))
+
+
+async def test_a_function_that_is_made_anew_is_judged_anew(
+    orchestrator: LocalOrchestrator, watch: Watch, functions: Functions
+) -> None:
+    left_open = "import socket\nkept = socket.socket()\nanswer = 1"
+    await started(orchestrator, watch, functions.add("bad", left_open, service="hello"))
+    assert "a socket" in note(orchestrator, "hello")
+    await orchestrator.remove(FunctionId(DEFAULT_NAMESPACE, "hello"))
+    await watch.until(lambda: not running(watch, "hello"))
+    await started(orchestrator, watch, functions.add("good", "answer = 1", service="hello"))
+    assert note(orchestrator, "hello").startswith("replicas are forks")
