@@ -26,6 +26,8 @@ def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
         archive.extractall(site)
     for file in ("python3-http/template.yml", "_node/pinnace_runtime/main.js", "bash/function/handler.sh", "store.json"):
         assert f"runtime-templates/{file}" in names
+    for file in ("grafana/overview.json", "prometheus/prometheus.yml", "prometheus/rules/alerts.yml"):
+        assert f"deploy/{file}" in names
     assert not any(n.startswith(("tests/", "docs/", "benchmarks/")) for n in names)
     work = tmp_path / "work"
     work.mkdir()

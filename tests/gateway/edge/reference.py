@@ -70,15 +70,17 @@ def header_rows(table: Mapping[bytes, int], meanings: Mapping[int, str], anyway:
         yield f"| `{shown(name)}` | {anyway[name] if name in anyway else meanings[kind]} |"
 
 
-def default(value: bool | float | str | tuple[str, ...]) -> str:
+def default(name: str, value: bool | float | str | tuple[str, ...]) -> str:
     """A setting's default as people write it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}" if value >= 10_000 else str(value)
     if isinstance(value, float):
-        return f"{value:g} s"
-    return f"`{value}`" if isinstance(value, str) else ", ".join(value) or "none"
+        return f"{value:g}{' s' if name.endswith('_s') else ''}"
+    if isinstance(value, str):
+        return f"`{value}`" if value else "none"
+    return ", ".join(value) or "none"
 
 
 def limit_rows() -> Iterator[str]:
@@ -92,7 +94,7 @@ def limit_rows() -> Iterator[str]:
             assert isinstance(note, ast.Expr) and isinstance(note.value, ast.Constant), name
             meaning = note.value.value
             assert isinstance(meaning, str), name
-            text = default(getattr(defaults, name))
+            text = default(name, getattr(defaults, name))
             yield f"| `{name}` | {text} | {f'`{FLAGS[name]}`' if name in FLAGS else ''} | {meaning} |"
 
 

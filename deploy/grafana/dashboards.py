@@ -1,0 +1,418 @@
+"""Writes the Grafana dashboards beside this file: `python deploy/grafana/dashboards.py`.
+
+A dashboard is a list of rows, a row a list of panels, a panel a title, a unit and its queries. What Grafana wants besides is
+the same for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).parent
+WIDTH = 24
+HEIGHT = 8
+LOW = 4
+RATE = "$__rate_interval"
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+class Query(NamedTuple):
+    """PromQL, and what its series are called."""
+
+    expr: str
+    legend: str = ""
+
+
+class Panel(NamedTuple):
+    """`kind` is Grafana's; `unit` too. `help` is shown on the panel's corner."""
+
+    title: str
+    unit: str
+    queries: Sequence[Query]
+    help: str = ""
+    kind: str = "timeseries"
+    stack: bool = False
+
+
+def quantiles(metric: str, selector: str, by: str = "", *, of: Sequence[float] = (0.5, 0.95, 0.99)) -> list[Query]:
+    """Percentiles of a histogram, one query for each."""
+    kept = f"le, {by}" if by else "le"
+    named = f" {{{{{by}}}}}" if by else ""
+    return [
+        Query(f"histogram_quantile({q}, sum by ({kept}) (rate({metric}_bucket{selector}[{RATE}])))", f"p{q * 100:g}{named}")
+        for q in of
+    ]
+
+
+def rate(metric: str, selector: str = "", by: str = "function_name") -> str:
+    """A counter's rate, summed."""
+    return f"sum by ({by}) (rate({metric}{selector}[{RATE}]))"
+
+
+ERRORS = '{code=~"5.."}'
+ONE = '{function_name="$function"}'
+ONE_FAILING = '{function_name="$function", code=~"5.."}'
+
+OVERVIEW = [
+    [
+        Panel("Functions", "short", [Query("sum(pinnace_functions)")], kind="stat"),
+        Panel("Calls", "reqps", [Query(f"sum(rate(gateway_function_invocation_total[{RATE}]))")], kind="stat"),
+        Panel(
+            "Errors (5xx)",
+            "percentunit",
+            [
+                Query(
+                    f"(sum(rate(gateway_function_invocation_total{ERRORS}[{RATE}])) or vector(0))"
+                    f" / (sum(rate(gateway_function_invocation_total[{RATE}])) > 0)"
+                )
+            ],
+            kind="stat",
+        ),
+        Panel("p95", "s", quantiles("gateway_functions_seconds", "", of=(0.95,)), kind="stat"),
+        Panel("Replicas ready", "short", [Query("sum(gateway_service_ready_count)")], kind="stat"),
+        Panel("Calls waiting", "short", [Query("sum(pinnace_queue_length)")], kind="stat"),
+    ],
+    [
+        Panel(
+            "Calls",
+            "reqps",
+            [Query(f"topk(10, {rate('gateway_function_invocation_total')})", "{{function_name}}")],
+            "The ten functions that are called most.",
+        ),
+        Panel(
+            "Errors (5xx)",
+            "reqps",
+            [Query(f"topk(10, {rate('gateway_function_invocation_total', ERRORS)})", "{{function_name}}")],
+        ),
+    ],
+    [
+        Panel(
+            "How long calls take", "s", quantiles("gateway_functions_seconds", ""), "From the head to the end of the answer."
+        ),
+        Panel(
+            "Slowest (p95)",
+            "s",
+            [
+                Query(
+                    "topk(10, histogram_quantile(0.95, sum by (le, function_name)"
+                    f" (rate(gateway_functions_seconds_bucket[{RATE}]))))",
+                    "{{function_name}}",
+                )
+            ],
+        ),
+    ],
+    [
+        Panel(
+            "Calls in flight",
+            "short",
+            [Query("topk(10, gateway_function_invocation_inflight)", "{{function_name}}")],
+            "At a replica or waiting for one.",
+        ),
+        Panel(
+            "Replicas",
+            "short",
+            [
+                Query("sum(gateway_service_count)", "wanted"),
+                Query("sum(gateway_service_ready_count)", "ready"),
+            ],
+        ),
+    ],
+    [
+        Panel("Cold starts", "cps", [Query(f"topk(10, {rate('pinnace_cold_starts_total')})", "{{function_name}}")]),
+        Panel("Memory of functions", "bytes", [Query("topk(10, pod_memory_working_set_bytes)", "{{function_name}}")]),
+    ],
+]
+
+FUNCTION = [
+    [
+        Panel(
+            "Calls by code", "reqps", [Query(rate("gateway_function_invocation_total", ONE, "code"), "{{code}}")], stack=True
+        ),
+        Panel("How long calls take", "s", quantiles("gateway_functions_seconds", ONE), "Points are traced calls."),
+    ],
+    [
+        Panel(
+            "Distribution",
+            "s",
+            [Query(f"sum by (le) (rate(gateway_functions_seconds_bucket{ONE}[{RATE}]))", "{{le}}")],
+            kind="heatmap",
+        ),
+        Panel(
+            "Share of errors (5xx)",
+            "percentunit",
+            [
+                Query(
+                    f"(sum(rate(gateway_function_invocation_total{ONE_FAILING}[{RATE}])) or vector(0))"
+                    f" / (sum(rate(gateway_function_invocation_total{ONE}[{RATE}])) > 0)",
+                    "errors",
+                )
+            ],
+        ),
+    ],
+    [
+        Panel(
+            "In flight and waiting",
+            "short",
+            [Query(f"pinnace_calls_in_flight{ONE}", "at replicas"), Query(f"pinnace_queue_length{ONE}", "waiting")],
+            stack=True,
+        ),
+        Panel(
+            "How long calls waited",
+            "s",
+            [
+                *quantiles("pinnace_queue_wait_seconds", ONE, of=(0.5, 0.95)),
+                Query(f"pinnace_queue_oldest_wait_seconds{ONE}", "oldest now"),
+            ],
+            "Calls that found no free slot.",
+        ),
+    ],
+    [
+        Panel("Replicas by state", "short", [Query(f"pinnace_replicas{ONE}", "{{state}}")], stack=True),
+        Panel(
+            "Wanted, and the bounds",
+            "short",
+            [
+                Query(f"gateway_service_count{ONE}", "wanted"),
+                Query(f"gateway_service_ready_count{ONE}", "ready"),
+                Query(f"gateway_service_min{ONE}", "min"),
+                Query(f"pinnace_service_max{ONE}", "max"),
+            ],
+        ),
+    ],
+    [
+        Panel(
+            "Cold starts and restarts",
+            "short",
+            [
+                Query(f"increase(pinnace_cold_starts_total{ONE}[{RATE}])", "cold starts"),
+                Query(f"increase(pinnace_replica_restarts_total{ONE}[{RATE}])", "restarts"),
+            ],
+        ),
+        Panel("Starts of replicas", "s", quantiles("pinnace_replica_start_seconds", ONE, of=(0.5, 0.95))),
+    ],
+    [
+        Panel("CPU", "short", [Query(f"rate(pod_cpu_usage_seconds_total{ONE}[{RATE}])", "cores")]),
+        Panel("Memory", "bytes", [Query(f"pod_memory_working_set_bytes{ONE}", "memory")]),
+    ],
+]
+
+AUTOSCALER = [
+    [
+        Panel(
+            "Wanted",
+            "short",
+            [Query("topk(10, gateway_service_count)", "{{function_name}}")],
+        ),
+        Panel(
+            "Missing",
+            "short",
+            [Query("topk(10, gateway_service_count - gateway_service_ready_count)", "{{function_name}}")],
+            "Replicas that are wanted and not ready.",
+        ),
+    ],
+    [
+        Panel(
+            "Decisions by rule",
+            "cps",
+            [Query(rate("pinnace_scaler_decisions_total", by="rule"), "{{rule}}")],
+            "Those that changed a count, by the rule that gave it its value.",
+            stack=True,
+        ),
+        Panel(
+            "At the most allowed",
+            "short",
+            [Query("sum(pinnace_scale_limit_reached)", "functions")],
+            "Functions whose load asks for more replicas than they may have.",
+        ),
+    ],
+    [
+        Panel(
+            "Calls per ready replica, of the target",
+            "percentunit",
+            [
+                Query(
+                    "topk(10, gateway_function_invocation_inflight / (gateway_service_ready_count > 0)"
+                    ' / on (function_name) gateway_service_target_load{scaling_type="capacity"})',
+                    "{{function_name}}",
+                )
+            ],
+            "Functions scaled by concurrency.",
+        ),
+        Panel("Waiting", "short", [Query("topk(10, pinnace_queue_length)", "{{function_name}}")]),
+    ],
+    [
+        Panel(
+            "Phases of starts (p95)",
+            "s",
+            [
+                Query(
+                    "histogram_quantile(0.95, sum by (le, kind, phase)"
+                    f" (rate(pinnace_replica_start_phase_seconds_bucket[{RATE}])))",
+                    "{{kind}}: {{phase}}",
+                )
+            ],
+        ),
+        Panel(
+            "Starts",
+            "cps",
+            [
+                Query(rate("pinnace_replica_start_seconds_count", by="function_name"), "{{function_name}}"),
+            ],
+        ),
+    ],
+]
+
+PLATFORM = [
+    [
+        Panel("CPU", "short", [Query(rate("pinnace_process_cpu_seconds_total", by="process"), "{{process}}")], "Cores."),
+        Panel("Memory", "bytes", [Query("sum by (process) (pinnace_process_resident_memory_bytes)", "{{process}}")]),
+    ],
+    [
+        Panel("Connections", "short", [Query("pinnace_edge_connections", "{{edge}}")], stack=True),
+        Panel(
+            "New connections",
+            "cps",
+            [
+                Query(rate("pinnace_edge_connections_accepted_total", by="edge"), "{{edge}} accepted"),
+                Query(rate("pinnace_edge_connections_refused_total", by="edge"), "{{edge}} refused"),
+            ],
+        ),
+    ],
+    [
+        Panel(
+            "Requests that were no function's",
+            "reqps",
+            [Query(rate("pinnace_edge_requests_refused_total", by="code"), "{{code}}")],
+        ),
+        Panel("Open files", "short", [Query("sum by (process) (pinnace_process_open_fds)", "{{process}}")]),
+    ],
+    [
+        Panel("Control API", "reqps", [Query(rate("http_requests_total", by="status"), "{{status}}")], stack=True),
+        Panel(
+            "Control API, how long (p95)",
+            "s",
+            [
+                Query(
+                    "topk(10, histogram_quantile(0.95, sum by (le, method, path)"
+                    f" (rate(http_request_duration_seconds_bucket[{RATE}]))))",
+                    "{{method}} {{path}}",
+                )
+            ],
+        ),
+    ],
+    [
+        Panel("Event loop's lateness", "s", quantiles("pinnace_control_loop_lag_seconds", "", of=(0.5, 0.99))),
+        Panel(
+            "Builds",
+            "short",
+            [Query(f"sum by (status) (increase(pinnace_build_seconds_count[{RATE}]))", "{{status}}")],
+        ),
+    ],
+    [
+        Panel(
+            "How long builds take (p95)",
+            "s",
+            [Query(f"histogram_quantile(0.95, sum by (le) (rate(pinnace_build_seconds_bucket[{RATE}])))", "p95")],
+        ),
+        Panel(
+            "Spans",
+            "cps",
+            [Query(rate("pinnace_spans_total", by="fate"), "{{fate}}")],
+            "Exported, dropped as too many waited, or failed to reach the collector.",
+        ),
+    ],
+]
+
+DASHBOARDS = {
+    "overview": ("Pinnace: overview", OVERVIEW),
+    "function": ("Pinnace: one function", FUNCTION),
+    "autoscaler": ("Pinnace: autoscaler", AUTOSCALER),
+    "platform": ("Pinnace: platform", PLATFORM),
+}
+
+
+def panel(number: int, shown: Panel, x: int, y: int, width: int, height: int) -> dict[str, Any]:
+    """Return a panel as Grafana has it."""
+    targets = [
+        {
+            "refId": chr(ord("A") + i),
+            "datasource": DATASOURCE,
+            "expr": query.expr,
+            "legendFormat": query.legend or "__auto",
+            "exemplar": "gateway_functions_seconds_bucket" in query.expr and shown.kind == "timeseries",
+            **({"format": "heatmap"} if shown.kind == "heatmap" else {}),
+        }
+        for i, query in enumerate(shown.queries)
+    ]
+    defaults: dict[str, Any] = {"unit": shown.unit, "min": 0}
+    if shown.kind == "timeseries":
+        defaults["custom"] = {
+            "fillOpacity": 20 if shown.stack else 5,
+            "showPoints": "never",
+            "stacking": {"mode": "normal" if shown.stack else "none"},
+        }
+    return {
+        "id": number,
+        "type": shown.kind,
+        "title": shown.title,
+        **({"description": shown.help} if shown.help else {}),
+        "datasource": DATASOURCE,
+        "gridPos": {"x": x, "y": y, "w": width, "h": height},
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "targets": targets,
+    }
+
+
+def dashboard(name: str, title: str, rows: Sequence[Sequence[Panel]]) -> dict[str, Any]:
+    """Return a dashboard as Grafana has it."""
+    panels: list[dict[str, Any]] = []
+    y = 0
+    for row in rows:
+        height = LOW if all(shown.kind == "stat" for shown in row) else HEIGHT
+        width = WIDTH // len(row)
+        for column, shown in enumerate(row):
+            panels.append(panel(len(panels) + 1, shown, column * width, y, width, height))
+        y += height
+    variables: list[dict[str, Any]] = [
+        {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Data source"}
+    ]
+    if "$function" in json.dumps([p["targets"] for p in panels]):
+        variables.append(
+            {
+                "name": "function",
+                "type": "query",
+                "label": "Function",
+                "datasource": DATASOURCE,
+                "query": {"query": "label_values(gateway_service_count, function_name)", "refId": "functions"},
+                "refresh": 2,
+                "sort": 1,
+            }
+        )
+    return {
+        "uid": f"pinnace-{name}",
+        "title": title,
+        "tags": ["pinnace"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": variables},
+        "links": [{"type": "dashboards", "tags": ["pinnace"], "title": "Pinnace", "asDropdown": True, "keepTime": True}],
+        "panels": panels,
+    }
+
+
+def files() -> dict[Path, str]:
+    """Return each file's path and text."""
+    return {
+        HERE / f"{name}.json": json.dumps(dashboard(name, title, rows), indent=1) + "\n"
+        for name, (title, rows) in DASHBOARDS.items()
+    }
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_text(text)
