@@ -20,6 +20,7 @@ from cli.tracing import Tracing
 from gateway.control.info import About
 from gateway.control.metrics import metrics_app
 from gateway.control.origin import Hosts
+from gateway.control.targets import Targets
 from gateway.edge.edge import Edge
 from gateway.edge.fleet import Fleet
 from gateway.metrics.builds import Builds, Release
@@ -56,7 +57,10 @@ async def no_consumption() -> Mapping[FunctionId, Consumption]:
 
 
 class Metering:
-    """What counts, and the `page` that tells it. `starts` is to be told of events, `requests` of requests to the API."""
+    """What counts, and the `page` that tells it. `starts` is to be told of events, `requests` of requests to the API.
+
+    `targets` are functions' own metrics, without a login.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,8 @@ class Metering:
         self._edge = edge
         self._keeper_pid = keeper_pid
         self._tracing = tracing
+        self._scaler = scaler
+        self.targets = Targets(orchestrator, self.functions, auth=None)
         consumptions = Consumptions(consumption)
         self.page = MetricsPage(
             (
@@ -93,6 +99,10 @@ class Metering:
             consumptions.refresh,
         )
 
+    def functions(self) -> list[FunctionId]:
+        """Return all functions."""
+        return [figures.function for figures in self._scaler.figures()]
+
     def _pids(self) -> dict[str, int]:
         pids = {"control": os.getpid()}
         if (keeper := self._keeper_pid()) is not None:
@@ -105,7 +115,7 @@ class Metering:
 
 
 @contextlib.asynccontextmanager
-async def metrics_port(page: MetricsPage, hosts: Hosts, settings: ServeSettings, serve: Serve) -> AsyncIterator[None]:
+async def metrics_port(metering: Metering, hosts: Hosts, settings: ServeSettings, serve: Serve) -> AsyncIterator[None]:
     """Serve the page on the metrics port, if one is wanted. The default one may be another platform's already.
 
     Raises CannotServeMetrics when one that was chosen is taken.
@@ -127,6 +137,6 @@ async def metrics_port(page: MetricsPage, hosts: Hosts, settings: ServeSettings,
         yield
         return
     with listener:
-        async with serve(metrics_app(page, hosts), sockets=[listener]):
+        async with serve(metrics_app(metering.page, hosts, metering.targets), sockets=[listener]):
             log.info("metrics at %s", where)
             yield

@@ -212,6 +212,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
             metrics=metering.page,
             requests=metering.requests,
             spans=traced.sink,
+            functions=metering.functions,
         )
         if isinstance(edge, Fleet):
             api = _synced(api, edge)
@@ -232,7 +233,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         except OSError as error:
             where = _url(settings.host, settings.port)
             raise _cannot_listen(where, error) from None
-        await stack.enter_async_context(metrics_port(metering.page, hosts, settings, _uvicorn))
+        await stack.enter_async_context(metrics_port(metering, hosts, settings, _uvicorn))
         if settings.auth and settings.save_login and auth.login is not None:
             await asyncio.to_thread(_save_login, _url(settings.host, edge.port), auth.login.user, auth.login.password)
         yield edge

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from gateway.control.page import Page
 from gateway.control.scaling import Explain, Scalings
 from gateway.control.secrets import Secrets
 from gateway.control.session import Sessions
+from gateway.control.targets import Targets
 from gateway.control.tracing import TraceRequests
 from gateway.metrics.page import MetricsPage
 from gateway.metrics.requests import CountRequests, Requests
@@ -60,10 +61,12 @@ def control_app(
     metrics: MetricsPage | None = None,
     requests: Requests | None = None,
     spans: SpanSink | None = None,
+    functions: Callable[[], Iterable[FunctionId]] = tuple,
 ) -> Starlette:
     """Return the application. `invocations` tells how often a function was called, `explain` how it is scaled (None: nothing
     scales it), `recorded` which load it had of late, `monitor` what it does now; `metrics` is the page of that name,
-    `requests` where requests are counted, `spans` where they are traced; builds come in through `data_dir`.
+    `requests` where requests are counted, `spans` where they are traced; `functions` lists all that there are; builds come
+    in through `data_dir`.
 
     Its lifespan empties the folder of uploads: one process, the one that holds the data folder's lock, may run it.
     """
@@ -77,6 +80,7 @@ def control_app(
         Scalings(orchestrator, auth, explain),
         Loads(orchestrator, auth, recorded),
         Metrics(metrics or MetricsPage(), auth),
+        Targets(orchestrator, functions, auth),
         Activity(orchestrator, auth, monitor),
         Events(monitor, auth),
         builds,

@@ -8,10 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from gateway.control import errors
 from gateway.control.auth import Auth
 from gateway.control.info import healthz
 from gateway.control.operation import Content, Operation
 from gateway.control.origin import Hosts, OriginGuard
+from gateway.control.targets import Targets
 from gateway.metrics.page import MetricsPage
 
 
@@ -39,14 +41,19 @@ class Metrics:
         )
 
 
-def metrics_app(page: MetricsPage, hosts: Hosts) -> Starlette:
-    """Return the application of the metrics port: it asks for no login, but refuses what foreign web pages send."""
+def metrics_app(page: MetricsPage, hosts: Hosts, targets: Targets | None = None) -> Starlette:
+    """Return the application of the metrics port: it asks for no login, but refuses what foreign web pages send.
+
+    `targets` serves functions' own metrics there too.
+    """
 
     async def get(request: Request) -> Response:
         return _response(page, request)
 
     return Starlette(
-        routes=[Route("/metrics", get), Route("/healthz", healthz)], middleware=[Middleware(OriginGuard, hosts=hosts)]
+        routes=[Route("/metrics", get), Route("/healthz", healthz), *(targets.routes() if targets is not None else [])],
+        middleware=[Middleware(OriginGuard, hosts=hosts)],
+        exception_handlers=errors.handlers(),
     )
 
 

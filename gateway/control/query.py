@@ -38,6 +38,13 @@ CALL_ID = Parameter(
     where="path",
     required=True,
 )
+REPLICA = Parameter(
+    "replica",
+    "The replica's id.",
+    {"type": "string", "pattern": "^[-a-zA-Z0-9_.]+$", "maxLength": 128},
+    where="path",
+    required=True,
+)
 NAMESPACE_NAME = Parameter(
     "name", "The namespace.", {"type": "string", "pattern": "^[-a-z0-9]+$", "maxLength": 63}, where="path", required=True
 )

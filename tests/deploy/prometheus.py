@@ -71,6 +71,9 @@ def scraping(folder: Path, target: str) -> Iterator[Prometheus]:
     config = yaml.safe_load(CONFIG.read_text())
     config["global"] = {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL}
     config["rule_files"] = [str(file) for file in RULES]
+    for job in config["scrape_configs"]:
+        for discovery in job.get("http_sd_configs", []):
+            discovery["refresh_interval"] = INTERVAL
     text = json.dumps(config).replace("127.0.0.1:8082", target)
     (folder / "prometheus.yml").write_text(text)
     port = free_port()

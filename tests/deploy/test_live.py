@@ -24,6 +24,8 @@ HANDLER = """
 import time
 def handle(event, context):
     time.sleep(0.002)
+    if event.path == "/metrics":
+        return {"statusCode": 200, "body": "own_total 7\\n", "headers": {"Content-Type": "text/plain"}}
     if event.path == "/fail":
         raise ValueError("broken")
     return "ok"
@@ -59,7 +61,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     flags = ["--workers", "2", "--metrics-port", str(port), "--trace-ratio", "0.1"]
     with collecting() as collector, running(home, *flags, "--otlp-endpoint", collector.url) as platform:
         platform.deploy("hello", HANDLER, "--label", "com.pinnace.concurrency=1", "--label", "com.openfaas.scale.max=2")
-        platform.deploy("by-rate", HANDLER, "--label", "com.openfaas.scale.type=rps")
+        platform.deploy(
+            "by-rate", HANDLER, "--label", "com.openfaas.scale.type=rps", "--annotation", "prometheus.io.scrape=true"
+        )
         platform.deploy("by-cpu", HANDLER, "--label", "com.openfaas.scale.type=cpu", "--label", "com.openfaas.scale.target=500")
         until(lambda: platform.call("hello").status == 200)
         with scraping(home, f"127.0.0.1:{port}") as prometheus:
@@ -129,6 +133,18 @@ def test_every_alert_looks_at_something(live: Live) -> None:
             watched = re.sub(r" (?:>|==) [0-9.]+(?: \* [0-9.]+)?", "", rule["expr"])
             watched = watched.replace('status="failed"', 'status="success"')
             until(lambda: live.prometheus.query(watched))  # noqa: B023
+
+
+def test_metrics_of_a_function_s_own_are_scraped(live: Live) -> None:
+    (series,) = until(lambda: live.prometheus.query("own_total"))
+    labels, value = series
+    assert value == 7
+    assert (labels["function_name"], labels["job"], labels["revision"]) == (
+        "by-rate.openfaas-fn",
+        "functions",
+        "by-rate-00001",
+    )
+    assert live.prometheus.query('count(up{job="functions"} == 1)') == [({}, 1.0)]
 
 
 def test_exemplars_lead_to_traces(live: Live) -> None:

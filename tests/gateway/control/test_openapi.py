@@ -35,6 +35,8 @@ CODES = {
     "getPublicKey": "200 403",
     "getInfo": "200 401 403",
     "getMetrics": "200 401 403",
+    "listMetricsTargets": "200 401 403",
+    "getReplicaMetrics": "200 400 401 403 404 502",
     "getPage": "200 304 403",
     "getPageFile": "200 403 404",
     "createSession": "201 400 401 403",
