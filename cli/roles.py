@@ -136,13 +136,14 @@ async def _platform(settings: ServeSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, life.stop)
     try:
-        async with _running(settings, life) as edge:
+        async with _running(settings, life) as (edge, monitor):
             url = _url(settings.host, edge.port)
             print(f"ready {url}", flush=True)
             service_manager.notify("READY=1")
             await life.over.wait()
             service_manager.notify("STOPPING=1")
             log.info("stopping")
+            monitor.dismiss()  # those who watch would go on for as long as they are let
             await edge.drain(DRAIN_S)
     except (StorageError, Unreachable, NoLogin) as error:
         raise CannotServe(str(error)) from None
@@ -154,7 +155,7 @@ async def _platform(settings: ServeSettings) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge | Fleet]:
+async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[Edge | Fleet, Monitor]]:
     async with contextlib.AsyncExitStack() as stack:
         bundles = _bundle_store(settings)
         place = await stack.enter_async_context(_place(settings, bundles, life))
@@ -236,7 +237,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[Edge |
         await stack.enter_async_context(metrics_port(metering, hosts, settings, _uvicorn))
         if settings.auth and settings.save_login and auth.login is not None:
             await asyncio.to_thread(_save_login, _url(settings.host, edge.port), auth.login.user, auth.login.password)
-        yield edge
+        yield edge, monitor
 
 
 class _Place(NamedTuple):

@@ -164,9 +164,10 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope[_USER] = self._auth.user(Headers(scope=scope))
+            headers = Headers(scope=scope)
+            scope[_USER] = self._auth.user(headers)
             if scope[_USER] is None and not any(path.match(scope["path"]) for path in self._passing):
-                await errors.unknown()(scope, receive, send)
+                await errors.unknown(headers)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

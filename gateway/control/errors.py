@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Awaitable, Callable, Mapping
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -43,9 +44,14 @@ def text(status: int, reason: str, headers: Mapping[str, str] | None = None) -> 
     return PlainTextResponse(line.encode("utf-8", "replace") + b"\n", status, headers)
 
 
-def unknown() -> Response:
-    """Return the answer to who is not known, to the letter as OpenFaaS gives it."""
-    return PlainTextResponse("invalid credentials", 401, {"WWW-Authenticate": 'Basic realm="Restricted"'})
+def unknown(headers: Headers) -> Response:
+    """Return the answer to who is not known, to the letter as OpenFaaS gives it.
+
+    Only a browser is not asked for basic authentication: it would add the login to the requests of all pages of this origin
+    from then on, and pages of functions are among them (see `session`).
+    """
+    challenge = "Bearer" if "sec-fetch-mode" in headers else 'Basic realm="Restricted"'
+    return PlainTextResponse("invalid credentials", 401, {"WWW-Authenticate": challenge})
 
 
 def handlers() -> dict[int | type[Exception], Handler]:
@@ -70,7 +76,7 @@ def handlers() -> dict[int | type[Exception], Handler]:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 401:
-        return unknown()
+        return unknown(request.headers)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         return text(405, f"{request.method} is not allowed on {request.url.path}; allowed: {allowed}", error.headers)

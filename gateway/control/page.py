@@ -33,6 +33,10 @@ POLICY: Final = (
 
 FOR_GOOD: Final = "public, max-age=31536000, immutable"
 _PLACE: Final = "@FILES@"
+_PRELOADS: Final = "@PRELOADS@"
+_PRELOAD: Final = '<link rel="modulepreload" href="/ui/@FILES@/{}">'
+"""All scripts are asked for at once, not each when the one that imports it is there."""
+
 _HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -53,7 +57,9 @@ class Page:
         for name, content in files.items():
             digest.update(b"%b\0%d\0%b" % (name.encode(), len(content), content))
         self.version = digest.hexdigest()[:16]
-        self._index = files.pop(INDEX).replace(_PLACE.encode(), self.version.encode())
+        index = files.pop(INDEX).decode()
+        preloads = "\n".join(_PRELOAD.format(name) for name in files if name.endswith(".js"))
+        self._index = index.replace(_PRELOADS, preloads).replace(_PLACE, self.version).encode()
         self._files = files
 
     async def root(self, request: Request) -> Response:

@@ -1,7 +1,7 @@
 """The last calls of each function, for people: which call it was, how long it waited and ran, and how it ended.
 
 A busy function's calls push each other out within milliseconds, so the notable ones (errors, and calls that waited) have
-a ring of their own. Nothing is formatted here: a record costs a call 0.2 µs.
+a ring of their own. Nothing is formatted here: a record costs a call 0.12 µs.
 """
 
 from __future__ import annotations

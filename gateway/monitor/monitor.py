@@ -92,6 +92,7 @@ class Monitor:
         self._looked_at = clock()
         self._looked = asyncio.Event()
         self._readers = 0
+        self._dismissed = False
         self._trim_at = clock() + TRIM_EVERY_S
         self._task: asyncio.Task[None] | None = None
 
@@ -170,10 +171,17 @@ class Monitor:
                 yield Update(number, self._looked_at, whole, rows, removed) if changed else None
                 seen, whole = number, False
                 await looked.wait()
+                if self._dismissed:
+                    return
                 if seen < self._forgotten:
                     seen, whole = 0, True
         finally:
             self._readers -= 1
+
+    def dismiss(self) -> None:
+        """End what readers read, for the platform stops."""
+        self._dismissed = True
+        self._looked.set()
 
     @property
     def number(self) -> int:

@@ -23,12 +23,14 @@ export function callsPanel(f, signal, onCall) {
     drawn = seen
     none.hidden = calls.length > 0
     key.hidden = !calls.length
-    show(list, calls.slice(0, 40).map(line))
+    const longest = Math.max(1, ...calls.map((call) => call.durationMs))
+    show(list, calls.map((call) => line(call, longest)))
   }
 
-  function line(call) {
+  function line(call, longest) {
     const whole = call.durationMs || 1
     const bar = h('span', { className: 'bar', 'aria-hidden': 'true' })
+    bar.style.width = `${Math.max(2, (100 * call.durationMs) / longest)}%`
     for (const phase of call.phases) {
       const part = h('i', { className: `phase-${phase.name}`, title: `${WORDS[phase.name] ?? phase.name}: ${milliseconds(phase.durationMs)}` })
       part.style.flexGrow = String(Math.max(0.004, phase.durationMs / whole))

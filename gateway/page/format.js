@@ -16,7 +16,8 @@ export function milliseconds(ms) {
   if (ms < 10) return `${ms.toFixed(1)} ms`
   if (ms < 1000) return `${Math.round(ms)} ms`
   if (ms < 60000) return `${(ms / 1000).toFixed(ms < 10000 ? 2 : 1)} s`
-  return `${Math.floor(ms / 60000)} min ${Math.round((ms % 60000) / 1000)} s`
+  const rest = Math.round((ms % 60000) / 1000)
+  return `${Math.floor(ms / 60000)} min${rest ? ` ${rest} s` : ''}`
 }
 
 export function percent(part, whole) {

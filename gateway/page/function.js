@@ -282,7 +282,7 @@ function scalingText(scaling) {
   const parts = [
     `${s.minReplicas} to ${s.maxReplicas} replicas`,
     `${s.metric} ${each} each`,
-    s.zero ? `to zero after ${s.zeroAfterS} s idle${s.learns ? ', or as learnt' : ''}` : 'never to zero',
+    s.zero ? `to zero after ${milliseconds(1000 * s.zeroAfterS)} idle${s.learns ? ', or as learnt' : ''}` : 'never to zero',
   ]
   const changes = scaling.changes.slice(0, 8)
   return [

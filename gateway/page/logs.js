@@ -8,7 +8,7 @@ const MOST_LINES = 2000
 const RETRY_MS = 2000
 
 export function logsPanel(f, signal) {
-  const output = h('ol', { className: 'logs', tabIndex: 0, role: 'log', 'aria-label': `Output of ${f.name}`, 'aria-live': 'off' })
+  const output = h('div', { className: 'logs', tabIndex: 0, role: 'log', 'aria-label': `Output of ${f.name}`, 'aria-live': 'off' })
   const state = h('span', { className: 'muted' })
   const call = h('button', { type: 'button', className: 'chip', hidden: true, onclick: () => only('') })
   let run = null
@@ -67,7 +67,7 @@ export function logsPanel(f, signal) {
     const time = `${at.toTimeString().slice(0, 8)}.${String(at.getMilliseconds()).padStart(3, '0')}`
     const of = entry.callId
     return h(
-      'li',
+      'div',
       {},
       h('time', { dateTime: entry.timestamp, title: `${entry.timestamp} ${entry.instance}` }, time),
       h('span', { className: 'text' }, entry.text),

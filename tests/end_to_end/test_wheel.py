@@ -28,6 +28,7 @@ def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
         assert f"runtime-templates/{file}" in names
     for file in ("grafana/overview.json", "prometheus/prometheus.yml", "prometheus/rules/alerts.yml"):
         assert f"deploy/{file}" in names
+    assert {f"gateway/page/{file.name}" for file in (ROOT / "gateway" / "page").iterdir()} <= set(names)
     assert not any(n.startswith(("tests/", "docs/", "benchmarks/")) for n in names)
     work = tmp_path / "work"
     work.mkdir()

@@ -27,6 +27,11 @@ async def test_without_a_login_everything_is_401(client: Client, path: str) -> N
     assert answer.headers["www-authenticate"] == 'Basic realm="Restricted"'
 
 
+async def test_a_browser_is_not_asked_for_a_login_that_it_would_add_to_every_request(client: Client) -> None:
+    answer = await client("GET", "/system/functions", headers={"Sec-Fetch-Mode": "navigate"}, login=False)
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/publickey", "/", "/ui/"])
 async def test_health_public_key_and_the_redirect_need_none(client: Client, path: str) -> None:
     assert (await client("GET", path, login=False)).status in (200, 307)

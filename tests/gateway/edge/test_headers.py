@@ -86,6 +86,7 @@ ANSWERED = {
     "upgrade": (b"Upgrade: h2\r\n", b"upgrade", []),
     "date": (b"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n", b"date", [b"Tue, 15 Nov 1994 08:12:31 GMT"]),
     "the runtime's duration": (b"X-Duration-Seconds: 1.5\r\n", b"x-duration-seconds", [b"1.5"]),
+    "a service worker's claim": (b"Service-Worker-Allowed: /\r\n", b"service-worker-allowed", []),
     "challenge": (b"WWW-Authenticate: Basic\r\n", b"www-authenticate", [b"Basic"]),
 }
 

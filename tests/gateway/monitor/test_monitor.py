@@ -168,3 +168,13 @@ async def test_it_looks_each_second_until_it_is_left(watched: Watched, monkeypat
     number = watched.monitor.number
     await asyncio.sleep(0.01)
     assert watched.monitor.number == number
+
+
+async def test_readers_are_dismissed_when_the_platform_stops(watched: Watched) -> None:
+    updates = watched.monitor.updates()
+    await first(updates)
+    coming = asyncio.ensure_future(anext(updates, None))
+    await asyncio.sleep(0)
+    watched.monitor.dismiss()
+    assert await asyncio.wait_for(coming, 1) is None
+    assert watched.monitor.readers == 0

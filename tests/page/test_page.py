@@ -1,0 +1,181 @@
+"""What a person does with the page, in a browser, on a real platform."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.end_to_end.platform import Platform, until
+from tests.page.conftest import LONGEST_MS, Tab, login_of
+
+HANDLER = """import os, time
+
+def handle(event, context):
+    print("asked for", event.path)
+    return {"statusCode": 200, "body": {"greeting": os.environ["GREETING"]}}
+"""
+
+expect.set_options(timeout=LONGEST_MS)
+
+
+@pytest.fixture
+def page(tab: Tab, platform: Platform) -> Iterator[Page]:
+    """The list of functions, come to as `faas dashboard` does; nothing may be asked of another host, nor complained about."""
+    tab.page.goto(platform.faas("dashboard", "--url").stdout.strip())
+    expect(tab.page.get_by_role("heading", name="Functions", exact=True)).to_be_visible()
+    yield tab.page
+    assert tab.complaints == []
+    assert [url for url in tab.asked if not url.startswith(platform.url)] == []
+
+
+def section(page: Page, title: str):  # type: ignore[no-untyped-def]
+    return page.get_by_role("region", name=title, exact=True)
+
+
+def test_a_link_is_good_once_and_leaves_no_trace_in_the_address(page: Page, platform: Platform, browser: Browser) -> None:
+    assert page.url == f"{platform.url}/ui/"
+    address = platform.faas("dashboard", "--url").stdout.strip()
+    for times in range(2):
+        context = browser.new_context()
+        other = context.new_page()
+        other.goto(address)
+        name = "Functions" if times == 0 else "Log in"
+        expect(other.get_by_role("heading", name=name, exact=True)).to_be_visible()
+        context.close()
+
+
+def test_the_login_is_asked_for_by_the_page_and_kept_from_other_tabs(tab: Tab, platform: Platform) -> None:
+    page = tab.page
+    user, password = login_of(platform.data)
+    page.goto(f"{platform.url}/")
+    page.get_by_label("User").fill(user)
+    page.get_by_label("Password").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("This login is not known here.")
+    page.get_by_label("Password").fill(password)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Functions", exact=True)).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("heading", name="Functions", exact=True)).to_be_visible()
+    assert page.context.cookies() == []
+    assert page.evaluate("async () => (await fetch('/system/functions')).status") == 401, "scripts of this origin get nothing"
+    other = page.context.new_page()
+    other.goto(f"{platform.url}/ui/")
+    expect(other.get_by_role("heading", name="Log in")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+def test_a_function_is_deployed_called_watched_scaled_and_removed(page: Page, platform: Platform) -> None:
+    page.keyboard.press("d")
+    page.get_by_label("Name", exact=True).fill("greet")
+    page.get_by_label("Handler").fill(HANDLER)
+    page.get_by_label("Environment").fill("GREETING=ahoy")
+    page.get_by_label("To zero when nobody calls it").check()
+    page.get_by_label("Most replicas").fill("3")
+    page.get_by_role("button", name="Deploy", exact=True).click()
+    expect(page.get_by_role("heading", name="greet", exact=True)).to_be_visible()
+    expect(section(page, "Settings")).to_contain_text("GREETING")
+    expect(section(page, "Settings")).not_to_contain_text("ahoy")
+    expect(section(page, "Replicas")).to_contain_text("Running")
+
+    page.get_by_role("spinbutton", name="Replicas").fill("0")
+    page.get_by_role("button", name="Scale").click()
+    expect(page.get_by_role("log", name="News")).to_contain_text("is to have 0 replicas")
+    expect(section(page, "Replicas")).to_contain_text("the next call starts one")
+
+    page.get_by_label("Path and query").fill("/first?x=1")
+    page.get_by_role("button", name="Call", exact=True).click()
+    result = section(page, "Call it").get_by_role("status")
+    expect(result).to_contain_text("200")
+    expect(result).to_contain_text('"greeting": "ahoy"')
+    expect(section(page, "Last calls")).to_contain_text("cold start: ")
+    expect(section(page, "Last calls")).to_contain_text("replica started")
+    expect(page.locator(".totals").first).to_contain_text("1 cold starts")
+    expect(section(page, "Replicas")).to_contain_text("Running")
+    expect(section(page, "Scaling")).to_contain_text("0 → 1")
+
+    logs = page.get_by_role("log", name="Output of greet")
+    expect(logs).to_contain_text("asked for /first")
+    platform.call("greet", path="/second", X_Call_Id="the-second")
+    expect(logs).to_contain_text("asked for /second")
+    section(page, "Last calls").get_by_role("button", name="Logs of call the-second").click()
+    expect(logs).not_to_contain_text("asked for /first")
+    expect(logs).to_contain_text("asked for /second")
+
+    page.get_by_role("spinbutton", name="Replicas").fill("2")
+    page.get_by_role("button", name="Scale").click()
+    expect(section(page, "Replicas").get_by_text("Running")).to_have_count(2)
+
+    page.get_by_role("button", name="Remove", exact=True).click()
+    page.keyboard.press("Escape")
+    assert platform.status("greet")
+    page.get_by_role("button", name="Remove", exact=True).click()
+    page.get_by_role("button", name="Remove greet").click()
+    expect(page.get_by_role("heading", name="Functions", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="greet", exact=True)).to_have_count(0)
+    assert platform.request("GET", "/system/function/greet").status == 404
+
+
+def test_what_does_not_build_or_start_says_why_where_it_was_asked_for(page: Page) -> None:
+    page.get_by_role("link", name="Deploy").click()
+    page.get_by_label("Name", exact=True).fill("broken")
+    page.get_by_label("Handler").fill("import nothing_of_that_name\n")
+    page.get_by_role("button", name="Deploy", exact=True).click()
+    expect(page.locator(".message")).to_contain_text("nothing_of_that_name")
+    page.get_by_role("button", name="An image").click()
+    page.get_by_label("Image").fill("nobody/built:this")
+    page.get_by_role("button", name="Deploy", exact=True).click()
+    expect(page.locator(".message")).to_contain_text("nobody/built:this")
+
+
+def test_the_list_follows_what_happens(page: Page, platform: Platform) -> None:
+    platform.deploy("listed", "def handle(event, context):\n    return 'ok'\n")
+    line = page.get_by_role("row", name=re.compile("listed"))
+    expect(line).to_be_visible()
+    for _ in range(30):
+        platform.call("listed")
+    expect(line.get_by_role("cell").last).to_have_text("30")
+    page.keyboard.press("/")
+    page.keyboard.type("no such")
+    expect(line).to_have_count(0)
+    page.get_by_role("searchbox").fill("LIST ready")
+    expect(line).to_be_visible()
+    page.get_by_role("searchbox").fill("")
+    platform.faas("remove", "listed")
+    expect(line).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_a_phone_has_room(page: Page, platform: Platform, scheme: str) -> None:
+    page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
+    if scheme == "light":
+        platform.deploy("seen", "def handle(event, context):\n    print('hello')\n    return 'ok'\n")
+        platform.faas("scale", "seen", "0")
+        until(lambda: not platform.pids("seen"))
+    platform.call("seen")
+    for view, shows in (("#/", "seen"), ("#/f/openfaas-fn/seen", "Revisions and traffic"), ("#/deploy", "Handler")):
+        page.goto(f"{platform.url}/ui/{view}")
+        expect(page.get_by_text(shows, exact=True).first).to_be_visible()
+        if view.endswith("seen"):
+            page.get_by_role("button", name="Call", exact=True).click()
+            expect(section(page, "Call it").get_by_role("status")).to_contain_text("200")
+        found = Axe().run(page).response["violations"]
+        told = [f"{one['impact']} {one['id']}: {[node['html'] for node in one['nodes']][:3]}" for one in found]
+        assert told == [], view
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
+        page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_it_goes_on_by_itself_after_the_platform_was_away(page: Page, platform: Platform) -> None:
+    expect(page.get_by_role("link", name="seen")).to_be_visible()
+    platform.stop(within_s=4)
+    expect(page.get_by_text("no answer; trying again")).to_be_visible()
+    platform.start()
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="seen")).to_be_visible()
