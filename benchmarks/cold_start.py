@@ -256,13 +256,16 @@ def churn(options: argparse.Namespace) -> None:
         for name in names[1:]:
             deploy_image(platform, name, image, {})
 
-        def starts(count: int) -> None:
-            """Up by 10 and down to zero, on all functions in turn."""
-            for number in range(count // 10):
-                name = names[number % len(names)]
+        def up_and_down(name: str, times: int) -> None:
+            for _ in range(times):
                 platform.scale(name, 10)
-                until(lambda name=name: platform.status(name).get("availableReplicas") == 10, every_s=0.01)  # type: ignore[misc]
+                until(lambda: platform.status(name).get("availableReplicas") == 10, every_s=0.02)
                 platform.scale(name, 0)
+
+        def starts(count: int) -> None:
+            """All functions at the same time, up by 10 and down to zero."""
+            with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+                list(pool.map(up_and_down, names, [count // 10 // len(names)] * len(names)))
 
         def held() -> dict[str, int]:
             prove_zero(platform, above)

@@ -79,3 +79,16 @@ def test_async_handlers_are_told_apart() -> None:
 
     assert all(map(is_async, (coroutine, generator, Callable(), functools.partial(coroutine), wrapped)))
     assert not any(map(is_async, (plain, functools.partial(plain), print)))
+
+
+def test_what_anyio_would_import_at_the_first_call_is_imported_with_the_handler(start_replica: StartReplica) -> None:
+    pytest.importorskip("anyio")
+    handler = """
+import sys
+import anyio
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str("anyio._backends._asyncio" in sys.modules).encode()})
+"""
+    assert start_replica(handler, "python3-asgi").call("/").body == b"True"
