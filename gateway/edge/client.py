@@ -186,6 +186,7 @@ class ClientConnection(PacedConnection):
             forwarded = self._forwarded + head.host
         call.head = head.to_upstream(path, call.marks, forwarded)
         if context.tracing is not None and dispatcher is not context.control:
+            context.tracing.left -= 1
             call.trace = context.tracing.begin(call.marks, call.head)
             if call.trace is not None:
                 call.head = retold(call.head[:-2], call.trace) + call.trace.header + b"\r\n"
@@ -204,9 +205,11 @@ class ClientConnection(PacedConnection):
         call.tally = route.tally
         call.dispatcher = dispatcher
         rest = plain.rest
-        if context.tracing is not None and (trace := context.tracing.begin(marks, rest)) is not None:
-            call.trace = trace
-            rest = retold(rest, trace) + trace.header
+        if (tracing := context.tracing) is not None:
+            tracing.left -= 1
+            if (plain.traced or tracing.left <= 0) and (trace := tracing.begin(marks, rest)) is not None:
+                call.trace = trace
+                rest = retold(rest, trace) + trace.header
         parts: tuple[bytes, ...]
         if self._trusted and plain.told:
             crossing, forwarded = believed_forwarded_lines(plain.said(), plain.host, self._peer)

@@ -90,6 +90,8 @@ _RESPONSE: Final = _head(
 )
 _CODES: Final = {b"%d" % code: code for code in range(200, 600) if code not in (204, 304)}
 """Those whose responses have a body where their length says so."""
+TRACEPARENT: Final = b"raceparent:"
+"""As it is commonly spelt, but for the first letter."""
 _SLASH: Final = ord("/")
 _SHORTEST_LINE_BYTES: Final = len(b"A: b\r\n")
 _KEEP_ALIVE_BYTES: Final = len(b"Connection: keep-alive")
@@ -100,10 +102,10 @@ class PlainRequest:
     to the same: HTTP/1.1 that persists, no upgrade, no expectation, no id of the client's.
 
     Upstream gets `method`, `space`, `rest`, and what the edge adds. `told` is empty unless there are fields in which a proxy
-    tells of its client: then it is `rest` with them.
+    tells of its client: then it is `rest` with them. `traced` where the client may have said something of a trace.
     """
 
-    __slots__ = ("head_bytes", "host", "length", "method", "name", "rest", "space", "told")
+    __slots__ = ("head_bytes", "host", "length", "method", "name", "rest", "space", "told", "traced")
 
     head_bytes: int
     host: bytes
@@ -113,6 +115,7 @@ class PlainRequest:
     rest: bytes
     space: bytes
     told: bytes
+    traced: bool
 
     def said(self) -> list[tuple[int, bytes, bytes]]:
         """Return kind, name and value of each field in which a proxy tells of its client."""
@@ -122,9 +125,10 @@ class PlainRequest:
 class PlainRequests:
     """Reads requests to functions."""
 
-    __slots__ = ("_known", "_most_body_bytes", "_most_bytes", "_most_fields", "_next", "_small_bytes")
+    __slots__ = ("_known", "_most_body_bytes", "_most_bytes", "_most_fields", "_next", "_small_bytes", "_traces")
 
     def __init__(self, settings: EdgeSettings) -> None:
+        self._traces = bool(settings.spans)
         self._most_bytes = min(PLAIN_HEAD_BYTES, settings.max_header_bytes)
         self._most_fields = settings.max_header_fields
         self._small_bytes = settings.max_header_fields * _SHORTEST_LINE_BYTES
@@ -171,6 +175,7 @@ class PlainRequests:
         else:
             plain.told = plain.rest
             plain.rest = _SAID.sub(b"", plain.told)
+        plain.traced = self._traces and TRACEPARENT in plain.rest
         if len(self._known) < KNOWN_READS and len(data) <= KNOWN_READ_BYTES:
             self._known[data] = plain
             self._next = PlainRequest()

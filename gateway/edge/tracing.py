@@ -16,6 +16,7 @@ import re
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.edge.plain import TRACEPARENT
 from orchestration.starts import PHASES
 from telemetry import trace_context
 from telemetry.span_sink import SpanSink
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _MARKS: Final = re.compile(rb"X-Call-Id: ([^\r]*)\r\nX-Start-Time: ([0-9]+)\r\n").match
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _DURATION: Final = re.compile(rb"(?i:\r\nx-duration-seconds: )([0-9]{1,9}(?:\.[0-9]{1,9})?)\r\n").search
-_TOLD: Final = b"raceparent:"
 _NEVER: Final = 1 << 62
 _WARM: Final[dict[str, Any]] = {"replica_started": 0.0, "replica_ready": 0.0}
 
@@ -54,14 +54,18 @@ class Trace:
 
 
 class Tracing:
-    """Decides, and gives records to `sink`. `ratio` of the calls that come without a trace get one."""
+    """Decides, and gives records to `sink`. `ratio` of the calls that come without a trace get one.
 
-    __slots__ = ("_left", "_ratio", "sink")
+    `left` is how many calls it is to the next of these. Who has a call counts it down, and need not ask before it is 0 where no
+    trace is spoken of: that look costs 0.2 µs less than a call of `begin`.
+    """
+
+    __slots__ = ("_ratio", "left", "sink")
 
     def __init__(self, sink: SpanSink, ratio: float) -> None:
         self.sink = sink
         self._ratio = ratio
-        self._left = self._gap()
+        self.left = self._gap()
 
     def _gap(self) -> int:
         """Return how many calls it is to the next that is sampled: geometric, so that each has the same chance."""
@@ -73,17 +77,16 @@ class Tracing:
 
     def begin(self, marks: bytes, lines: bytes) -> Trace | None:
         """Return the trace of a call with these header lines, each preceded by a line end; None when it has none as yet."""
-        if _TOLD in lines and (parent := trace_context.read(lines)) is not None:
+        if TRACEPARENT in lines and (parent := trace_context.read(lines)) is not None:
             return Trace(parent.trace, parent.span) if parent.sampled else None
-        self._left -= 1
-        if self._left > 0:
+        if self.left > 0:
             return None
-        self._left = self._gap()
+        self.left = self._gap()
         return Trace(_trace_id(marks), b"")
 
     def later(self, call: Call) -> Trace:
         """Return a trace for a call that got none at its head, and tell the function of it if it has not been sent."""
-        parent = trace_context.read(call.head) if _TOLD in call.head else None
+        parent = trace_context.read(call.head) if TRACEPARENT in call.head else None
         trace = Trace(_trace_id(call.marks), b"") if parent is None else Trace(parent.trace, parent.span)
         if call.upstream is None and call.head.endswith(b"\r\n\r\n"):
             call.held -= len(call.head)
