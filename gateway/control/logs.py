@@ -45,7 +45,7 @@ class Logs:
             query = msgspec.structs.replace(query, follow=False)
             async with closing(self._orchestrator.logs(query)) as lines:
                 await anext(lines, None)
-        return LineStream(_encoded(self._orchestrator.logs(query)))
+        return LineStream(_encoded(self._orchestrator.logs(query), query.call))
 
     def operations(self) -> tuple[Operation, ...]:
         return (
@@ -79,7 +79,9 @@ def query_of(request: Request) -> LogQuery:
     )
 
 
-async def _encoded(lines: AsyncIterator[LogLine]) -> AsyncIterator[bytes]:
+async def _encoded(lines: AsyncIterator[LogLine], call: str) -> AsyncIterator[bytes]:
+    """Yield lines as JSON. Where an orchestrator does not know calls, none of its lines belongs to `call`."""
     async with closing(lines):
         async for line in lines:
-            yield msgspec.json.encode(line) + b"\n"
+            if call in ("", line.call_id):
+                yield msgspec.json.encode(line) + b"\n"

@@ -6,6 +6,22 @@ import { clock, milliseconds } from './format.js'
 
 const WORDS = { queue: 'waited', start: 'replica started', send: 'sent', run: 'ran' }
 
+const word = (phase) => WORDS[phase.name] ?? phase.name
+
+/** What a bar shows of a phase: a start as its parts, drawn to fill it, where they are known. */
+function parts(call, phase) {
+  const known = phase.name === 'start' ? call.startParts : []
+  const sum = known.reduce((ms, part) => ms + part.durationMs, 0)
+  if (!sum) return [{ name: phase.name, word: word(phase), ms: phase.durationMs }]
+  return known.map((part) => ({ name: phase.name, word: part.name, ms: (phase.durationMs * part.durationMs) / sum }))
+}
+
+function told(call, phase) {
+  const text = `${word(phase)} ${milliseconds(phase.durationMs)}`
+  if (phase.name !== 'start' || !call.startParts.length) return text
+  return `${text} (${call.startKind}: ${call.startParts.map((part) => `${part.name} ${milliseconds(part.durationMs)}`).join(', ')})`
+}
+
 export function callsPanel(f, signal, onCall) {
   const list = h('ol', { className: 'calls' })
   const none = h('p', { className: 'muted' }, 'No call yet since the platform started.')
@@ -31,12 +47,12 @@ export function callsPanel(f, signal, onCall) {
     const whole = call.durationMs || 1
     const bar = h('span', { className: 'bar', 'aria-hidden': 'true' })
     bar.style.width = `${Math.max(2, (100 * call.durationMs) / longest)}%`
-    for (const phase of call.phases) {
-      const part = h('i', { className: `phase-${phase.name}`, title: `${WORDS[phase.name] ?? phase.name}: ${milliseconds(phase.durationMs)}` })
-      part.style.flexGrow = String(Math.max(0.004, phase.durationMs / whole))
+    for (const { name, word, ms } of call.phases.flatMap((phase) => parts(call, phase))) {
+      const part = h('i', { className: `phase-${name}`, title: `${word}: ${milliseconds(ms)}` })
+      part.style.flexGrow = String(Math.max(0.004, ms / whole))
       bar.append(part)
     }
-    const said = call.phases.map((p) => `${WORDS[p.name] ?? p.name} ${milliseconds(p.durationMs)}`).join(', ')
+    const said = call.phases.map((phase) => told(call, phase)).join(', ')
     return h(
       'li',
       {},

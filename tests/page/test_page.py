@@ -94,7 +94,7 @@ def test_a_function_is_deployed_called_watched_scaled_and_removed(page: Page, pl
     expect(result).to_contain_text("200")
     expect(result).to_contain_text('"greeting": "ahoy"')
     expect(section(page, "Last calls")).to_contain_text("cold start: ")
-    expect(section(page, "Last calls")).to_contain_text("replica started")
+    expect(section(page, "Last calls")).to_contain_text(re.compile(r"replica started [\d.]+ m?s \(\w+: .*ready "))
     expect(page.locator(".totals").first).to_contain_text("1 cold starts")
     expect(section(page, "Replicas")).to_contain_text("Running")
     expect(section(page, "Scaling")).to_contain_text("0 → 1")
