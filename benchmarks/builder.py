@@ -46,9 +46,9 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def run(*command: str | Path, environment: dict[str, str] | None = None) -> str:
-    """Run a command that must succeed; return what it printed."""
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+def run(*command: str | Path, environment: dict[str, str] | None = None, folder: Path | None = None) -> str:
+    """Run a command that must succeed, in a folder; return what it printed."""
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
     assert done.returncode == 0, f"{command}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout
 
@@ -146,7 +146,7 @@ class Buildah:
         )
         shutil.copy(template / "template.yml", self._context)
         shutil.copytree(TEMPLATES_FOLDER / "_python", self._context / "_python", ignore=shutil.ignore_patterns("__pycache__"))
-        name = self._do("pull", "-q", f"oci:{bench.base}:bench").strip().splitlines()[-1]
+        name = self._do("pull", "-q", "oci:base:bench").strip().splitlines()[-1]
         self._do("tag", name, "docker.io/library/python:bench-slim")
 
     def build(self, *, cached: bool) -> None:
@@ -164,7 +164,7 @@ class Buildah:
         subprocess.run(["umount", self._root / "storage" / "overlay"], capture_output=True, check=False)
 
     def _do(self, *arguments: str) -> str:
-        return run("buildah", *self._storage, *arguments)
+        return run("buildah", *self._storage, *arguments, folder=self._bench.root)  # not every path is a name to buildah
 
 
 @contextlib.contextmanager
