@@ -2,7 +2,7 @@
 
 What changes the running code or its environment makes a new revision: the bundle, env, secret names, command, limits,
 timeout, concurrency, read-only root. So do labels and annotations, except the ones that are settings of the function
-as a whole (`scaling_labels.is_scaling_key`), which take effect at once.
+as a whole (`is_function_key`), which take effect at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import msgspec
 from orchestration.scaling_labels import is_scaling_key
 from orchestration.settings import ReplicaSettings, replica_settings
 from orchestration.spec import FunctionSpec, Resources
+from orchestration.subscriptions import is_subscription_key
+from orchestration.timers import is_timer_key
 
 
 class Revision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -47,10 +49,15 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return (self.namespace, self.name)
 
 
+def is_function_key(key: str) -> bool:
+    """Whether a label or annotation is a setting of the function as a whole: how it is scaled, and what calls it."""
+    return is_scaling_key(key) or is_timer_key(key) or is_subscription_key(key)
+
+
 def make_revision(spec: FunctionSpec, bundle: str, number: int, now: float) -> Revision:
     """Return the revision that `spec` with the bundle of digest `bundle` describes. Raises settings.InvalidSetting."""
-    labels = {k: v for k, v in spec.labels.items() if not is_scaling_key(k)}
-    annotations = {k: v for k, v in spec.annotations.items() if not is_scaling_key(k)}
+    labels = {k: v for k, v in spec.labels.items() if not is_function_key(k)}
+    annotations = {k: v for k, v in spec.annotations.items() if not is_function_key(k)}
     settings = replica_settings(spec)
     content = {
         "bundle": bundle,

@@ -29,6 +29,8 @@ from orchestration.settings import replica_settings
 from orchestration.spec import FunctionSpec
 from orchestration.spec import Resources as SpecResources
 from orchestration.starts import Start
+from orchestration.subscriptions import subscription
+from orchestration.timers import timer_settings
 from orchestration.traffic import TrafficTarget
 
 NAME_LABEL = "faas_function"
@@ -250,6 +252,8 @@ def to_spec(deployment: FunctionDeployment, namespace: str) -> FunctionSpec:
     )
     replica_settings(spec)
     scale_settings(spec)
+    timer_settings(spec)
+    subscription(spec)
     return spec
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orchestration import schedule as schedule_module
+from orchestration import cron
 from orchestration.schedule import MOST_ENTRIES, InvalidSchedule, ScheduledFloor, floor_at, parse_schedule
 
 WORKDAYS = "0 8 * * 1-5 | 0 18 * * 1-5 | 5 | Europe/Berlin"
@@ -103,7 +103,7 @@ def test_a_machine_without_zones_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     def nothing(name: str) -> ZoneInfo:
         raise ZoneInfoNotFoundError(name)
 
-    schedule_module._zone.cache_clear()
+    cron.time_zone.cache_clear()
     monkeypatch.setattr("zoneinfo.ZoneInfo", nothing)
     with pytest.raises(InvalidSchedule, match=r"this machine has no time zones; install tzdata"):
         parse_schedule(WORKDAYS)

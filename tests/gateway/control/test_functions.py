@@ -197,6 +197,11 @@ async def test_scale_refuses_what_cannot_be(client: Client) -> None:
         ({"labels": ["a"]}, "$.labels"),
         ({"labels": {"com.openfaas.scale.min": "3", "com.openfaas.scale.max": "2"}}, "above"),
         ({"labels": {"com.openfaas.scale.zero": "maybe"}}, "true or false"),
+        (
+            {"annotations": {"topic": "cron-function", "schedule": "61 * * * *"}},
+            "expression 1 '61 * * * *': the minute cannot be",
+        ),
+        ({"annotations": {"com.pinnace.events": "type"}}, "com.pinnace.events: 'type' is no condition"),
         ({"limits": {"memory": "lots"}}, "'lots'"),
         ({"limits": {"memory": "128m"}}, "did you mean 128Mi"),
         ({"requests": {"cpu": "0"}}, "cpu"),

@@ -204,6 +204,9 @@ async def test_settings_of_the_function_change_without_a_new_revision(orchestrat
     changed = await orchestrator.apply(spec(labels={"com.openfaas.scale.max": "7"}))
     assert (len(changed.revisions), changed.generation) == (1, 2)
     assert orchestrator.status(HELLO).function == changed
+    called = {"topic": "cron-function", "schedule": "@hourly", "com.pinnace.events": "type=x"}
+    changed = await orchestrator.apply(spec(annotations=called))
+    assert (len(changed.revisions), changed.generation) == (1, 3)
 
 
 @pytest.mark.parametrize(
