@@ -1,0 +1,159 @@
+"""What an asynchronous call is, from its submission to its end.
+
+                   ┌──────────────── retried, given back, lease over ───────────────┐
+                   ▼                                                                │
+    submit ──► WAITING ── taken when due ──► RUNNING ───────────────────────────────┘
+                │  ▲                          │   │
+       cancelled│  └── replayed ── DEAD ◄─────┘   ├──► SUCCEEDED
+                ▼                   ▲             │
+            CANCELLED   time is up ─┘             └──► CANCELLED
+
+Times are seconds since 1970: a call outlives the process, and the machine's monotonic clock.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from orchestration.names import FunctionId
+
+INLINE_BYTES: Final = 64 * 1024
+"""A longer body is a file of its own (or whatever the store has for that), not a part of the call's row."""
+
+Headers = tuple[tuple[str, str], ...]
+"""Names and values in the order in which they came; bytes beyond ASCII as Latin-1."""
+
+
+class State(enum.StrEnum):
+    """Where a call stands. WAITING and RUNNING calls are *open*; the others have ended, and only DEAD ones can be replayed."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the call by itself."""
+        return self not in (State.WAITING, State.RUNNING)
+
+
+class Body(msgspec.Struct, frozen=True):
+    """A body that a store holds: `data` where it is at most INLINE_BYTES long, else None, and `where` is the store's own
+    name of it, for `Store.chunks`."""
+
+    size: int = 0
+    data: bytes | None = b""
+    where: str = ""
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """A call to be kept.
+
+    `queue` names the line in which it waits: limits, bounds, fairness and counts go by it. Calls of a function wait in
+    `queue_of(function)`; what is done for a function besides has lines of its own. `path` begins with a slash and includes
+    the query. A `body` that is a path is a file in the store's `spool`, which belongs to the store from then on.
+    With `url` the request goes there and not to the function. `due` is when it may be carried out first, `expires` when it is
+    not worth doing any more (0: never). `id` is the client's wish; a new one is made where it is empty, or taken already.
+    """
+
+    queue: str
+    function: FunctionId
+    method: str = "POST"
+    path: str = "/"
+    headers: Headers = ()
+    body: bytes | Path = b""
+    url: str = ""
+    due: float = 0.0
+    expires: float = 0.0
+    idempotency_key: str = ""
+    id: str = ""
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The call's id; `repeated` where this was a repetition of an earlier submission, whose id this is."""
+
+    id: str
+    repeated: bool = False
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one attempt. `status` is the response's, 0 where there was none; `reason` says for people why it failed,
+    and is empty where it did not. `cut` where the body was longer than what is kept."""
+
+    status: int = 0
+    headers: Headers = ()
+    reason: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    cut: bool = False
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to carry out a call: `take` counts how often it was taken, so that an overdue worker's word is told from
+    the present one's."""
+
+    id: str
+    take: int
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is known of a call. `attempts` counts those that have begun since it was submitted or replayed;
+    `outcome` is of the last one that has ended, None before that; `result` is its response's body, empty unless the call
+    has ended. `ended` is 0 while the call is open."""
+
+    id: str
+    queue: str
+    function: FunctionId
+    state: State
+    method: str
+    path: str
+    headers: Headers
+    body: Body
+    url: str = ""
+    submitted: float
+    due: float
+    expires: float = 0.0
+    ended: float = 0.0
+    attempts: int = 0
+    takes: int = 0
+    idempotency_key: str = ""
+    outcome: Outcome | None = None
+    result: Body = Body()
+
+    @property
+    def lease(self) -> Lease:
+        """The lease of who took the call last."""
+        return Lease(self.id, self.takes)
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """How full a queue is: calls by state, bytes of the requests that wait, and when the oldest that is due became due
+    (0: none is)."""
+
+    waiting: int = 0
+    running: int = 0
+    dead: int = 0
+    bytes: int = 0
+    oldest_due: float = 0.0
+
+
+def queue_of(function: FunctionId) -> str:
+    """Return the line in which a function's calls wait."""
+    return str(function)
+
+
+def new_id(now: float) -> str:
+    """Return a call id: a UUID of version 7 (RFC 9562 section 5.7), whose 74 random bits nobody guesses.
+
+    What is known of a call is open to everybody who knows its id. That ids grow with time keeps a store's index compact.
+    """
+    value = (int(now * 1000) & (2**48 - 1)) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,376 @@
+"""The store of one machine: `queue.db`, and long bodies as files beside it. Fulfils `store.Store`.
+
+Durable means synced to the disk (WAL, synchronous FULL), whatever happens to the process or to the power. A body of more than
+INLINE_BYTES is a file that is synced before the row that names it; a file that no row names is removed when the store opens.
+
+One process at a time has it open, which the lock on the data folder sees to. Writes go through one thread with group commit
+(`writer`), reads through others on connections of their own: nothing here waits for the disk on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
+from gateway.asynchronous.ledger import Held, Ledger
+from gateway.asynchronous.rows import (
+    CALL_WITHOUT_BODIES,
+    MIGRATIONS,
+    NEVER,
+    NUMBERS,
+    Kept,
+    call_of,
+    encoded_outcome,
+    encoded_request,
+)
+from gateway.asynchronous.store import UNBOUNDED, Bounds, Keep, StoreUnavailable
+from gateway.asynchronous.writer import Writer
+
+Result = TypeVar("Result")
+
+READERS: Final = 2
+CHUNK_BYTES: Final = 256 * 1024
+FILE: Final = "queue.db"
+FOLDER: Final = "queue-bodies"
+
+
+class SqliteStore:
+    """Opens the store in `folder`, which exists. Blocks: make it in a thread. Raises StoreUnavailable.
+
+    To be used from one event loop.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self.spool = folder / FOLDER
+        try:
+            self.spool.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"{self.spool}: {error.strerror}") from None
+        self._ledger = ledger = Ledger()
+        self._writer = Writer(self._path, MIGRATIONS, before_commit=ledger.write, rolled_back=ledger.load)
+        self._writer.now(ledger.open)
+        self._writer.now(self._collect)
+        self._writer.start()
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader of queue.db")
+        self._bell = asyncio.Event()
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+
+    def _collect(self, connection: sqlite3.Connection) -> None:
+        """Remove files that no row names."""
+        named = {name for (name,) in connection.execute("SELECT body_file FROM calls WHERE body_file IS NOT NULL")}
+        named |= {name for (name,) in connection.execute("SELECT result_file FROM calls WHERE result_file IS NOT NULL")}
+        self._remove([entry.name for entry in os.scandir(self.spool) if entry.name not in named])
+
+    # the contract
+
+    async def submit(self, submissions: Sequence[Submission], now: float, bounds: Bounds = UNBOUNDED) -> list[Receipt]:
+        entries = await self._kept(submissions)
+        try:
+            done = await self._writer.run(lambda connection: self._ledger.submit(connection, entries, now, bounds))
+        except BaseException:
+            await self._removed([entry.file for entry in entries if entry.file is not None])
+            raise
+        self._bell.set()
+        await self._removed(done.unused)
+        return done.receipts
+
+    async def take(self, limit: Callable[[str], int], at_most: int, now: float, lease_s: float) -> list[Call]:
+        self._bell.clear()
+        if at_most <= 0 or not self._any_due(now):
+            return []
+        calls = await self._writer.run(
+            lambda connection: self._ledger.take(connection, limit, at_most, now, lease_s), durable=False
+        )
+        for call in calls:
+            self._ledger.leases[call.id] = Held(call.takes, now + lease_s)
+        return calls
+
+    async def extend(self, lease: Lease, now: float, lease_s: float) -> bool:
+        held = self._ledger.leases.get(lease.id)
+        if held is None or held.take != lease.take:
+            return False
+        self._ledger.leases[lease.id] = Held(lease.take, now + lease_s)
+        return True
+
+    async def finish(
+        self,
+        lease: Lease,
+        state: State,
+        outcome: Outcome,
+        now: float,
+        *,
+        body: bytes | Path = b"",
+        then: Sequence[Submission] = (),
+    ) -> bool:
+        result = await self._stored(body)
+        entries = await self._kept(then)
+        own = [file for file in (result[2], *(entry.file for entry in entries)) if file is not None]
+        told = encoded_outcome(outcome)
+        number = NUMBERS[state]
+        try:
+            unused = await self._writer.run(
+                lambda connection: self._ledger.finish(connection, lease, number, told, result, now, entries)
+            )
+        except BaseException:
+            await self._removed(own)
+            raise
+        if unused is None:
+            await self._removed(own)
+            return False
+        self._let_go(lease)
+        self._over(lease.id)
+        await self._removed(unused)
+        return True
+
+    async def retry(self, lease: Lease, due: float, outcome: Outcome, now: float) -> bool:
+        told = encoded_outcome(outcome)
+        held = await self._writer.run(lambda connection: self._ledger.retry(connection, lease, due, told))
+        if held:
+            self._let_go(lease)
+        return held
+
+    async def release(self, leases: Sequence[Lease], now: float) -> None:
+        await self._writer.run(lambda connection: self._ledger.release(connection, leases), durable=False)
+        for lease in leases:
+            self._let_go(lease)
+
+    async def cancel(self, call_id: str, now: float) -> State | None:
+        found = await self._writer.run(lambda connection: self._ledger.cancel(connection, call_id, now))
+        if found is None:
+            return None
+        state, unused = found
+        if not state.ended:
+            self._ledger.leases.pop(call_id, None)
+            self._bell.set()
+            self._over(call_id)
+        await self._removed(unused)
+        return state
+
+    async def replay(self, call_id: str, now: float) -> State | None:
+        found = await self._writer.run(lambda connection: self._ledger.replay(connection, call_id, now))
+        if found is None:
+            return None
+        self._bell.set()
+        await self._removed(found[1])
+        return found[0]
+
+    async def replay_all(self, queue: str, now: float, at_most: int = 1000) -> int:
+        count, unused = await self._writer.run(lambda connection: self._ledger.replay_all(connection, queue, now, at_most))
+        self._bell.set()
+        await self._removed(unused)
+        return count
+
+    async def get(self, call_id: str) -> Call | None:
+        return await self._read(lambda connection: self._ledger.one(connection, call_id))
+
+    async def ended(self, call_id: str, timeout_s: float) -> Call | None:
+        event = asyncio.Event()
+        self._waiters.setdefault(call_id, set()).add(event)
+        try:
+            call = await self.get(call_id)
+            if call is None or call.state.ended or timeout_s <= 0:
+                return call
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await event.wait()
+            return await self.get(call_id)
+        finally:
+            waiters = self._waiters[call_id]
+            waiters.discard(event)
+            if not waiters:
+                del self._waiters[call_id]
+
+    async def page(
+        self, queue: str | None = None, states: Sequence[State] = (), limit: int = 100, before: str = ""
+    ) -> list[Call]:
+        numbers = [NUMBERS[state] for state in states]
+        return await self._read(lambda connection: self._page(connection, queue, numbers, limit, before))
+
+    async def depths(self, now: float) -> Mapping[str, Depth]:
+        queues = [q for q in list(self._ledger.queues.values()) if q.waiting or q.running or q.dead]
+        late = [q.number for q in queues if q.waiting and q.first_due <= now]
+        first = await self._read(lambda c: {number: Ledger.first_due(c, number) for number in late}) if late else {}
+        return {
+            q.name: Depth(q.waiting, q.running, q.dead, q.bytes, due if (due := first.get(q.number, NEVER)) <= now else 0.0)
+            for q in queues
+        }
+
+    async def sweep(self, now: float, keep: Keep) -> bool:
+        overdue = [Lease(call_id, held.take) for call_id, held in self._ledger.leases.items() if held.until <= now]
+        if overdue:
+            await self._writer.run(lambda connection: self._ledger.end_leases(connection, overdue, now), durable=False)
+            for lease in overdue:
+                self._let_go(lease)
+        more, unused = await self._writer.run(lambda connection: self._ledger.forget(connection, now, keep), durable=False)
+        await self._removed(unused)
+        return more
+
+    async def changed(self, timeout_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._bell.wait()
+
+    async def next_due(self) -> float | None:
+        first = min((q.first_due for q in list(self._ledger.queues.values()) if q.waiting), default=NEVER)
+        return None if first == NEVER else first
+
+    async def chunks(self, body: Body) -> AsyncIterator[bytes]:
+        if body.data is not None:
+            if body.data:
+                yield body.data
+            return
+        if not body.where:
+            raise KeyError("this body is not kept any more")
+        try:
+            file = await asyncio.to_thread((self.spool / body.where).open, "rb")
+        except OSError:
+            raise KeyError(body.where) from None
+        with file:
+            while piece := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                yield piece
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._writer.close()
+        self._readers.shutdown()
+        for connection in self._connections:
+            connection.close()
+
+    # reading
+
+    async def _read(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read_now, job)
+        except (sqlite3.Error, RuntimeError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from None
+
+    def _read_now(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+            connection.execute("PRAGMA query_only = ON")
+            self._local.connection = connection
+            self._connections.append(connection)
+        return job(connection)
+
+    def _page(
+        self, connection: sqlite3.Connection, queue: str | None, states: Sequence[int], limit: int, before: str
+    ) -> list[Call]:
+        top = 1 << 62
+        if before:
+            row = connection.execute("SELECT seq FROM calls WHERE id = ?", (before,)).fetchone()
+            if row is None:
+                return []
+            top = row[0]
+        if queue is None and not states:
+            rows = connection.execute("SELECT seq FROM calls WHERE seq < ? ORDER BY seq DESC LIMIT ?", (top, limit)).fetchall()
+        else:
+            known = self._ledger.names
+            numbers = (
+                [q.number for q in list(known.values())] if queue is None else [known[queue].number] if queue in known else []
+            )
+            rows = [
+                row
+                for number in numbers
+                for state in states or range(len(NUMBERS))
+                for row in connection.execute(
+                    "SELECT seq FROM calls WHERE queue = ? AND state = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+                    (number, state, top, limit),
+                )
+            ]
+        newest = sorted((seq for (seq,) in rows), reverse=True)[:limit]
+        found = (connection.execute(f"{CALL_WITHOUT_BODIES} WHERE seq = ?", (seq,)).fetchone() for seq in newest)
+        return [call_of(row, self._ledger.queues[row[1]].name) for row in found if row is not None]
+
+    # inside
+
+    def _any_due(self, now: float) -> bool:
+        return any(q.waiting and q.first_due <= now for q in self._ledger.queues.copy().values())
+
+    def _let_go(self, lease: Lease) -> None:
+        """The lease is over: there is room in the call's queue, or the call itself waits there."""
+        held = self._ledger.leases.get(lease.id)
+        if held is not None and held.take == lease.take:
+            del self._ledger.leases[lease.id]
+        self._bell.set()
+
+    def _over(self, call_id: str) -> None:
+        """The call has ended."""
+        for event in self._waiters.get(call_id, ()):
+            event.set()
+
+    async def _kept(self, submissions: Sequence[Submission]) -> list[Kept]:
+        """Make rows of submissions, their files synced."""
+        entries: list[Kept] = []
+        try:
+            for wanted in submissions:
+                length, data, file = await self._stored(wanted.body)
+                request = encoded_request(wanted)
+                entries.append(Kept(wanted, request, length + len(request), data, file))
+        except BaseException:
+            files = [entry.file for entry in entries if entry.file is not None]
+            files += [wanted.body.name for wanted in submissions[len(entries) :] if isinstance(wanted.body, Path)]
+            await self._removed(files)
+            raise
+        return entries
+
+    async def _stored(self, body: bytes | Path) -> tuple[int, bytes | None, str | None]:
+        """Return a body's length and it itself, or its file's name, once the file is synced."""
+        if isinstance(body, Path):
+            try:
+                return await asyncio.to_thread(_synced, body), None, body.name
+            except OSError as error:
+                raise StoreUnavailable(f"{body}: {error.strerror}") from None
+        if len(body) <= INLINE_BYTES:
+            return len(body), body, None
+        name = os.urandom(16).hex()
+        try:
+            await asyncio.to_thread(_written, self.spool / name, body)
+        except OSError as error:
+            await self._removed([name])
+            raise StoreUnavailable(f"{self.spool}: {error.strerror}") from None
+        return len(body), None, name
+
+    async def _removed(self, files: Sequence[str]) -> None:
+        if files:
+            await asyncio.to_thread(self._remove, files)
+
+    def _remove(self, files: Sequence[str]) -> None:
+        for name in files:
+            (self.spool / name).unlink(missing_ok=True)
+
+
+def _synced(path: Path) -> int:
+    """Bring a file and its name to the disk; return its size."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        size = os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return size
+
+
+def _written(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    _synced(path)

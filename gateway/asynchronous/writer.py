@@ -1,0 +1,202 @@
+"""The thread that owns the connection to `queue.db` and commits what has gathered (group commit).
+
+A *job* is a function of the connection. Those that wait while a commit is under way are done together and made durable by
+the next one: a thousand submissions at once cost a few syncs of the disk. A batch in which nobody asked for durability is not
+synced: it outlives the process, and the next synced one brings it to the disk too.
+
+A job raises before it writes anything, or not at all, but for errors of SQLite's: after one of those the batch is rolled
+back and each of its jobs is done by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+from gateway.asynchronous.store import StoreUnavailable
+
+Result = TypeVar("Result")
+Job = Callable[[sqlite3.Connection], Result]
+
+WAITING_AT_MOST: Final = 20_000
+TOGETHER_AT_MOST: Final = 512
+CLOSED_WITHIN_S: Final = 10.0
+CACHE_KIB: Final = 32 * 1024
+CHECKPOINT_PAGES: Final = 4096
+"""The log is carried over into the file whenever it has 16 MB: seldom enough to be cheap, small enough to be read at start."""
+
+
+class _Entry(NamedTuple):
+    job: Job[Any]
+    future: asyncio.Future[Any]
+    durable: bool
+
+
+class _Done(NamedTuple):
+    future: asyncio.Future[Any]
+    result: Any
+    failed: BaseException | None
+
+
+class Writer:
+    """Opens `path` with mode 0600, brings it to the newest schema and starts the thread. Blocks: open it in a thread.
+
+    `migrations` are scripts; the n-th brings a file from `user_version` n-1 to n. `before_commit(connection)` runs at the end
+    of each batch, `rolled_back(connection)` after one was rolled back. Raises StoreUnavailable.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        migrations: Sequence[str],
+        *,
+        before_commit: Job[None],
+        rolled_back: Job[None],
+    ) -> None:
+        self._path = path
+        self._before_commit, self._rolled_back = before_commit, rolled_back
+        self._jobs: queue.Queue[_Entry | None] = queue.Queue(WAITING_AT_MOST)
+        self._closed = False
+        self._synced = True
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            path.chmod(0o600)
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailable(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+        try:
+            self._prepare(migrations)
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise self._failure(error) from None
+        except StoreUnavailable:
+            self._connection.close()
+            raise
+        self._thread = threading.Thread(target=self._work, name=f"writer of {path.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to do jobs."""
+        self._thread.start()
+
+    def _prepare(self, migrations: Sequence[str]) -> None:
+        connection = self._connection
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(migrations):
+            raise StoreUnavailable(
+                f"{self._path} has schema {version} and this version of the platform knows {len(migrations)}:"
+                " use the newer platform"
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        for number, script in enumerate(migrations[version:], version + 1):
+            connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+    async def run(self, job: Job[Result], *, durable: bool = True) -> Result:
+        """Do `job` and return its result once what it wrote is committed, and synced where `durable`.
+
+        Raises StoreUnavailable, and what the job raises."""
+        if self._closed:
+            raise StoreUnavailable(f"{self._path} is closed")
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        try:
+            self._jobs.put_nowait(_Entry(job, future, durable))
+        except queue.Full:
+            raise StoreUnavailable(f"{self._path}: {WAITING_AT_MOST} changes wait already; the disk is too slow") from None
+        return await asyncio.shield(future)  # a caller that leaves does not take back what is being written
+
+    def now(self, job: Job[Result]) -> Result:
+        """Do a job in the calling thread, before `start`."""
+        try:
+            return job(self._connection)
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
+
+    def close(self) -> None:
+        """Finish what waits, then close the file. Blocks."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join(CLOSED_WITHIN_S)
+        else:
+            self._connection.close()
+
+    def _work(self) -> None:
+        last = False
+        while not last:
+            batch = [self._jobs.get()]
+            while len(batch) < TOGETHER_AT_MOST:
+                try:
+                    batch.append(self._jobs.get_nowait())
+                except queue.Empty:
+                    break
+            last = None in batch
+            entries = [entry for entry in batch if entry is not None]
+            if entries:
+                self._settle(self._do(entries))
+        self._connection.close()
+
+    def _do(self, batch: list[_Entry]) -> list[_Done]:
+        connection = self._connection
+        done = []
+        try:
+            self._sync(any(entry.durable for entry in batch))
+            connection.execute("BEGIN IMMEDIATE")
+            for job, future, _ in batch:
+                try:
+                    done.append(_Done(future, job(connection), None))
+                except sqlite3.Error:
+                    raise
+                except Exception as error:
+                    done.append(_Done(future, None, error))
+            self._before_commit(connection)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._rolled_back(connection)
+            if len(batch) > 1:
+                return [one for entry in batch for one in self._do([entry])]
+            return [_Done(batch[0].future, None, self._failure(error))]
+        return done
+
+    def _sync(self, wanted: bool) -> None:
+        """Choose whether the next commit is synced."""
+        if wanted != self._synced:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
+            self._synced = wanted
+
+    def _settle(self, done: list[_Done]) -> None:
+        loops: dict[asyncio.AbstractEventLoop, list[_Done]] = {}
+        for one in done:
+            loops.setdefault(one.future.get_loop(), []).append(one)
+        for loop, own in loops.items():
+            try:
+                loop.call_soon_threadsafe(_tell, own)
+            except RuntimeError:
+                continue  # that loop has ended; nobody waits
+
+    def _failure(self, error: sqlite3.Error) -> StoreUnavailable:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            return StoreUnavailable(f"the disk that holds {self._path.parent} is full: nothing was kept; free some space")
+        return StoreUnavailable(f"{self._path}: {error}")
+
+
+def _tell(done: list[_Done]) -> None:
+    for future, result, failed in done:
+        if future.done():
+            continue
+        if failed is None:
+            future.set_result(result)
+        else:
+            future.set_exception(failed)
+            future.exception()  # a caller that left is not an error of the loop's
