@@ -120,7 +120,7 @@ def custom_resource_definition() -> Manifest:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{PLURAL}.{GROUP}", "annotations": {"helm.sh/resource-policy": "keep"}},  # with all Functions
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",

@@ -26,7 +26,13 @@ def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
         archive.extractall(site)
     for file in ("python3-http/template.yml", "_node/pinnace_runtime/main.js", "bash/function/handler.sh", "store.json"):
         assert f"runtime-templates/{file}" in names
-    for file in ("grafana/overview.json", "prometheus/prometheus.yml", "prometheus/rules/alerts.yml"):
+    for file in (
+        "grafana/overview.json",
+        "prometheus/prometheus.yml",
+        "prometheus/rules/alerts.yml",
+        "helm/pinnace/values.yaml",
+        "helm/pinnace/files/rules/alerts.yml",
+    ):
         assert f"deploy/{file}" in names
     assert {f"gateway/page/{file.name}" for file in (ROOT / "gateway" / "page").iterdir()} <= set(names)
     assert not any(n.startswith(("tests/", "docs/", "benchmarks/")) for n in names)

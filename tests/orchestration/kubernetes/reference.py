@@ -1,4 +1,4 @@
-"""Writes what is made from the code: `deploy/kubernetes/crd.yaml` and the table of fields in `docs/kubernetes.md`.
+"""Writes what is made from the code: the definition of Functions and the table of their fields in `docs/kubernetes.md`.
 
 python -m tests.orchestration.kubernetes.reference
 """
@@ -15,7 +15,7 @@ import yaml
 from orchestration.kubernetes.crd import custom_resource_definition
 
 ROOT = Path(__file__).parents[3]
-DEFINITION = ROOT / "deploy" / "kubernetes" / "crd.yaml"
+DEFINITIONS = (ROOT / "deploy/helm/pinnace/files/crd.yaml", ROOT / "deploy/kubernetes/crd.yaml")
 PAGE = ROOT / "docs" / "kubernetes.md"
 BEGIN, END = "<!-- fields: made from the schema -->", "<!-- end of fields -->"
 
@@ -69,6 +69,7 @@ def page(text: str) -> str:
 
 
 if __name__ == "__main__":
-    DEFINITION.write_text(definition())
+    for path in DEFINITIONS:
+        path.write_text(definition())
     if PAGE.exists():
         PAGE.write_text(page(PAGE.read_text()))

@@ -12,7 +12,9 @@ import yaml
 from orchestration.kubernetes.api import (
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
+    NAMESPACES,
     NETWORK_POLICIES,
+    PODS,
     REVISIONS,
     SERVICES,
     Forbidden,
@@ -29,6 +31,7 @@ from orchestration.names import FunctionId
 from orchestration.orchestrator import LogQuery, Namespace
 from orchestration.spec import FunctionSpec
 from tests.orchestration.kubernetes.api_server import PLATFORM, ApiServer
+from tests.orchestration.kubernetes.chart import plain
 from tests.orchestration.kubernetes.reference import PAGE, page
 from tests.orchestration.kubernetes.world import World, eventually
 
@@ -74,11 +77,21 @@ def test_all_files_are_in_the_kustomization() -> None:
     assert set(kustomization["resources"]) == others
 
 
-async def test_the_gateways_pod_keeps_to_the_restricted_standard_and_is_taken(world: World) -> None:
-    for manifest in manifests("gateway.yaml"):
-        manifest["metadata"]["namespace"] = world.namespace
-        kind = {"Deployment": DEPLOYMENTS, "Service": SERVICES}[manifest["kind"]]
-        await world.cluster.apply(kind, manifest, manager="test")
+async def test_the_platforms_pods_keep_to_the_restricted_standard(world: World) -> None:
+    (name,) = [m for m in manifests("namespace.yaml") if m["kind"] == "Namespace"]
+    labels = {"metadata": {"labels": name["metadata"]["labels"]}}
+    await world.cluster.merge(NAMESPACES, "", world.namespace, labels, manager="test")
+    deployments = [m for m in plain() if m["kind"] == "Deployment"]
+    assert deployments
+    for deployment in deployments:
+        template = deployment["spec"]["template"]
+        metadata = template["metadata"] | {"name": deployment["metadata"]["name"], "namespace": world.namespace}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        await world.cluster.create(PODS, pod, manager="test")
+        pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] = False
+        del pod["spec"]["securityContext"]["runAsNonRoot"]
+        with pytest.raises(Forbidden, match="PodSecurity"):
+            await world.cluster.create(PODS, pod, manager="test")
 
 
 async def _allow(world: World, namespaces: list[str], *, without: tuple[str, str, str] | None = None) -> None:
