@@ -141,16 +141,27 @@ def otlp() -> Export:
     platform = Resource.create()
     if "OTEL_SERVICE_NAME" not in os.environ and "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
         platform = platform.merge(Resource({"service.name": "pinnace"}))
+
+    class Hashed(Resource):
+        """A resource that is hashed once: each span looks for its own, and the SDK writes JSON each time (10 µs)."""
+
+        def __init__(self, of: Resource) -> None:
+            super().__init__(of.attributes, of.schema_url)
+            self._hash = super().__hash__()
+
+        def __hash__(self) -> int:
+            return self._hash
+
     scope = InstrumentationScope("pinnace")
     kinds = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "client": SpanKind.CLIENT}
-    services: dict[str, Resource] = {"": platform}
+    services: dict[str, Resource] = {"": Hashed(platform)}
 
     def resource(service: str) -> Resource:
         if service not in services:
             if len(services) > 10_000:
                 services.clear()
-                services[""] = platform
-            services[service] = platform.merge(Resource({"service.name": service}))
+                services[""] = Hashed(platform)
+            services[service] = Hashed(platform.merge(Resource({"service.name": service})))
         return services[service]
 
     def made(span: Span) -> ReadableSpan:
