@@ -48,6 +48,7 @@ from gateway.edge.edge import Edge
 from gateway.edge.fleet import Fleet
 from gateway.edge.settings import EdgeSettings
 from gateway.metrics.consumption import Measure
+from gateway.monitor.ends import Ends, Say, untold
 from gateway.monitor.monitor import Monitor
 from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import StorageError, Unreachable
@@ -198,6 +199,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[
         )
         await stack.enter_async_context(metering.lag)
         monitor = await stack.enter_async_context(Monitor(orchestrator, edge.tallies, edge.loads))
+        ends = await stack.enter_async_context(Ends(place.say, edge.tallies))
         api: ASGIApp = control_app(
             orchestrator=orchestrator,
             builder=builder,
@@ -222,6 +224,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[
         async def pump() -> None:
             async for event in orchestrator.watch():
                 monitor.apply(event)
+                ends.apply(event)
                 edge.apply(event)
                 scaler.apply(event)
                 metering.starts.apply(event)
@@ -242,7 +245,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[
 
 class _Place(NamedTuple):
     """Where functions run, with a folder for sockets; `cluster` is None where that is this machine. `consumption` measures
-    what replicas use, `keeper_pid` is the process that holds them, `starts` are counted."""
+    what replicas use, `keeper_pid` is the process that holds them, `starts` are counted, `say` writes into a function's log."""
 
     orchestrator: Orchestrator
     run_dir: Path
@@ -251,6 +254,7 @@ class _Place(NamedTuple):
     consumption: Measure = no_consumption
     keeper_pid: Callable[[], int | None] = lambda: None
     starts: StartBook = StartBook()
+    say: Say = untold
 
 
 @contextlib.asynccontextmanager
@@ -272,6 +276,7 @@ async def _place(settings: ServeSettings, bundles: BundleStore, life: _Life) -> 
                 orchestrator.consumption,
                 lambda: orchestrator.keeper_pid,
                 orchestrator.starts,
+                orchestrator.say,
             )
         return
     from cli.cluster import OnCluster

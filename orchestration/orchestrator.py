@@ -33,7 +33,7 @@ class Refused(Exception):
 
 
 class Unavailable(Exception):
-    """The change cannot be made durable now (a full disk); nothing was changed, and the message says what would help."""
+    """The change cannot be made durable now (a full disk); the message says what would help. All but `scale` changed nothing."""
 
 
 class Namespace(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -122,7 +122,8 @@ class Orchestrator(Protocol):
     async def scale(self, revision: tuple[str, str], replicas: int, *, victims: Sequence[str] = ()) -> None:
         """Want `replicas` of the revision `(namespace, name)`. Idempotent; durable on return.
 
-        When fewer are wanted, `victims` (replica ids) go first. Raises NotFound.
+        When fewer are wanted, `victims` (replica ids) go first. Raises NotFound, and Unavailable where the count holds but
+        is not durable.
         """
 
     async def prewarm(self, revision: tuple[str, str]) -> None:

@@ -135,7 +135,7 @@ class Database:
         if isinstance(error, sqlite3.IntegrityError):
             return Conflict(f"{self._path}: {error}")
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-            return StorageFull(f"the disk that holds {self._path.parent} is full: nothing was changed; free some space")
+            return StorageFull(f"the disk that holds {self._path.parent} is full and nothing was written: free some space")
         return StorageError(f"{self._path}: {error}")
 
 

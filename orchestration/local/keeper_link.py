@@ -312,9 +312,9 @@ class KeeperLink:
         pids = set(self._pids.values())
         self._pids.clear()
         if process is not None:
-            await asyncio.to_thread(self._wait, process)
-        await asyncio.to_thread(self._kill, pids)
-        await asyncio.to_thread(self.sweep)
+            await _apart(self._wait, process)
+        await _apart(self._kill, pids)
+        await _apart(self.sweep)
         started, self._started = self._started, {}
         exits, self._exits = self._exits, {}
         for starting in started.values():
@@ -349,6 +349,14 @@ class KeeperLink:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
         return ended
+
+
+async def _apart(work: Callable[..., object], *arguments: object) -> None:
+    """Do blocking work in a thread, or here where no thread is to be had: that may be why the keeper ended."""
+    try:
+        await asyncio.to_thread(work, *arguments)
+    except RuntimeError:
+        work(*arguments)
 
 
 def _all_lost(exits: Iterable[asyncio.Future[Exit]]) -> None:

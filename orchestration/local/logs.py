@@ -3,6 +3,7 @@
 A line that belongs to a call is framed by the runtime (`\\x1e CALL-ID \\x1f TEXT`); others are taken as they are. A replica
 that writes faster than the thread reads is slowed down by its own full pipe: the thread works at most a quarter of the
 time, so that the loops that serve calls keep the rest. A disk that takes nothing more costs log lines, never a call.
+The platform's own lines about a replica, and the end of what a removed function wrote, wait for the same thread, in order.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from orchestration.local.log_files import Entry, LogReader, LogWriter, segments
 from orchestration.names import FunctionId, check_function_name, check_namespace
@@ -88,6 +89,29 @@ class _Source:
         self.function = function
         self.instance = instance
         self.lines = Lines()
+        self.unwanted = False
+        """Its function was removed, and another one has the name."""
+
+
+class _Attached(NamedTuple):
+    """A pipe to be read."""
+
+    fd: int
+    source: _Source
+
+
+class _Said(NamedTuple):
+    """A line of the platform's own."""
+
+    function: FunctionId
+    entry: Entry
+
+
+class _Cleared(NamedTuple):
+    """What was written under the name goes; without a `name`, in the namespace."""
+
+    namespace: str
+    name: str
 
 
 class Logs:
@@ -112,7 +136,7 @@ class Logs:
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._selector.register(self._woken, selectors.EVENT_READ, None)
-        self._arrivals: collections.deque[tuple[int, _Source]] = collections.deque()
+        self._arrivals: collections.deque[_Attached | _Said | _Cleared] = collections.deque()
         self._writers: collections.OrderedDict[FunctionId, LogWriter] = collections.OrderedDict()
         self._last: dict[str, str] = {}
         self._open: collections.Counter[str] = collections.Counter()
@@ -137,8 +161,9 @@ class Logs:
         for key in list(self._selector.get_map().values()):
             os.close(key.fd)
         self._selector.close()
-        for fd, _ in self._arrivals:
-            os.close(fd)
+        for arrival in self._arrivals:
+            if isinstance(arrival, _Attached):
+                os.close(arrival.fd)
         os.close(self._waker)
         for writer in self._writers.values():
             writer.close()
@@ -147,8 +172,19 @@ class Logs:
         """Take over the read ends of a process's stdout and stderr."""
         with self._lock:
             self._open[instance] += len(pipes)
-            self._arrivals.extend((fd, _Source(function, instance)) for fd in pipes)
+            self._arrivals.extend(_Attached(fd, _Source(function, instance)) for fd in pipes)
         self._wake()
+
+    def say(self, function: FunctionId, instance: str, text: str, call_id: str = "") -> None:
+        """Write a line of the platform's own, about the instance and, where one is named, a call."""
+        self._arrive(_Said(function, Entry(time.time_ns(), instance, text, call_id)))
+
+    def clear(self, namespace: str, name: str = "") -> None:
+        """Remove what was written under a function's name, or in the whole namespace: who has the name next is another.
+
+        What is left of the old function's replicas writes nothing any more.
+        """
+        self._arrive(_Cleared(namespace, name))
 
     def last_line(self, instance: str) -> str:
         """Return the last line that is not blank of what the instance wrote, shortened to 300 characters."""
@@ -212,6 +248,11 @@ class Logs:
                     if not self._followers[query.function]:
                         del self._followers[query.function]
 
+    def _arrive(self, arrival: _Said | _Cleared) -> None:
+        with self._lock:
+            self._arrivals.append(arrival)
+        self._wake()
+
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._waker, b"x")
@@ -226,10 +267,9 @@ class Logs:
                 age_at = began + self._age_every_s
                 self._hold_age()
             with self._lock:
-                while self._arrivals:
-                    fd, source = self._arrivals.popleft()
-                    os.set_blocking(fd, False)
-                    self._selector.register(fd, selectors.EVENT_READ, source)
+                arrivals, self._arrivals = self._arrivals, collections.deque()
+            for arrival in arrivals:
+                self._take(arrival)
             entries: dict[FunctionId, list[Entry]] = {}
             ended: list[str] = []
             read_any = False
@@ -250,6 +290,24 @@ class Logs:
             if worked_s > BUSY_S and not ending:
                 time.sleep(worked_s * REST_FACTOR)
 
+    def _take(self, arrival: _Attached | _Said | _Cleared) -> None:
+        match arrival:
+            case _Attached(fd, source):
+                os.set_blocking(fd, False)
+                self._selector.register(fd, selectors.EVENT_READ, source)
+            case _Said(function, entry):
+                self._write(function, [entry])
+            case _Cleared(namespace, name):
+                self._clear(namespace, name)
+
+    def _clear(self, namespace: str, name: str) -> None:
+        for key in self._selector.get_map().values():
+            if key.data is not None and key.data.function == (namespace, name or key.data.function.name):
+                key.data.unwanted = True
+        for path in list((self._folder / namespace).glob(f"{name or '*'}/*.log")):
+            with contextlib.suppress(OSError):
+                self._remove(path)
+
     def _read(self, fd: int, source: _Source, ended: list[str]) -> list[Entry]:
         try:
             data = os.read(fd, PIPE_READ_BYTES)
@@ -267,6 +325,8 @@ class Logs:
             self._selector.unregister(fd)
             os.close(fd)
             ended.append(source.instance)
+        if source.unwanted:
+            return []
         return [Entry(now + place, source.instance, text, call_id) for place, (call_id, text) in enumerate(lines)]
 
     def _closed(self, instance: str) -> None:

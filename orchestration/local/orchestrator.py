@@ -21,7 +21,7 @@ from orchestration.events import Event, FunctionChanged, FunctionRemoved, Replic
 from orchestration.function import Function
 from orchestration.local.cgroups import Cgroups
 from orchestration.local.data_folder import DataFolder
-from orchestration.local.failures import Conflict
+from orchestration.local.failures import Conflict, StorageError
 from orchestration.local.isolation import Isolation, probe
 from orchestration.local.keeper_link import KeeperLink
 from orchestration.local.launch import INSTANCE_VARIABLE, Launcher, LaunchFailed
@@ -241,6 +241,8 @@ class LocalOrchestrator:
                 raise _no_function(spec.id)
             if missing := self._secrets.missing(spec.namespace, spec.secrets or ()):
                 raise Refused(f"secret {', '.join(missing)} does not exist in namespace {spec.namespace!r}: create it first")
+            if current is None:
+                self._logs.clear(*spec.id)  # an earlier function's of that name
             try:
                 record = await self._store.put(self._deploy(current, spec, bundle.digest))
             except Conflict:  # the namespace was removed at the same time
@@ -282,7 +284,8 @@ class LocalOrchestrator:
     async def scale(self, revision: tuple[str, str], replicas: int, *, victims: Sequence[str] = ()) -> None:
         """Want `replicas` of the revision; it takes effect at once and is durable on return.
 
-        Raises NotFound, also for a revision that gets no calls any more: nobody would take its replicas away again.
+        Raises NotFound, also for a revision that gets no calls any more: nobody would take its replicas away again; and
+        StorageError where it cannot be made durable. It holds then all the same: a full disk keeps no caller waiting.
         """
         namespace, name = revision
         identity = FunctionId(namespace, name.rpartition("-")[0])
@@ -293,9 +296,13 @@ class LocalOrchestrator:
                 raise NotFound(f"revision {name!r} in namespace {namespace!r} gets no calls any more")
             before = record.wanted.get(name, 0)
             self._rollouts.scaled(identity, found, replicas, victims)
-            await self._store.want(identity, found.number, replicas)
-            if before != replicas:
-                self._watchers.tell(FunctionChanged(record.function))
+            try:
+                await self._store.want(identity, found.number, replicas)
+            except StorageError as error:
+                raise type(error)(f"{name} is scaled to {replicas}, but only until the platform ends: {error}") from None
+            finally:
+                if before != replicas:
+                    self._watchers.tell(FunctionChanged(record.function))
 
     async def prewarm(self, revision: tuple[str, str]) -> None:
         """Have a zygote of the revision, within the budget. Raises NotFound."""
@@ -313,6 +320,10 @@ class LocalOrchestrator:
     def released(self, replica: str) -> None:
         """Acknowledge that a Draining replica has no call in flight and gets no more."""
         self._supervisor.released(replica)
+
+    def say(self, function: FunctionId, replica: str, text: str, call_id: str = "") -> None:
+        """Write a line of the platform's own into the function's log, about a replica and, where one is named, a call."""
+        self._logs.say(function, replica, text, call_id)
 
     def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
         """Yield lines, oldest first. Raises NotFound at the first step."""
@@ -382,6 +393,7 @@ class LocalOrchestrator:
             except Conflict:  # a function was deployed at the same time
                 raise Refused(f"namespace {name!r} holds functions; remove them first") from None
             await self._secrets.delete_namespace(name)
+            self._logs.clear(name)
             del self._namespaces[name]
 
     def _check(self, spec: FunctionSpec) -> None:

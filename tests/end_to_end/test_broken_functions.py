@@ -69,6 +69,24 @@ def test_a_handler_that_raises_is_logged_and_leaks_nothing(platform: Platform) -
     until(lambda: "ValueError: hunter2" in platform.faas("logs", "throws").stdout)
 
 
+@pytest.mark.parametrize(
+    ("name", "dies", "reason"),
+    [
+        ("leaves", "os._exit(7)", "exited with status 7"),
+        ("crashes", "os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV"),
+    ],
+)
+def test_a_process_that_dies_in_a_call_says_why_in_the_log_of_the_call(
+    platform: Platform, name: str, dies: str, reason: str
+) -> None:
+    platform.deploy(name, f"import os, signal\n\ndef handle(event, context):\n    {dies}\n")
+    answer = platform.call(name)
+    assert answer.status == 502
+    call = answer.headers["x-call-id"]
+    until(lambda: reason in platform.faas("logs", name, "--call", call).stdout)
+    assert call in platform.faas("logs", name, "--call", call).stdout
+
+
 def test_a_handler_that_takes_too_long_is_answered_504(platform: Platform) -> None:
     platform.deploy(
         "slow", "import time\ndef handle(event, context):\n    time.sleep(30)\n", "--label", "com.pinnace.timeout=1s"

@@ -52,7 +52,7 @@ async def test_a_full_disk_loses_nothing_and_reads_go_on(database: Database) -> 
     await database.run(lambda c: c.execute(f"PRAGMA max_page_count = {c.execute('PRAGMA page_count').fetchone()[0] + 2}"))
     results = await asyncio.gather(add(database, "big", b"x" * 100_000), add(database, "other"), return_exceptions=True)
     assert isinstance(results[0], StorageFull)
-    assert "is full: nothing was changed" in str(results[0])
+    assert "is full and nothing was written" in str(results[0])
     assert "big" not in await database.run(names)
     assert "before" in await database.run(names)
     await database.run(lambda c: c.execute("PRAGMA max_page_count = 100000"))

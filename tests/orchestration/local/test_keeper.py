@@ -125,12 +125,18 @@ async def test_a_keeper_that_cannot_be_started_again_is_tried_until_it_can(
 
     monkeypatch.setattr("orchestration.local.keeper_link.RESTART_PAUSE_S", 0.01)
     monkeypatch.setattr("orchestration.local.keeper_link.subprocess.Popen", refuse_first)
+
+    async def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("orchestration.local.keeper_link.asyncio.to_thread", no_thread)
     first = keeper.pid
     assert first is not None
     open_files = len(list(Path("/proc/self/fd").iterdir()))
     os.kill(first, signal.SIGKILL)
     assert (await asyncio.wait_for(process.exited, 10)).lost
     again = await spawn(keeper, plan("/bin/true"))
+    monkeypatch.undo()
     assert (await asyncio.wait_for(again.exited, 10)).status == 0
     assert keeper.pid != first
     assert next(refusals, None) is None

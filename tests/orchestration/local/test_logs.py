@@ -118,6 +118,39 @@ async def test_who_never_wrote_and_is_not_deployed_is_not_found(logs: Logs) -> N
     assert await read(logs) == []
 
 
+async def test_the_platforms_own_lines_stand_among_the_others(logs: Logs) -> None:
+    pipe = Pipe(logs)
+    os.write(pipe.fd, b"before\n")
+    await pipe.end()
+    logs.say(HELLO, "one", "the process ended", "call-1")
+    await until(lambda: LogReader(logs._folder / "space" / "hello", call="call-1").read())
+    assert [(line.text, line.call_id, line.instance) for line in await read(logs)] == [
+        ("before", "", "one"),
+        ("the process ended", "call-1", "one"),
+    ]
+
+
+async def test_what_an_earlier_function_of_the_name_wrote_goes_and_its_replicas_write_no_more(logs: Logs) -> None:
+    other = FunctionId("space", "hello-too")
+    kept, old = Pipe(logs, "kept", other), Pipe(logs, "old")
+    os.write(kept.fd, b"stays\n")
+    os.write(old.fd, b"secret of the old one\n")
+    await kept.end()
+    await until(lambda: logs.last_line("old"))
+    logs.clear(*HELLO)
+    new = Pipe(logs, "new")
+    os.write(old.fd, b"its last words\n")
+    os.write(new.fd, b"new\n")
+    await old.end()
+    await new.end()
+    assert [line.text for line in await read(logs)] == ["new"]
+    assert logs.last_line("old") == "its last words"
+    lines = logs.read(LogQuery(function=other), exists=True)
+    assert [line.text async for line in lines] == ["stays"]
+    logs.clear("space")
+    await until(lambda: not list(logs._folder.glob("*/*/*.log")))
+
+
 @pytest.mark.parametrize("function", [FunctionId("..", "hello"), FunctionId("space", "../space/hello"), FunctionId("", "x")])
 async def test_names_that_would_leave_the_folder_are_refused(logs: Logs, function: FunctionId) -> None:
     for exists in (False, True):

@@ -161,6 +161,45 @@ async def test_a_full_disk_refuses_a_deploy_and_everything_else_goes_on(
     assert (await get(watch.running()[0], "/x"))[0] == 200
 
 
+async def test_a_full_disk_keeps_no_caller_waiting_and_says_that_the_count_is_not_durable(
+    orchestrator: LocalOrchestrator, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = (await orchestrator.apply(spec())).serving.key
+    await watch.until(watch.running)
+
+    async def full(*_: object) -> None:
+        raise StorageFull("the disk is full")
+
+    monkeypatch.setattr(Store, "want", full)
+    with pytest.raises(StorageFull, match="is scaled to 2, but only until the platform ends: the disk is full"):
+        await orchestrator.scale(revision, 2)
+    await watch.until(lambda: len(watch.running()) == 2)
+    assert orchestrator.status(HELLO).replicas == 2
+    monkeypatch.undo()
+    await orchestrator.scale(revision, 2)
+
+
+async def test_a_function_made_anew_shows_nothing_of_an_earlier_one_of_its_name(
+    orchestrator: LocalOrchestrator, watch: Watch
+) -> None:
+    await orchestrator.apply(spec())
+    await watch.until(watch.running)
+    orchestrator.say(HELLO, "old", "of the old one")
+
+    async def lines() -> list[str]:
+        return [line.instance async for line in orchestrator.logs(LogQuery(function=HELLO))]
+
+    async with asyncio.timeout(10):
+        while "old" not in await lines():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+    await orchestrator.remove(HELLO)
+    assert "old" in await lines()
+    await orchestrator.apply(spec())
+    async with asyncio.timeout(10):
+        while "old" in await lines():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+
+
 async def test_a_broken_revision_never_gets_traffic_and_says_why(place: Path, bundles: Bundles) -> None:
     async with (
         LocalOrchestrator.open(place / "data", bundles, ready_within_s=1.0) as orchestrator,

@@ -1,0 +1,99 @@
+"""Says in a function's log that one of its processes died, why, and in which calls.
+
+A process that is killed, or leaves by `os._exit`, writes nothing itself. The orchestrator tells how it ended, and the edge
+has a record of each call that got no answer because of it. Edges that are processes of their own pass records on ten times
+a second, so that the line waits for a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from gateway.edge.tally import Tally
+from orchestration.events import Event, ReplicaChanged
+from orchestration.names import FunctionId
+from orchestration.replica import Replica, ReplicaState
+
+SETTLED_S: Final = 0.3
+LOST: Final = 502
+"""How a call ends whose replica took its connection along."""
+
+AT_MOST_BEFORE_S: Final = 2.0
+"""A call is lost with its process only if it ended at about the same time: a function may answer 502 itself."""
+
+
+class Say(Protocol):
+    """Writes a line into a function's log, about a replica and perhaps a call."""
+
+    def __call__(self, function: FunctionId, replica: str, text: str, call_id: str = "", /) -> None: ...
+
+
+def untold(function: FunctionId, replica: str, text: str, call_id: str = "", /) -> None:
+    """Write nothing: the log is not the platform's."""
+
+
+class Ends:
+    """`tallies` are an edge's, `clock` gives Unix seconds. An async context manager; what waits at its end is said at once."""
+
+    def __init__(
+        self, say: Say, tallies: Callable[[], Mapping[FunctionId, Tally]], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._say = say
+        self._tallies = tallies
+        self._clock = clock
+        self._served: set[str] = set()
+        self._waiting: dict[asyncio.TimerHandle, Callable[[], None]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for timer, tell in waiting.items():
+            timer.cancel()
+            tell()
+
+    def apply(self, event: Event) -> None:
+        """Follow what an orchestrator's `watch` yielded."""
+        if not isinstance(event, ReplicaChanged):
+            return
+        replica = event.replica
+        served = replica.id in self._served
+        if replica.state in (ReplicaState.RUNNING, ReplicaState.DRAINING):
+            self._served.add(replica.id)
+            return
+        self._served.discard(replica.id)
+        if replica.reason and replica.state in (ReplicaState.PENDING, ReplicaState.CRASH_LOOP):
+            self._soon(replica, served, self._clock())
+
+    def _soon(self, replica: Replica, served: bool, now: float) -> None:
+        def tell() -> None:
+            self._waiting.pop(timer, None)
+            self._tell(replica, served, now)
+
+        timer = asyncio.get_running_loop().call_later(SETTLED_S, tell)
+        self._waiting[timer] = tell
+
+    def _tell(self, replica: Replica, served: bool, ended_at: float) -> None:
+        function = FunctionId(replica.namespace, replica.function)
+        if not served:
+            self._say(function, replica.id, f"[pinnace] this replica did not start: {replica.reason}")
+            return
+        text = f"[pinnace] this replica's process ended: {replica.reason}"
+        tally = self._tallies().get(function)
+        records = tally.records.all() if tally is not None and tally.records is not None else []
+        lost = [
+            record.id
+            for record in reversed(records)
+            if record.replica == replica.id
+            and record.code == LOST
+            and record.started_at + record.duration_s >= ended_at - AT_MOST_BEFORE_S
+        ]
+        for call in lost:
+            self._say(function, replica.id, f"{text} (call {call})", call)
+        if not lost:
+            self._say(function, replica.id, text)
