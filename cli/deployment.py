@@ -126,6 +126,16 @@ def _crash_of_newest(details: Any) -> str | None:
     return str(looping[0].get("reason") or "") if looping else None
 
 
+def why_broken(gateway: Gateway, name: str, namespace: str) -> str:
+    """Return why the function's replicas end by themselves; empty where none does, or where only a login would tell."""
+    try:
+        reply = gateway.call("GET", f"/api/v1/functions/{name}", query={"namespace": namespace}, timeout_s=10)
+        replicas = reply.json().get("replicas") or []
+    except CliError:
+        return ""
+    return next((str(r["reason"]) for r in replicas if r.get("state") == "CrashLoopBackOff" and r.get("reason")), "")
+
+
 def _wait_available(gateway: Gateway, function: StackFunction, deadline: float) -> None:
     """Wait on a gateway that has only OpenFaaS's own API: until a replica is available."""
     while time.monotonic() < deadline:

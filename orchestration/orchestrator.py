@@ -33,7 +33,7 @@ class Refused(Exception):
 
 
 class Unavailable(Exception):
-    """The change cannot be made durable now (a full disk); the message says what would help. All but `scale` changed nothing."""
+    """The change cannot be made durable (a full disk); its message says what would help. All but `scale` changed nothing."""
 
 
 class Namespace(msgspec.Struct, frozen=True, omit_defaults=False):

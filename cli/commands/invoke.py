@@ -9,6 +9,7 @@ from typing import BinaryIO
 import click
 
 from cli.api import Reply, StreamedReply, reason_of
+from cli.deployment import why_broken
 from cli.errors import GatewayRefused, Misuse, UnknownFunction
 from cli.options import addressed, function_argument, gateway_options, name_values, namespace_option, open_gateway, seconds
 
@@ -64,11 +65,16 @@ def invoke(
     address = prefix + name + (f".{namespace}" if namespace else "") + (f"/{path.lstrip('/')}" if path else "")
     pairs = name_values(query, "--query")
     limit = seconds(timeout, "--timeout")
-    with open_gateway(gateway, tls_no_verify).stream(
-        verb, address, query=pairs, body=body, headers=fields, timeout_s=limit, login=False
-    ) as reply:
+    connection = open_gateway(gateway, tls_no_verify)
+    with connection.stream(verb, address, query=pairs, body=body, headers=fields, timeout_s=limit, login=False) as reply:
         if reply.status == 404 and reply.headers.get("x-openfaas-internal"):
             raise UnknownFunction(name, namespace)
+        if (
+            reply.status == 503
+            and reply.headers.get("x-openfaas-internal")
+            and (why := why_broken(connection, name, namespace))
+        ):
+            raise GatewayRefused(reply.status, f"{name} cannot run: {why} (HTTP 503)")
         return _show(reply, name, include, asynchronous)
 
 

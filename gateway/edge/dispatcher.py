@@ -14,7 +14,7 @@ Nothing in this module knows sockets or reads a clock: callers say what time it 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from sys import maxsize
 from typing import Final, Protocol
 
@@ -24,6 +24,7 @@ from gateway.edge.messages import Return, Want
 from gateway.edge.refusal import Refusal
 from gateway.edge.share import Share
 from orchestration.load import LoadSample
+from orchestration.names import DEFAULT_NAMESPACE
 from orchestration.replica import Endpoint, Replica, ReplicaState
 from orchestration.starts import Start
 
@@ -94,8 +95,8 @@ class Dispatcher:
         """Who waits, oldest first, and whether because there was no replica."""
         self.waiting_bytes = 0
         self.meter = LoadMeter(observer.now())
-        self.broken = ""
-        """Why no replica can run, in one line; empty while there is hope."""
+        self.broken = False
+        """No replica runs, and those there are end by themselves."""
         self.share = Share(self, tell_slots, observer.soon) if tell_slots is not None else None
         """What this edge owns where it is one of several; None where it is the only one."""
         self._observer = observer
@@ -357,7 +358,9 @@ class Dispatcher:
         return Refusal(503, text, retry_after_s=1)
 
     def _cannot_run(self) -> Refusal:
-        text = f"function {self.name}.{self.namespace} cannot run: {self.broken}"
+        # Callers may be anybody: why (a line of code, a path) is for those with a login.
+        address = self.name if self.namespace == DEFAULT_NAMESPACE else f"{self.name}.{self.namespace}"
+        text = f"function {self.name}.{self.namespace} cannot run; faas describe {address} and faas logs {address} say why"
         return Refusal(503, text, retry_after_s=RETRY_AFTER_BROKEN_S)
 
     def _refuse_waiting(self) -> None:
@@ -366,10 +369,9 @@ class Dispatcher:
 
     def _judge(self) -> None:
         states = {replica.state for replica in self._replicas.values()}
-        self.broken = ""
+        self.broken = False
         if ReplicaState.CRASH_LOOP in states and not states & {ReplicaState.RUNNING, ReplicaState.PENDING}:
-            reasons: Iterable[str] = (r.reason for r in self._replicas.values() if r.state is ReplicaState.CRASH_LOOP)
-            self.broken = next(filter(None, reasons), "its replicas end by themselves")
+            self.broken = True
             self._refuse_waiting()
 
     def _open(self, replica_id: str, endpoint: Endpoint) -> None:

@@ -152,6 +152,19 @@ def test_invoke_tells_the_gateways_errors_from_the_functions(gateway: Gateway, f
     assert (done.code, done.out, done.err) == (1, "", "Error: slow: no replica in 60 s (HTTP 504)\n")
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(200, "never cannot run: handler.py, line 2: no x (HTTP 503)"), (401, "never: function never cannot run (HTTP 503)")],
+)
+def test_invoke_asks_why_a_function_cannot_run(gateway: Gateway, faas: Faas, status: int, said: str) -> None:
+    refusal = {"X-OpenFaaS-Internal": "gateway"}
+    gateway.canned["POST /function/never"] = (503, refusal, b"function never cannot run\n")
+    details = b'{"replicas": [{"state": "CrashLoopBackOff", "reason": "handler.py, line 2: no x"}]}'
+    gateway.canned["GET /api/v1/functions/never"] = (status, {}, details)
+    done = faas("invoke", "never", "-d", "x")
+    assert (done.code, done.out, done.err) == (1, "", f"Error: {said}\n")
+
+
 def test_invoke_without_a_body(gateway: Gateway, faas: Faas) -> None:
     gateway.canned["GET /function/page"] = (200, {}, b"<p>")
     assert faas("invoke", "page", "-m", "GET", stdin=b"unread").out == "<p>"

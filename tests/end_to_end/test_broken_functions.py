@@ -50,15 +50,20 @@ def test_a_broken_redeploy_leaves_the_old_code_serving(platform: Platform) -> No
     assert platform.call("steady").text == "mended"
 
 
-def test_calls_to_a_function_that_cannot_start_are_told_why(platform: Platform) -> None:
+def test_why_a_function_cannot_start_is_told_to_its_owner_only(platform: Platform) -> None:
     folder = platform.home / "never"
     folder.mkdir()
     (folder / "handler.py").write_text("raise RuntimeError('licence missing')\n")
     platform.faas("deploy", folder, "--name", "never", "--lang", "python3-http", check=False)
     answer = platform.call("never")
     assert answer.status == 503
-    assert "licence missing" in answer.text
+    assert answer.text == "function never.openfaas-fn cannot run; faas describe never and faas logs never say why\n"
     assert int(answer.headers["retry-after"]) > 0
+    done = platform.faas("invoke", "never", "-d", "x", check=False)
+    assert done.returncode == 1
+    assert "licence missing" in done.stderr
+    assert "licence missing" in platform.faas("describe", "never").stdout
+    assert "licence missing" in platform.faas("logs", "never").stdout
 
 
 def test_a_handler_that_raises_is_logged_and_leaks_nothing(platform: Platform) -> None:

@@ -241,7 +241,7 @@ async def test_a_full_queue_refuses_at_once(make_lab: MakeLab) -> None:
     assert (await first.response())[0] == 200
 
 
-async def test_a_revision_that_cannot_run_says_why(lab: Lab) -> None:
+async def test_callers_of_a_revision_that_cannot_run_are_not_shown_its_code(lab: Lab) -> None:
     function = lab.deploy("echo")
     client = await lab.client()
     client.send(GET)
@@ -249,7 +249,8 @@ async def test_a_revision_that_cannot_run_says_why(lab: Lab) -> None:
     lab.tell(function, "r", ReplicaState.CRASH_LOOP, reason="handler.py:1: ImportError: x")
     status, head, body = await client.response()
     assert (status, field(head, b"retry-after")) == (503, b"10")
-    assert b"handler.py:1: ImportError: x" in body
+    assert b"cannot run" in body
+    assert b"ImportError" not in body
 
 
 async def test_the_limit_holds_and_a_freed_slot_goes_to_the_oldest(lab: Lab) -> None:
