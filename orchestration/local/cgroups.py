@@ -37,10 +37,15 @@ class CgroupFailed(Exception):
 
 
 class ReplicaCgroup(msgspec.Struct, frozen=True):
-    """The cgroup of one replica: `at` maps a controller to its folder (all the same one in v2)."""
+    """The cgroup of one replica: `at` maps a controller to its folder (all the same one in v2).
+
+    It may have held another replica before: `cpu_before_s` and `oom_kills_before` were counted then.
+    """
 
     version: int
     at: dict[str, str]
+    cpu_before_s: float = 0.0
+    oom_kills_before: int = 0
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -54,14 +59,35 @@ class ReplicaCgroup(msgspec.Struct, frozen=True):
         """Move a process here. Blocks: the kernel waits until no fork is under way, 8-16 ms. Raises CgroupFailed."""
         for folder in self.folders:
             try:
-                (Path(folder) / "cgroup.procs").write_text(str(pid))
+                fd = os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(fd, b"%d" % pid)
+                finally:
+                    os.close(fd)
             except OSError as error:
                 raise CgroupFailed(f"{error.filename or folder}: {error.strerror}") from None
+
+    @property
+    def empty(self) -> bool:
+        """Whether no process is here."""
+        try:
+            return not any(_contents(f"{folder}/cgroup.procs") for folder in self.folders)
+        except OSError:
+            return False
+
+    def anew(self) -> ReplicaCgroup:
+        """Return it for the next replica, which starts to count from here."""
+        return ReplicaCgroup(
+            self.version,
+            self.at,
+            cpu_before_s=self.cpu_before_s + (self.cpu_s() or 0.0),
+            oom_kills_before=self.oom_kills_before + self.oom_kills(),
+        )
 
     def oom_kills(self) -> int:
         """Return how many processes the kernel has killed here for memory."""
         name = "memory.events" if self.version == 2 else "memory.oom_control"
-        return _field(self._read("memory", name), "oom_kill")
+        return max(0, _field(self._read("memory", name), "oom_kill") - self.oom_kills_before)
 
     def memory_bytes(self) -> int | None:
         """Return the working set, as the kubelet counts it: usage without the file cache that can go at once."""
@@ -75,15 +101,15 @@ class ReplicaCgroup(msgspec.Struct, frozen=True):
         """Return the CPU seconds used so far."""
         if self.version == 2:
             stat = self._read("cpu", "cpu.stat")
-            return _field(stat, "usage_usec") / 1e6 if stat else None
+            return max(0.0, _field(stat, "usage_usec") / 1e6 - self.cpu_before_s) if stat else None
         usage = self._read("cpuacct", "cpuacct.usage")
-        return int(usage) / 1e9 if usage else None
+        return max(0.0, int(usage) / 1e9 - self.cpu_before_s) if usage else None
 
     def _read(self, controller: str, name: str) -> str:
         if controller not in self.at:
             return ""
         try:
-            return (Path(self.at[controller]) / name).read_text().strip()
+            return _contents(f"{self.at[controller]}/{name}").decode().strip()
         except OSError:  # it was removed meanwhile
             return ""
 
@@ -108,13 +134,15 @@ class Cgroups:
     def create(self, replica: str, limits: Limits) -> ReplicaCgroup:
         """Make the cgroup of a replica, or set the limits of the one it has. Raises CgroupFailed."""
         at = {controller: base / replica for controller, base in self.bases.items()}
+        there = any(folder.is_dir() for folder in set(at.values()))
         for controller, folder in at.items():
             try:
                 folder.mkdir(exist_ok=True)
                 self._limit(controller, folder, limits)
             except OSError as error:
                 raise CgroupFailed(f"{error.filename or folder}: {error.strerror}") from None
-        return ReplicaCgroup(self.version, {controller: str(folder) for controller, folder in at.items()})
+        cgroup = ReplicaCgroup(self.version, {controller: str(folder) for controller, folder in at.items()})
+        return cgroup.anew() if there else cgroup
 
     def remove(self, replica: str) -> None:
         """Remove a replica's cgroup; what still runs in it is killed. Blocks, up to 2 s."""
@@ -240,6 +268,15 @@ def _hand_down(folder: Path, wanted: str) -> None:
     (folder / "cgroup.subtree_control").write_text(wanted)
 
 
+def _contents(path: str) -> bytes:
+    """Read a small file of the kernel's: `Path.read_bytes` at a quarter of the cost."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 1 << 16)
+    finally:
+        os.close(fd)
+
+
 def _field(text: str, name: str) -> int:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith(name + " ")), 0)
 
@@ -247,10 +284,8 @@ def _field(text: str, name: str) -> int:
 def _remove(folder: Path) -> None:
     """Remove a cgroup with those below it; processes in it are killed first."""
     deadline = time.monotonic() + REMOVED_WITHIN_S
-    while folder.exists():
+    while True:
         try:
-            for below in [path for path in folder.iterdir() if path.is_dir()]:
-                _remove(below)
             folder.rmdir()
         except FileNotFoundError:
             return
@@ -258,6 +293,10 @@ def _remove(folder: Path) -> None:
             if time.monotonic() > deadline:
                 log.warning("the cgroup %s cannot be removed: %s", folder, error.strerror)
                 return
-            with contextlib.suppress(OSError):
-                descent.end(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
-            time.sleep(0.01)
+        else:
+            return
+        with contextlib.suppress(OSError):
+            for below in [path for path in folder.iterdir() if path.is_dir()]:
+                _remove(below)
+            descent.end(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
+        time.sleep(0.01)

@@ -2,7 +2,7 @@
 
 The keeper makes the process; this module writes the plan and prepares what the plan names: the listening socket, the
 pipes, a folder of its own, a cgroup. A zygote is started by such a plan, too, and its forks are handed the same things:
-each has a *room*, a cgroup and a folder for /tmp that are there before it is.
+each has a room (`rooms`), a cgroup and a folder for /tmp that are there before it is.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from orchestration.local.keeper_link import KeeperLink, KeptProcess, Mounts, Sec
 from orchestration.local.limits import limits_of, rlimits
 from orchestration.local.logs import Logs
 from orchestration.local.ports import LOOPBACK, Ports
+from orchestration.local.rooms import ROOMS_INSIDE, Room, Rooms, own_folder
 from orchestration.local.secret_store import SecretStore
 from orchestration.local.stems import StemKey, Stems, can_share
 from orchestration.names import FunctionId
@@ -43,23 +44,10 @@ RUNTIMES_OWN_PROGRAM = "{runtime}/pinnace_runtime/__main__.py"
 # A library that starts its threads when it is imported could not be forked.
 THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ROOMS = "rooms"
-ROOMS_INSIDE = f"{TEMPORARY}/.pinnace"
 
 
 class LaunchFailed(Exception):
     """A process could not be started; the message is one line for people."""
-
-
-class Room(msgspec.Struct, frozen=True):
-    """What is made for one fork before it is asked for: a cgroup, and a folder at `path`, which its zygote sees at `inside`.
-
-    `inside` is empty where a fork has no view of the file system of its own.
-    """
-
-    number: int
-    cgroup: ReplicaCgroup | None
-    path: Path
-    inside: str
 
 
 class Launched(msgspec.Struct):
@@ -78,23 +66,25 @@ class Launched(msgspec.Struct):
 
 
 class LaunchedZygote(msgspec.Struct):
-    """A started zygote. `notify` is the read end of its notify pipe; the owner closes it."""
+    """A started zygote. `notify` is the read end of its notify pipe; the owner closes it. `rooms` are for its forks."""
 
     process: KeptProcess
     notify: int
     user: int | None
+    rooms: Rooms
 
 
 class _Prepared(msgspec.Struct, frozen=True):
     """What a process is made of. `port` is the TCP port that it is to listen on, 0 for a socket that it inherits.
 
-    `stem` tells of which stem it can be a fork.
+    `stem` tells of which stem it can be a fork; a zygote has `rooms`.
     """
 
     plan: SpawnPlan
     cgroup: ReplicaCgroup | None
     port: int = 0
     stem: StemKey | None = None
+    rooms: Rooms | None = None
 
 
 def environment(
@@ -160,6 +150,7 @@ class Launcher:
         self._user_of = user_of
         self._numbers = itertools.count(1)
         self._ports = Ports()
+        self._littered: set[str] = set()  # replicas with folders or a cgroup of their own, as forks of zygotes have not
         self._stems = stems
 
     async def output(self, replica: str, within_s: float) -> str:
@@ -206,23 +197,8 @@ class Launcher:
                 notify, says = _pipe(kept, handed)
                 process, _ = await self._make(name, prepared, (*self._outputs(revision, name, handed), says))
                 kept.pop_all()
-            return LaunchedZygote(process, notify, prepared.plan.uid)
-
-    def make_room(self, revision: Revision, zygote: str, number: int) -> Room:
-        """Make the room of the zygote's next fork. Blocks. Raises LaunchFailed."""
-        with _explained():
-            path = self._folder.replicas / zygote / ROOMS / str(number)
-            cgroup = self._cgroups.create(f"{zygote}-{number}", limits_of(revision)) if self._cgroups is not None else None
-            if self._isolation.mounts:
-                uid = self._user_of(FunctionId(revision.namespace, revision.function)) if self._isolation.users else None
-                _own_folder(path, uid)
-            return Room(number, cgroup, path, f"{ROOMS_INSIDE}/{number}" if self._isolation.mounts else "")
-
-    def leave_room(self, zygote: str, room: Room) -> None:
-        """Take the room away. Blocks."""
-        shutil.rmtree(room.path, ignore_errors=True)
-        if self._cgroups is not None:
-            self._cgroups.remove(f"{zygote}-{room.number}")
+            assert prepared.rooms is not None
+            return LaunchedZygote(process, notify, prepared.plan.uid, prepared.rooms)
 
     async def fork(self, zygote: LaunchedZygote, room: Room, revision: Revision, replica: str) -> Launched:
         """Have the zygote fork one process for the replica of that id. Raises LaunchFailed."""
@@ -231,7 +207,8 @@ class Launcher:
             temporary = ""
             if not room.inside:
                 folder = self._folder.replicas / replica / "tmp"
-                _own_folder(folder, zygote.user)
+                own_folder(folder, zygote.user)
+                self._littered.add(replica)
                 temporary = str(folder)
             endpoint, listener = self._listener(name, kept, handed)
             notify, says = _pipe(kept, handed)
@@ -282,16 +259,19 @@ class Launcher:
 
     async def gone(self, replica: str) -> None:
         """Take away what was the replica's own, when none of its processes is left."""
-        await asyncio.to_thread(self._clean, replica)
+        if replica in self._littered:
+            await asyncio.to_thread(self._clean, replica)
+            self._littered.discard(replica)
+        self._logs.forget(replica)
 
     def _clean(self, replica: str) -> None:
         shutil.rmtree(self._folder.replicas / replica, ignore_errors=True)
         shutil.rmtree(self._run_dir / replica, ignore_errors=True)
         if self._cgroups is not None:
             self._cgroups.remove(replica)
-        self._logs.forget(replica)
 
     def _prepare(self, revision: Revision, replica: str, secrets: dict[str, bytes], *, zygote: bool = False) -> _Prepared:
+        self._littered.add(replica)
         bundle = self._bundles.resolve(revision.bundle)
         names = places(bundle, self._bundles)
         port = self._ports.free() if bundle.listens is Listens.PORT else 0
@@ -300,10 +280,12 @@ class Launcher:
             files = {"PORT": str(port), "PINNACE_NOTIFY_FD": str(LISTEN_FD)}
         uid = self._user_of(FunctionId(revision.namespace, revision.function)) if self._isolation.users else None
         temporary = self._folder.replicas / replica / "tmp"
-        _own_folder(temporary, uid)
+        own_folder(temporary, uid)
         limits = limits_of(revision)
         cgroup = self._cgroups.create(replica, limits) if self._cgroups is not None else None
         mounts = None
+        rooms_folder: Path | None = None
+        below_temporary: list[str] = []
         secrets_folder = SECRETS_FOLDER
         if self._isolation.mounts:
             folders = [names["runtime"], names["dependencies"], names["code"]]
@@ -311,12 +293,13 @@ class Launcher:
             place = Place.of([*needed, names["python"]], interpreter=names["python"])
             binds = [(str(temporary), TEMPORARY, False), *((path, path, True) for path in place.shown)]
             if zygote:
-                rooms = temporary.parent / ROOMS
-                _own_folder(rooms / "0", uid)  # a trial's
-                rooms.chmod(0o711)
-                binds.insert(1, (str(rooms), ROOMS_INSIDE, False))
+                rooms_folder = temporary.parent / ROOMS
+                own_folder(rooms_folder / "0", uid)  # a trial's
+                rooms_folder.chmod(0o711)
+                binds.insert(1, (str(rooms_folder), ROOMS_INSIDE, False))
+                below_temporary = [path for path in place.shown if path.startswith(f"{TEMPORARY}/")]
                 files["PINNACE_ROOMS"] = ROOMS_INSIDE
-                files["PINNACE_SHOWN"] = os.pathsep.join(path for path in place.shown if path.startswith(f"{TEMPORARY}/"))
+                files["PINNACE_SHOWN"] = os.pathsep.join(below_temporary)
             mounts = Mounts(
                 covers=place.covers,
                 binds=tuple(binds),
@@ -354,7 +337,10 @@ class Launcher:
             and can_share([*revision.env_vars, *bundle.env])
         ):
             stem = StemKey(revision.namespace, names["python"], names["runtime"])
-        return _Prepared(plan, cgroup, port, stem)
+        rooms = None
+        if zygote:
+            rooms = Rooms(replica, rooms_folder, uid=uid, shown=below_temporary, cgroups=self._cgroups, limits=limits)
+        return _Prepared(plan, cgroup, port, stem, rooms)
 
 
 def _cannot_fork(bundle: Bundle, names: dict[str, str]) -> str | None:
@@ -383,14 +369,6 @@ def _listen(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _own_folder(path: Path, uid: int | None) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    path.parent.chmod(0o711)
-    if uid is not None:
-        os.chown(path, uid, uid)
-    path.chmod(0o700)
 
 
 def _write_secrets(folder: Path, secrets: dict[str, bytes], uid: int | None) -> None:

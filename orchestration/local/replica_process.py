@@ -227,7 +227,6 @@ class ReplicaProcess:
             stopwatch.kind = launched.kind
             stopwatch.over("made")
             try:
-                kills_before = launched.cgroup.oom_kills() if launched.cgroup else 0
                 self._note(started_at=began, pid=launched.process.pid)
                 reason = await self._become_ready(launched)
             except BaseException:
@@ -252,7 +251,7 @@ class ReplicaProcess:
             if ended.lost:
                 return _End(str(ended), self._clock() - began, own=False)
             if reason is None or not reason.strip():
-                reason = self._reason(ended, kills_before, last_line)
+                reason = self._reason(ended, last_line)
             return _End(reason, self._clock() - began)
         finally:
             if not launched.process.exited.done():
@@ -344,9 +343,9 @@ class ReplicaProcess:
         if not launched.process.exited.done():  # in an uninterruptible wait of the kernel's; the keeper reaps it later
             launched.process.exited.set_result(Exit(signal=signal.SIGKILL))
 
-    def _reason(self, ended: Exit, kills_before: int, last_line: str) -> str:
+    def _reason(self, ended: Exit, last_line: str) -> str:
         cgroup = self.launched.cgroup if self.launched else None
-        if cgroup is not None and cgroup.oom_kills() > kills_before and ended.status != 0:
+        if cgroup is not None and ended.status != 0 and cgroup.oom_kills():
             limit = self.revision.limits.memory if self.revision.limits else None
             return f"killed: out of memory (limit {limit})" if limit else "killed: out of memory"
         return f"{ended}: {last_line}" if last_line else str(ended)

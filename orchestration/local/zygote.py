@@ -1,8 +1,8 @@
 """One zygote: started once for a revision, asked for a fork whenever a replica is to start.
 
 The kernel lets a process be born in the cgroup of its parent for nothing, while attaching it afterwards takes 8-16 ms. So
-the zygote walks ahead: after each fork it is moved into the cgroup of the next one, which is made for it together with
-a folder for /tmp. Forks therefore take turns; a move right after another takes 0.1 ms.
+the zygote walks ahead: after each fork it is moved into the room of the next one (`rooms`). Forks therefore take turns; a
+move right after another takes 0.1 ms.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.local.cgroups import CgroupFailed
-from orchestration.local.launch import Launched, LaunchedZygote, Launcher, LaunchFailed, Room
+from orchestration.local.launch import Launched, LaunchedZygote, Launcher, LaunchFailed
 from orchestration.local.readiness import NotifyPipe
+from orchestration.local.rooms import Room, Rooms
 from orchestration.revision import Revision
 from orchestration.rollout import READY_WITHIN_S
 
 log = logging.getLogger("pinnace.zygote")
 
 ENDED_WITHIN_S = 5.0
+ROOMS_SPARED_S = 10.0
+"""How long after the last start rooms are kept for more of them."""
 
 
 class Unfit(Exception):
@@ -50,7 +53,8 @@ class Zygote:
         self._launcher = launcher
         self._launched: LaunchedZygote | None = None
         self._room: Room | None = None
-        self._last = 0
+        self._tidies: asyncio.TimerHandle | None = None
+        self._tidying: asyncio.Task[None] | None = None
         self._lived_in: set[int] = set()
         self._turn = asyncio.Lock()
         self._opening = asyncio.create_task(self._open(), name=f"zygote {name}")
@@ -93,11 +97,24 @@ class Zygote:
         return str(exited.result()) if exited is not None and exited.done() else "it does not answer"
 
     async def left(self, room: Room) -> None:
-        """A fork has ended: take its room away."""
+        """A fork has ended: its room is the next one's, or is taken away."""
         async with self._turn:  # the zygote itself may still be in its cgroup
-            await asyncio.to_thread(self._launcher.leave_room, self.name, room)
+            pass
+        if self._launched is not None:
+            rooms = self._launched.rooms
+            await asyncio.to_thread(rooms.remove if self.ending else rooms.leave, room)
         self._lived_in.discard(room.number)
+        self._tidy_later()
         await self._clean()
+
+    def _tidy_later(self) -> None:
+        if self._tidies is not None:
+            self._tidies.cancel()
+        self._tidies = asyncio.get_running_loop().call_later(ROOMS_SPARED_S, self._tidy) if not self.ending else None
+
+    def _tidy(self) -> None:
+        if self._launched is not None and self._launched.rooms.spare:
+            self._tidying = asyncio.create_task(asyncio.to_thread(self._launched.rooms.tidy), name=f"zygote {self.name} tidies")
 
     async def close(self) -> None:
         """End it; its forks live on."""
@@ -109,9 +126,13 @@ class Zygote:
             if self._launched is not None:
                 self._launched.process.signal(signal.SIGKILL)
                 await asyncio.wait([self._launched.process.exited], timeout=ENDED_WITHIN_S)
-            if self._room is not None:
-                await asyncio.to_thread(self._launcher.leave_room, self.name, self._room)
-                self._room = None
+                if self._tidies is not None:
+                    self._tidies.cancel()
+                await asyncio.gather(*filter(None, [self._tidying]), return_exceptions=True)
+                if self._room is not None:
+                    await asyncio.to_thread(self._launched.rooms.remove, self._room)
+                    self._room = None
+                await asyncio.to_thread(self._launched.rooms.tidy)
         await self._clean()
 
     async def _clean(self) -> None:
@@ -130,7 +151,7 @@ class Zygote:
         except TimeoutError:
             launched.process.signal(signal.SIGKILL)
             raise LaunchFailed(f"not ready within {READY_WITHIN_S:.0f} s") from None
-        except CgroupFailed as error:
+        except (OSError, CgroupFailed) as error:
             launched.process.signal(signal.SIGKILL)
             raise LaunchFailed(f"cannot start: {error}") from None
         except BaseException:
@@ -161,9 +182,9 @@ class Zygote:
         try:
             if self._launched is not None:
                 await self._enter_room(self._launched)
-            if left_alone is not None:
-                await asyncio.to_thread(self._launcher.leave_room, self.name, left_alone)
-        except (LaunchFailed, CgroupFailed) as error:  # it stands where its last fork is: no other may be born there
+                if left_alone is not None:
+                    await asyncio.to_thread(self._launched.rooms.remove, left_alone)
+        except (OSError, CgroupFailed) as error:  # it stands where its last fork is: no other may be born there
             self._room = None
             self.ending = True
             if self._launched is not None:
@@ -173,15 +194,19 @@ class Zygote:
             self._turn.release()
 
     async def _enter_room(self, launched: LaunchedZygote) -> None:
-        self._last += 1
-        room = await asyncio.to_thread(self._launcher.make_room, self.revision, self.name, self._last)
-        try:
-            if room.cgroup is not None:
-                await asyncio.to_thread(room.cgroup.enter, launched.process.pid)
-        except BaseException:
-            await asyncio.to_thread(self._launcher.leave_room, self.name, room)
-            raise
-        self._room = room
+        self._room = await asyncio.to_thread(_enter, launched.rooms, launched.process.pid)
+
+
+def _enter(rooms: Rooms, pid: int) -> Room:
+    """Move the process into a room. Blocks. Raises OSError, CgroupFailed."""
+    room = rooms.take()
+    try:
+        if room.cgroup is not None:
+            room.cgroup.enter(pid)
+    except BaseException:
+        rooms.remove(room)
+        raise
+    return room
 
 
 def proportional_bytes(pid: int) -> int:

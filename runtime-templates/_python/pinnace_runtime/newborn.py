@@ -53,8 +53,11 @@ def own_temporary(room: str, shown: Sequence[str]) -> None:
     kept = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in shown]  # before /tmp covers them
     _bind(room, TEMPORARY)
     for fd, path in zip(kept, shown, strict=True):
-        os.makedirs(path, exist_ok=True)
-        _bind(f"/proc/self/fd/{fd}", path)
+        try:
+            _bind(f"/proc/self/fd/{fd}", path)
+        except FileNotFoundError:  # the room is not furnished
+            os.makedirs(path, exist_ok=True)
+            _bind(f"/proc/self/fd/{fd}", path)
         os.close(fd)
     _drop_capabilities()
 
