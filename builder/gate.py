@@ -33,6 +33,8 @@ from orchestration.bundle import Layer
 from orchestration.interpreter import base_interpreter
 
 TIME_LIMIT_S = 300.0
+FOUND_WITHIN_S = 30.0
+OWN_PYTEST = "lib/python*/site-packages/pytest-*.dist-info"
 OUTPUT_KEPT_BYTES = 256 << 10
 
 
@@ -108,7 +110,8 @@ class Gate:
         package = code / HANDLER_FOLDER / "__init__.py"
         if not package.exists():
             package.touch()  # `from . import handler` works in a replica without it
-        command = [str(layer / "bin" / "python"), "-I", "-B", gate_runner.__file__, str(code), *_folders_with_pytest()]
+        borrowed = [] if any(layer.glob(OWN_PYTEST)) else _folders_with_pytest()
+        command = [str(layer / "bin" / "python"), "-I", "-B", gate_runner.__file__, str(code), *borrowed]
         return self._run(command, code, {})
 
     def _npm(self, function: Path, layer: Path) -> _Outcome:
@@ -162,13 +165,23 @@ def _copy(source: Path, destination: Path, *, leave_out: Path | None = None) -> 
 
 
 def _folders_with_pytest() -> list[str]:
-    """Return where this machine's pytest and what it needs are installed; empty without one for functions' Python."""
+    """Return where this machine's pytest and what it needs are installed; empty without one for functions' Python.
+
+    Raises TestsFailed when that Python does not say.
+    """
     spec = importlib.util.find_spec("pytest")
     if spec is not None and spec.origin:
         return [str(Path(spec.origin).parent.parent)]
     if sys.prefix == sys.base_prefix:
         return []
     look = "import importlib.util as u; s = u.find_spec('pytest'); print(s.origin if s else '')"
-    done = subprocess.run([base_interpreter(), "-c", look], capture_output=True, text=True, timeout=30, check=False)
+    python = base_interpreter()
+    advice = "add pytest to the function's requirements, or --skip-tests"
+    try:
+        done = subprocess.run([python, "-c", look], capture_output=True, text=True, timeout=FOUND_WITHIN_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise TestsFailed(f"{python} does not say within {FOUND_WITHIN_S:g} s whether it has pytest: {advice}", "") from None
+    except OSError as error:
+        raise TestsFailed(f"{python} cannot say whether it has pytest ({error.strerror}): {advice}", "") from None
     origin = done.stdout.strip()
     return [str(Path(origin).parent.parent)] if origin else []

@@ -128,8 +128,13 @@ class Templates:
             return built_in
         if own is not None:
             return own
-        known = ", ".join(template.language for template in self.list())
-        raise UnknownTemplate(f"no template for language {bare!r}; there are {known}")
+        from difflib import get_close_matches
+
+        there = self.list()
+        known = [template.language for template in there]
+        near = get_close_matches(bare.lower(), [*known, *(alias for template in there for alias in template.aliases)], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UnknownTemplate(f"no template for language {bare!r}{hint}; there are {', '.join(known)}")
 
     def find_runnable(self, language: str) -> Template:
         """Return the template for a language whose functions are to run as processes.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cli.errors import Misuse
 from cli.guess import guess_language
+from cli.hints import did_you_mean
 from cli.options import find_stack_file
 from cli.stack import Stack, StackFunction, check_handler, read_stack
 from orchestration.names import InvalidName, check_function_name, check_namespace
@@ -115,7 +116,8 @@ def _from_stack(asked: Asked, stack: Stack) -> Selection:
             raise Misuse("one function by its name, or several with --filter or --regex")
         chosen = tuple(f for f in stack.functions if f.name == name)
         if not chosen:
-            raise Misuse(f"{name} is neither a folder nor a function of {stack.source}")
+            hint = did_you_mean(name, [function.name for function in stack.functions])
+            raise Misuse(f"{name} is neither a folder nor a function of {stack.source}{hint}")
     else:
         chosen = stack.select(asked.glob, asked.regex)
     return Selection(tuple(_with_language(f, asked, stack.source) for f in chosen), stack.gateway, stack.copies, stack.notes)

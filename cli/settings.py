@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cli.hints import did_you_mean
 from orchestration.duration import InvalidDuration, parse_duration_s
 from orchestration.quantity import InvalidQuantity, parse_quantity
 from telemetry import otel_environment
@@ -120,7 +121,8 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], config: st
         for key, value in given.items():
             name = key if key in fields else by_spoken.get(key, "")
             if not name:
-                raise InvalidServeSetting(f"{source}: unknown setting {key!r}; known: {', '.join(sorted(by_spoken))}")
+                hint = did_you_mean(key, by_spoken)
+                raise InvalidServeSetting(f"{source}: unknown setting {key!r}{hint}; known: {', '.join(sorted(by_spoken))}")
             values[name] = _convert(name, value, type(fields[name].default), source)
     settings = ServeSettings(**values)  # type: ignore[arg-type]
     _check(settings)

@@ -18,6 +18,7 @@ import yaml
 
 from cli.envsubst import BadExpansion, expand
 from cli.errors import GatewayUnreachable, Misuse
+from cli.hints import did_you_mean
 from orchestration.names import InvalidName, check_function_name, check_namespace
 from orchestration.quantity import InvalidQuantity, parse_quantity
 
@@ -238,7 +239,9 @@ def _configuration(content: dict[str, Any], name: str) -> tuple[tuple[str, ...],
 
 def _unknown(fields: dict[str, Any], known: Collection[str], where: str) -> list[str]:
     """What is not a field is most often a slip of the keyboard: it is said, not refused, as newer files may have more."""
-    return [f"{where}{key} is not a known field and does nothing" for key in fields if key not in known]
+    unknown = [key for key in fields if key not in known]
+    free = [name for name in known if name not in fields]  # one that is there, too, was hardly meant
+    return [f"{where}{key} is not a known field and does nothing{did_you_mean(key, free)}" for key in unknown]
 
 
 def _function(key: str, value: Any, name: str, base: Path, envsubst: bool, environment: Mapping[str, str]) -> StackFunction:
@@ -341,7 +344,8 @@ class _Reader:
         values = self.text_map(key)
         for name, value in values.items():
             if name not in ("memory", "cpu"):
-                raise Misuse(f"{self._file}: {self._where}.{key}.{name} is not known; memory and cpu are")
+                hint = did_you_mean(name, ("memory", "cpu"))
+                raise Misuse(f"{self._file}: {self._where}.{key}.{name} is not known; memory and cpu are{hint}")
             try:
                 parse_quantity(value)
             except InvalidQuantity as error:

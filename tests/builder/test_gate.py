@@ -36,6 +36,47 @@ def without_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "_folders_with_pytest", list)
 
 
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("#!/bin/sh\nexec sleep 60\n", "does not say within 0.1 s whether it has pytest"),
+        (None, "cannot say whether it has pytest (No such file or directory)"),
+    ],
+)
+def test_a_python_that_does_not_say_whether_it_has_pytest_is_named(
+    store: BundleStore,
+    make_function: MakeFunction,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: str | None,
+    said: str,
+) -> None:
+    python = tmp_path / "python"
+    if program is not None:
+        python.write_text(program)
+        python.chmod(0o755)
+    monkeypatch.setattr(gate, "FOUND_WITHIN_S", 0.1)
+    monkeypatch.setattr(gate, "base_interpreter", lambda: python)
+    monkeypatch.setattr("builder.gate.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("builder.gate.sys.base_prefix", "/elsewhere")
+    with pytest.raises(TestsFailed) as failure:
+        run(store, make_function({"handler.py": HANDLER, "test_handler.py": PASSES}))
+    assert str(failure.value) == f"{python} {said}: add pytest to the function's requirements, or --skip-tests"
+
+
+def test_who_brings_pytest_needs_none_of_the_machine(
+    store: BundleStore, make_function: MakeFunction, wheels: MakeWheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def searched() -> list[str]:
+        raise AssertionError("searched for pytest")
+
+    wheels("pytest")
+    monkeypatch.setattr(gate, "_folders_with_pytest", searched)
+    function = make_function({"handler.py": HANDLER, "requirements.txt": "pytest\n", "test_handler.py": PASSES})
+    with pytest.raises(TestsFailed, match="its tests failed"):  # this pytest is only a name
+        run(store, function)
+
+
 def test_tests_that_pass_leave_nothing_in_the_folder(store: BundleStore, make_function: MakeFunction) -> None:
     function = make_function({"handler.py": HANDLER, "test_handler.py": PASSES})
     assert "1 passed" in run(store, function)

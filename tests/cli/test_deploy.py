@@ -301,8 +301,11 @@ def test_a_folder_without_a_handler_is_found_before_anything_is_sent(gateway: Ga
     done = faas("deploy")
     assert (done.code, gateway.asked) == (2, [])
     assert done.err == f"Error: hello: there is no hello/handler.py, where {LANGUAGE} expects the function\n"
-    (hello / "hello" / "handler.py").write_text("def handel(event, context): ...\n")  # what is in it, the replica says
-    assert faas("deploy").code == 0
+    (hello / "hello" / "handler.py").write_text("def handel(event, context): ...\n")
+    done = faas("deploy")
+    assert (done.code, gateway.asked) == (2, [])
+    assert "hello: hello/handler.py has no function handle(event, context)" in done.err
+    assert "did you mean handel?" in done.err
 
 
 def test_what_a_deploy_takes_away_is_noted(gateway: Gateway, faas: Faas, hello: Path) -> None:

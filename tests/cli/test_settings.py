@@ -44,7 +44,7 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidServeSetting, match="No such file"):
         load({}, {}, str(config))
     config.write_text("prot = 1\n")
-    with pytest.raises(InvalidServeSetting, match="unknown setting 'prot'"):
+    with pytest.raises(InvalidServeSetting, match="unknown setting 'prot'; did you mean port\\?"):
         load({}, {}, str(config))
     config.write_text("port\n")
     with pytest.raises(InvalidServeSetting, match=re.escape(str(config))):

@@ -119,7 +119,14 @@ def test_fields_that_nobody_knows_are_told(project: Path) -> None:
     stack = read_stack(path.relative_to(project))
     assert stack.notes == (
         "stack.yaml: owner is not a known field and does nothing",
-        "stack.yaml: functions.f.enviroment is not a known field and does nothing",
+        "stack.yaml: functions.f.enviroment is not a known field and does nothing; did you mean environment?",
+    )
+
+
+def test_a_field_that_is_there_already_is_not_what_was_meant(project: Path) -> None:
+    path = write(project, HEAD + "functions:\n  f: {image: x, images: y}\n")
+    assert read_stack(path.relative_to(project)).notes == (
+        "stack.yaml: functions.f.images is not a known field and does nothing",
     )
 
 

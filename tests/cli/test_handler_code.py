@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builder.templates import TEMPLATES_FOLDER
+from cli.errors import Misuse
+from cli.guess import check_entry
+from cli.handler_code import WANTED, check_code
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def handle(event, context): ...",
+        "async def handle(event, context): ...",
+        "handle = make()",
+        "handle: object = make()",
+        "first, (handle, *rest) = make()",
+        "from app import handle",
+        "from app import run as handle",
+        "from app import *",
+        "import handle",
+        "if True:\n    def handle(event, context): ...\nelse:\n    handle = None",
+        "try:\n    from fast import handle\nexcept ImportError:\n    from slow import handle",
+        "with open('x') as handle: ...",
+        "for handle in (1,): ...",
+        "print(handle := make())",
+        "match x:\n    case [handle]: ...",
+        "class handle: ...",
+        "def make():\n    global handle\n    handle = 1\nmake()",
+        "globals()['handle'] = make()",
+        "exec('def handle(e, c): pass')",
+        "import sys\nsetattr(sys.modules[__name__], 'handle', make())",
+        "def __getattr__(name): ...",
+        "raise RuntimeError('no database')",
+    ],
+)
+def test_a_handler_that_has_its_function_or_may_have_it_is_sent(tmp_path: Path, code: str) -> None:
+    (tmp_path / "handler.py").write_text(code)
+    check_entry("f", "python3-http", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "said"),
+    [
+        ("python3-http", "", "has no function handle(event, context), which python3-http calls"),
+        (
+            "python3-http-debian",
+            "def handel(event, context): ...",
+            "has no function handle(event, context), which python3-http calls; did you mean handel?",
+        ),
+        ("python3", "class Handler:\n    def handle(self, req): ...", "has no function handle(req), which python3 calls"),
+        ("python3", "def outer():\n    def handle(req): ...", "has no function handle(req), which python3 calls"),
+        ("python3", "handle()", "has no function handle(req), which python3 calls"),
+        (
+            "python3-asgi",
+            "application_ = 1",
+            "has no app, application, new() or async handle(scope, receive, send), which python3-asgi calls",
+        ),
+    ],
+)
+def test_a_handler_without_its_function_is_found_before_it_is_sent(tmp_path: Path, language: str, code: str, said: str) -> None:
+    file = tmp_path / "handler.py"
+    file.write_text(code)
+    with pytest.raises(Misuse) as failure:
+        check_entry("f", language, tmp_path)
+    assert str(failure.value) == f"f: {file} {said}"
+
+
+def test_a_syntax_error_is_found_before_it_is_sent(tmp_path: Path) -> None:
+    file = tmp_path / "handler.py"
+    file.write_text("x = 1\ndef handle(event, context)\n    return 1\n")
+    with pytest.raises(Misuse, match=r"f: .*handler\.py line 2: SyntaxError: expected ':' \(for Python 3"):
+        check_entry("f", "python3-http", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["app", "application", "new", "handle"])
+def test_an_asgi_function_needs_one_of_several_names(tmp_path: Path, name: str) -> None:
+    (tmp_path / "handler.py").write_text(f"{name} = 1")
+    check_code("f", "python3-asgi", tmp_path / "handler.py")
+
+
+def test_what_is_wanted_is_what_our_templates_start_with() -> None:
+    for template in WANTED:
+        check_code(template, template, TEMPLATES_FOLDER / template / "function" / "handler.py")
+
+
+def test_a_template_of_the_projects_own_calls_what_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "template" / "python3-http"
+    own.mkdir(parents=True)
+    (own / "template.yml").write_text("command: [python3, main.py]\nhandler: [handler.py]\n")
+    (tmp_path / "handler.py").write_text("def main(): ...")
+    check_entry("f", "python3-http", tmp_path)
+    (tmp_path / "handler.py").write_text("def main(: ...")
+    with pytest.raises(Misuse, match="SyntaxError"):
+        check_entry("f", "python3-http", tmp_path)
