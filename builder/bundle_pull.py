@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from builder.assembly import LAYER_ANNOTATION
 from builder.compiling import compile_folder
 from builder.dependencies import PYTHON_VERSION, made_for, make_venv
 from builder.disk import tree_size_bytes
@@ -24,7 +25,7 @@ from builder.layers import COMPILED, folder_digest
 from builder.oci.documents import Descriptor, Manifest, OciPlatform
 from builder.oci.unpack import unpack_layer
 from builder.packing import CODE_PLACE, DEPENDENCIES_PLACE, RUNTIME_PLACE
-from builder.platform_image import BUNDLE_ANNOTATION, LAYER_ANNOTATION, PackedBundle
+from builder.platform_image import BUNDLE_ANNOTATION, PackedBundle
 from builder.platforms import host_platform
 from builder.registry.reference import parse_reference
 from builder.registry.transfer import connected, pull_image

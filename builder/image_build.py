@@ -80,7 +80,7 @@ class ImageBuild:
             offline=offline,
             compression=compression,
             labels=dict(labels or {}),
-            created=datetime.datetime.fromtimestamp(created_s, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            created=rfc3339(created_s),
             sbom=sbom,
             secrets=secrets,
         )
@@ -122,6 +122,16 @@ class ImageBuild:
                 self._log(f"warning: system packages are not installed: use a base image that has them, with {value.strip()}")
             elif name not in (ADDITIONAL_PACKAGE, *_PYTHON_ARGUMENTS):
                 self._log(f"warning: build argument {name} has no effect here")
+
+
+def own_base() -> str:
+    """Return the default base of an image whose Python is this machine's."""
+    return os.environ.get(BASE_VARIABLE) or BASES["python"].format(python=PYTHON_VERSION)
+
+
+def rfc3339(time_s: int) -> str:
+    """Return a Unix time as documents have it."""
+    return datetime.datetime.fromtimestamp(time_s, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _python_of(template: Template, config: BuildConfig) -> str:

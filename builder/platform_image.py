@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from builder.bases import LAYOUT_PREFIXES, Base, Bases
+from builder.assembly import LAYER_ANNOTATION, OCI, USER, assembled, bill_of, variables_of
+from builder.bases import Base, Bases
 from builder.build_secrets import BuildSecrets
 from builder.context import InvalidContext
 from builder.dependencies import PYTHON_VERSION
@@ -27,25 +28,9 @@ from builder.image_store import ImageStore
 from builder.layers import folder_digest
 from builder.node_dependencies import MODULES, NodeDependencies
 from builder.oci.archive import Compression, LayerBlob, write_layer
-from builder.oci.documents import (
-    CONFIG,
-    DOCKER_LAYER,
-    EMPTY,
-    LAYER_GZIP,
-    MANIFEST,
-    Descriptor,
-    History,
-    ImageConfig,
-    Manifest,
-    OciPlatform,
-    RootFs,
-    RunConfig,
-    encode,
-    sha256,
-)
+from builder.oci.documents import Descriptor, RunConfig, sha256
 from builder.packing import CODE_PLACE, DEPENDENCIES_PLACE, RUNTIME_PLACE, native_file, tree, venv
 from builder.platforms import Platform, Target, host_platform
-from builder.sbom import CYCLONEDX, cyclonedx
 from builder.source import is_handler_file, python_requirements
 from builder.store import BundleStore
 from builder.templates import HANDLER_FOLDER, Template, Templates
@@ -56,13 +41,8 @@ from orchestration.bundle import LayerKind, Listens
 FORMAT = 1
 """Counts changes of what layers look like: it is in every key, so that no old layer is taken for a new one."""
 
-USER = "12000:12000"
-"""By number, so that a cluster can see that it is not root. The templates' Dockerfiles have the same."""
-
-LAYER_ANNOTATION = "dev.pinnace.layer"
 DIGEST_ANNOTATION = "dev.pinnace.digest"
 BUNDLE_ANNOTATION = "dev.pinnace.bundle"
-_OCI = "org.opencontainers.image"
 
 
 class PackedBundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,22 +109,12 @@ class PlatformImage:
         """Return the image and its bill of materials, if one is wanted."""
         made = (self._runtime_layer(), self._dependency_layer(), self._code_layer())
         layers = [layer for layer in made if layer is not None]
-        config = self._layout.add(encode(self._config(layers)), CONFIG)
-        manifest = Manifest(
-            schema_version=2,
-            media_type=MANIFEST,
-            config=config,
-            layers=(*(_as_oci(layer) for layer in self._base.manifest.layers), *(entry for _, entry in layers)),
-            annotations=dict(sorted(self._annotations().items())),
-        )
-        stored = self._layout.add(encode(manifest), MANIFEST)
-        image = Descriptor(
-            media_type=stored.media_type,
-            digest=stored.digest,
-            size=stored.size,
-            platform=OciPlatform(architecture=self._platform.architecture, os="linux", variant=self._base.config.variant),
-        )
-        return image, self._bill(image) if self._recipe.sbom else None
+        created = self._recipe.created
+        image = assembled(self._layout, self._base, layers, self._run_config(), self._platform, self._annotations(), created)
+        if not self._recipe.sbom:
+            return image, None
+        packages = list(zip(self._lock.wheels, self._distributions(), strict=True))
+        return image, bill_of(self._layout, image, self._base, packages, created)
 
     def _locked(self, target: Target) -> Lock:
         """What the requirements come to. The wheels themselves are looked at only if something is to be made of them."""
@@ -241,23 +211,9 @@ class PlatformImage:
         compiler = machine.python_version() if compiles else ""
         return [FORMAT, kind, inputs, compiler, self._recipe.compression, zlib.ZLIB_RUNTIME_VERSION]
 
-    def _config(self, layers: list[tuple[LayerBlob, Descriptor]]) -> ImageConfig:
-        base, ours = self._base.config, self._run_config()
-        kinds = [(entry.annotations or {})[LAYER_ANNOTATION] for _, entry in layers]
-        steps = [History(created=self._recipe.created, created_by=f"pinnace: {kind}") for kind in kinds]
-        return ImageConfig(
-            created=self._recipe.created,
-            architecture=base.architecture,
-            os=base.os,
-            variant=base.variant,
-            config=ours,
-            rootfs=RootFs(type="layers", diff_ids=(*base.rootfs.diff_ids, *(layer.diff_id for layer, _ in layers))),
-            history=(*_history(base), *steps),
-        )
-
     def _run_config(self) -> RunConfig:
         base = self._base.config.config or RunConfig()
-        variables = dict(entry.partition("=")[::2] for entry in base.env or ())
+        variables = variables_of(self._base)
         path = variables.get("PATH") or "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         own = f"/{DEPENDENCIES_PLACE}/bin:" if self._target is not None else ""
         variables |= {"PATH": f"{own}{path}", "HOME": "/tmp", "LANG": variables.get("LANG") or "C.UTF-8"}  # noqa: S108
@@ -295,18 +251,8 @@ class PlatformImage:
             python=self._target.minor if self._target is not None else None,
             listens=self._template.listens,
         )
-        told = {key: value for key, value in self._recipe.labels.items() if key.startswith(f"{_OCI}.")}
-        return told | {
-            f"{_OCI}.created": self._recipe.created,
-            **({f"{_OCI}.base.name": self._base_name} if self._base_name else {}),
-            f"{_OCI}.base.digest": self._base.image.digest,
-            BUNDLE_ANNOTATION: msgspec.json.encode(packed, order="deterministic").decode(),
-        }
-
-    @property
-    def _base_name(self) -> str:
-        """The base image's name, empty for one from a layout: where that lies on this disk is nobody else's concern."""
-        return "" if self._base.name.startswith(LAYOUT_PREFIXES) else self._base.name
+        told = {key: value for key, value in self._recipe.labels.items() if key.startswith(f"{OCI}.")}
+        return told | {BUNDLE_ANNOTATION: msgspec.json.encode(packed, order="deterministic").decode()}
 
     def _distributions(self) -> list[Distribution]:
         """What the wheels say of themselves. It is remembered: opening 25 wheels takes as long as all of a small rebuild."""
@@ -320,37 +266,6 @@ class PlatformImage:
 
         return self._store.remembered(_distributions_key(self._lock), list[Distribution], read)
 
-    def _bill(self, image: Descriptor) -> Descriptor:
-        packages = list(zip(self._lock.wheels, self._distributions(), strict=True))
-        content = cyclonedx(image, self._base_name or "base", self._base.image.digest, packages, self._recipe.created)
-        annotations = {f"{_OCI}.created": self._recipe.created}
-        manifest = Manifest(
-            schema_version=2,
-            media_type=MANIFEST,
-            artifact_type=CYCLONEDX,
-            config=self._layout.add(b"{}", EMPTY),
-            layers=(self._layout.add(content, CYCLONEDX),),
-            subject=image.bare(),
-            annotations=annotations,
-        )
-        stored = self._layout.add(encode(manifest), MANIFEST)
-        return msgspec.structs.replace(stored, artifact_type=CYCLONEDX, annotations=annotations)
-
 
 def _distributions_key(lock: Lock) -> list[Any]:
     return ["distributions", FORMAT, lock.wheels]
-
-
-def _history(base: ImageConfig) -> tuple[History, ...]:
-    """The base's history, made to fit its layers: others refuse to build on an image whose history has too few."""
-    history = base.history or ()
-    if sum(not step.empty_layer for step in history) == len(base.rootfs.diff_ids):
-        return history
-    return tuple(History(created_by="base image") for _ in base.rootfs.diff_ids)
-
-
-def _as_oci(layer: Descriptor) -> Descriptor:
-    """A layer of a base image in Docker's older format, named as OCI names it: the blob is the same."""
-    return msgspec.structs.replace(
-        layer.bare(), media_type=LAYER_GZIP if layer.media_type == DOCKER_LAYER else layer.media_type
-    )

@@ -28,8 +28,10 @@ def cyclonedx(
     base_digest: str,
     packages: Sequence[tuple[LockedWheel, Distribution]],
     created: str,
+    *,
+    name: str = "function",
 ) -> bytes:
-    """Return the bill of the image whose manifest is `image`; `created` is RFC 3339."""
+    """Return the bill of the image whose manifest is `image`, called `name`; `created` is RFC 3339."""
     listed = sorted((_component(wheel, said) for wheel, said in packages), key=lambda component: str(component["bom-ref"]))
     base_ref = f"pkg:oci/{quote(base_name.rpartition('/')[2].partition(':')[0])}@{quote(base_digest, safe='')}"
     base = {"type": "container", "bom-ref": base_ref, "name": base_name, "version": base_digest, "purl": base_ref}
@@ -41,7 +43,7 @@ def cyclonedx(
         "metadata": {
             "timestamp": created,
             "tools": {"components": [{"type": "application", "name": "pinnace"}]},
-            "component": {"type": "container", "bom-ref": image.digest, "name": "function", "version": image.digest},
+            "component": {"type": "container", "bom-ref": image.digest, "name": name, "version": image.digest},
         },
         "components": [base, *listed],
         "dependencies": [{"ref": image.digest, "dependsOn": [base_ref, *(c["bom-ref"] for c in listed)]}],

@@ -8,17 +8,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from builder.build_secrets import NO_SECRETS, write_secrets
-from builder.image_build import ImageBuild
+from builder.image_build import ImageBuild, own_base, rfc3339
 from builder.image_store import ImageStore, default_folder
 from builder.image_worker import told as telling
+from builder.images import image_name
 from builder.job import ImageFailed
 from builder.oci.archive import Compression
 from builder.oci.documents import Descriptor
 from builder.oci.exchange import read_image, write_archive, write_folder
-from builder.platforms import parse_platform
+from builder.platforms import host_platform, parse_platform
 from builder.templates import PROJECT_FOLDER, Template, Templates
 from builder.worker import EXPECTED
 from cli.build import BuildFailed, config_of, pack, secrets_of
@@ -104,6 +105,24 @@ def build_image(
         tar = stack.enter_context(tempfile.TemporaryFile())
         pack(tar, function, template, copies, config)
         return Built(config.image, build.run(tar))
+
+
+def build_own(
+    store: ImageStore, name: str, platforms: tuple[str, ...], told: Callable[[str], None], *, base: str, **options: Any
+) -> Built:
+    """Build the platform's own image into the store; `options` are `OwnImage`'s. Raises Misuse and CliError."""
+    from builder.own_image import OwnImage
+
+    for platform in platforms:
+        _check_platform(platform)
+    log = _Log(told)
+    try:
+        with telling():
+            name = image_name(name)
+            built = OwnImage(store, log.log, base=base or own_base(), created=rfc3339(_source_date()), **options)
+            return Built(name, built.build(name, [parse_platform(p) for p in platforms] or [host_platform()]))
+    except EXPECTED as error:
+        raise CliError(f"not built: {error}") from None
 
 
 def push_image(store: ImageStore, name: str, told: Callable[[str], None], tags: tuple[str, ...] = ()) -> Pushed:

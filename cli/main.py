@@ -56,6 +56,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "The gateway": {
         "serve": Entry("cli.commands.serve:serve", "Run the platform on this machine."),
         "builder": Entry("cli.commands.builder:builder", "Run only the build API: images for clusters."),
+        "platform-image": Entry("cli.commands.platform_image:platform_image", "Build the platform's own image, for clusters."),
         "backup": Entry("cli.commands.backup:backup", "Write the platform's state to one file."),
         "restore": Entry("cli.commands.backup:restore", "Make a data folder from a backup."),
         "dashboard": Entry("cli.commands.dashboard:dashboard", "Open the gateway's page in a browser."),

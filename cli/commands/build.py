@@ -48,7 +48,7 @@ def build(path: str, output: str, shrinkwrap: bool, **values: Any) -> int:
     Images are kept on this machine, where faas push finds them; skopeo, podman and others read what --output writes.
     """
     flags = ImageFlags.of(values)
-    kind, place = _output(output)
+    kind, place = output_of(output)
     selection = chosen(path, flags)
     if shrinkwrap:
         from cli.shrinkwrap import write_contexts
@@ -97,7 +97,8 @@ def chosen(path: str, flags: ImageFlags) -> Selection:
     return replace(selection, functions=tuple(functions))
 
 
-def _output(text: str) -> tuple[str, Path]:
+def output_of(text: str) -> tuple[str, Path]:
+    """Return the kind and place of `--output KIND[=PATH]`, both empty where it was not given. Raises Misuse."""
     kind, _, place = text.partition("=")
     if kind and kind not in OUTPUTS:
         raise Misuse(f"--output {text!r}: oci-layout or tar, with =PATH where it is to go")

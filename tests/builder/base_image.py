@@ -78,7 +78,7 @@ def _entries() -> Iterator[Entry]:
             yield Entry(f"usr/lib/{python.name}/{relative}", path.read_bytes())
             if path.suffix == ".so":
                 programs.append(path)
-    for linked in [*libraries(programs), *_opened_by_libc()]:
+    for linked in [*libraries(programs), *_promised()]:
         yield Entry(merged(linked), linked.read_bytes(), executable=True)
 
 
@@ -88,10 +88,12 @@ def libraries(programs: list[Path]) -> list[Path]:
     return sorted({Path(found) for found in re.findall(r"(/\S+) \(0x", said)})
 
 
-def _opened_by_libc() -> list[Path]:
-    """What no program is linked to and the C library opens when a thread ends."""
+def _promised() -> list[Path]:
+    """What a wheel may count on (PEP 600) though no program here is linked to it, and what libc opens when a thread ends."""
     said = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
-    return [Path(found) for found in re.findall(r"libgcc_s\.so\.1 \(.*\) => (/\S+)", said)[:1]]
+    found = re.findall(r"lib(?:gcc_s|rt|dl|pthread|util)\.so\.\d \(libc6,x86-64.*\) => (/\S+)", said)
+    found += re.findall(r"lib(?:gcc_s|rt|dl|pthread|util)\.so\.\d \(libc6,AArch64.*\) => (/\S+)", said)
+    return [Path(path) for path in dict.fromkeys(found)]
 
 
 def merged(path: Path) -> str:

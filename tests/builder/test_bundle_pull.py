@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from builder.assembly import LAYER_ANNOTATION
 from builder.bundle_pull import BundlePull, NotABundle
 from builder.image_store import ImageStore
 from builder.oci.archive import Entry, write_layer
 from builder.oci.documents import MANIFEST, Descriptor, InvalidImage, Manifest, encode
 from builder.packing import CODE_PLACE
-from builder.platform_image import LAYER_ANNOTATION
 from builder.store import BundleStore
 from orchestration.bundle import LayerKind
 from tests.builder.conftest import HANDLER, MakeFunction, MakeWheel
