@@ -19,10 +19,12 @@ from pathlib import Path
 import msgspec
 
 from builder.build_secrets import NO_SECRETS, BuildSecrets
+from builder.disk import tree_size_bytes
 from builder.pip import TIME_LIMIT_S, PipFailed, run_pip
 from builder.requirements import Requirements
-from builder.store import BundleQuotaExceeded, BundleStore
+from builder.store import BundleStore
 from builder.wheelhouse import DependenciesFailed, Lock, Wheelhouse
+from builder.wheels import unpacked_bytes
 from orchestration.bundle import Layer, LayerKind
 from orchestration.interpreter import base_interpreter
 
@@ -81,16 +83,14 @@ class Dependencies:
         digest = layer_digest(lock, self._interpreter)
         if layer := self._store.layers.find(digest):
             return layer
+        self._make_room(sum(unpacked_bytes(self._wheelhouse.path(wheel)) for wheel in lock.wheels))
         try:
-            layer = self._make(lock, digest)
-            self._store.make_room(0, self._in_use, time.time())
+            return self._make(lock, digest)
         except PipFailed as error:
-            self._store.layers.discard(digest)
             raise DependenciesFailed(str(error)) from None
-        except BundleQuotaExceeded:
-            self._store.layers.discard(digest)
-            raise
-        return layer
+
+    def _make_room(self, size_bytes: int) -> None:
+        self._store.make_room(size_bytes, self._in_use, time.time())
 
     def _make(self, lock: Lock, digest: str) -> Layer:
         def say_so() -> None:
@@ -102,6 +102,7 @@ class Dependencies:
             make_venv(venv, self._interpreter)
             if lock.wheels:
                 self._install(lock, venv, lock_descriptor)
+            self._make_room(tree_size_bytes(venv))  # with what pip added; before others can find the layer
             os.sync()  # thousands of files: one call for all of them
             return self._store.layers.complete(LayerKind.DEPENDENCIES, digest)
 

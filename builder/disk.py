@@ -22,6 +22,7 @@ FILE_MODE = 0o644
 LOCK_MODE = 0o600  # who can open a file can hold its lock, and so stop everybody else
 PROGRAM_MODE = 0o755
 UNFINISHED = ".new-"
+GRAVE = "gone-"
 UNFINISHED_FOR_S = 3600.0
 
 
@@ -104,8 +105,11 @@ def locked_folder(path: Path, on_wait: Callable[[], None] | None = None) -> Iter
             os.close(descriptor)
 
 
-def remove_unless_locked(path: Path, trash: Path) -> bool:
-    """Remove the folder `path` by way of `trash`, unless somebody works in it. Returns whether it is gone."""
+def remove_unless_locked(path: Path, trash: Path, remove: Callable[[Path, Path], object] | None = None) -> bool:
+    """Remove the folder `path` by way of `trash`, unless somebody works in it. Returns whether it is gone.
+
+    `remove` is `remove_tree`, or `bury`.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -113,7 +117,7 @@ def remove_unless_locked(path: Path, trash: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_at(descriptor, path):
-            remove_tree(path, trash)
+            (remove or remove_tree)(path, trash)
     except BlockingIOError:
         return False
     finally:
@@ -124,10 +128,21 @@ def remove_unless_locked(path: Path, trash: Path) -> bool:
 def remove_tree(path: Path, trash: Path) -> None:
     """Remove a folder so that nobody ever sees half of it under its own name: rename it into `trash`, then delete."""
     if path.parent != trash:
-        grave = Path(tempfile.mkdtemp(dir=trash, prefix="gone-"))
-        path.rename(grave / path.name)
-        path = grave
+        path = bury(path, trash)
     shutil.rmtree(path, ignore_errors=True)  # what stays is swept at the next start
+
+
+def bury(path: Path, trash: Path) -> Path:
+    """Rename a folder into `trash`, which takes a moment however much it holds; return the folder there that has it."""
+    grave = Path(tempfile.mkdtemp(dir=trash, prefix=GRAVE))
+    path.rename(grave / path.name)
+    return grave
+
+
+def empty_trash(trash: Path) -> None:
+    """Delete what was buried. Several may do so at a time."""
+    for grave in list(trash.glob(f"{GRAVE}*")):
+        shutil.rmtree(grave, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from builder.disk import locked_file, write_durably
+from builder.disk import UNFINISHED, sync_folder
 
 if TYPE_CHECKING:
     from nacl.public import PrivateKey
 
 ALGORITHM = "nacl/box"
 KEY_ID_CHARACTERS = 8
-_PRIVATE_MODE = 0o600
 KEY_FILE = "builder.key"
 
 
@@ -32,7 +34,6 @@ class BuilderKey:
 
     def __init__(self, root: Path) -> None:
         self._file = root / KEY_FILE
-        self._lock = root / "store.lock"
         self._public: PublicKey | None = None
 
     def public(self) -> PublicKey:
@@ -46,10 +47,22 @@ class BuilderKey:
         """Return the private half, made now if there is none."""
         from nacl.public import PrivateKey  # 40 ms and a native library, for the few who encrypt build secrets
 
-        with locked_file(self._lock):
-            try:
-                return PrivateKey(base64.b64decode(self._file.read_bytes()))
-            except FileNotFoundError:
-                private = PrivateKey.generate()
-                write_durably(self._file, base64.b64encode(bytes(private)), _PRIVATE_MODE)
-                return private
+        try:
+            return PrivateKey(base64.b64decode(self._file.read_bytes()))
+        except FileNotFoundError:
+            self._make(base64.b64encode(bytes(PrivateKey.generate())))
+        return PrivateKey(base64.b64decode(self._file.read_bytes()))
+
+    def _make(self, content: bytes) -> None:
+        """Put the key at its place unless somebody else just did. Nobody waits: anybody may ask for the public half."""
+        descriptor, name = tempfile.mkstemp(dir=self._file.parent, prefix=UNFINISHED)  # mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                self._file.hardlink_to(name)
+        finally:
+            Path(name).unlink()
+        sync_folder(self._file.parent)

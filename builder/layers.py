@@ -23,6 +23,8 @@ from builder.disk import (
     PASSABLE_MODE,
     PRIVATE_MODE,
     PROGRAM_MODE,
+    bury,
+    empty_trash,
     locked_file,
     locked_folder,
     make_folder,
@@ -96,7 +98,8 @@ class LayerStore:
     def in_place(self, digest: str, on_wait: Callable[[], None] | None = None) -> Iterator[tuple[Path, int]]:
         """Hold the folder of the layer `digest` to make it where it will stay; yields it empty, with its lock's descriptor.
 
-        Check `find` again inside: whoever held the lock before may have completed the layer. Then it is not emptied.
+        Check `find` again inside: whoever held the lock before may have completed the layer. Then it is not emptied. A layer
+        that is left unfinished by an exception goes, and nobody ever sees it.
         """
         place = self.path(digest)
         with locked_folder(place, on_wait) as descriptor:
@@ -107,7 +110,12 @@ class LayerStore:
                     else:
                         leftover.unlink()
                 place.chmod(FOLDER_MODE)
-            yield place, descriptor
+            try:
+                yield place, descriptor
+            except BaseException:
+                if not self._record(digest).exists():
+                    remove_tree(place, self._incoming)  # whoever waits for its lock makes it anew
+                raise
 
     def complete(self, kind: LayerKind, digest: str) -> Layer:
         """Say that the layer's folder is all there, and return the layer."""
@@ -124,14 +132,13 @@ class LayerStore:
                 yield msgspec.json.decode(record.read_bytes(), type=Layer), record.stat().st_mtime
 
     def remove(self, digest: str) -> None:
-        """Remove a layer. The caller holds `lock()`."""
+        """Take a layer away; `empty_trash` deletes its files. The caller holds `lock()`, which deploys wait for."""
         self._record(digest).unlink(missing_ok=True)
-        remove_unless_locked(self.path(digest), self._incoming)
+        remove_unless_locked(self.path(digest), self._incoming, bury)
 
-    def discard(self, digest: str) -> None:
-        """Remove a layer that was just made in vain."""
-        with self.lock():
-            self.remove(digest)
+    def empty_trash(self) -> None:
+        """Delete the files of removed layers: a second for 50,000 of them, so not under `lock()`."""
+        empty_trash(self._incoming)
 
     def sweep(self) -> None:
         """Remove what a crash left half-made. Work in progress, of this or another process, is locked and stays."""

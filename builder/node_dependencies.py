@@ -22,7 +22,7 @@ import msgspec
 from builder.build_secrets import NO_SECRETS, BuildSecrets
 from builder.disk import PRIVATE_MODE, locked_file, make_folder, tree_size_bytes, write_durably
 from builder.npm import TIME_LIMIT_S, NpmFailed, node_version, run_npm
-from builder.store import BundleQuotaExceeded, BundleStore
+from builder.store import BundleStore
 from orchestration.bundle import Layer, LayerKind
 
 MANIFEST = "package.json"
@@ -112,14 +112,11 @@ class NodeDependencies:
         digest = f"sha256:{_hash(lock, 'node', kind, hashlib.sha256(content).hexdigest(), *made_for)}"
         if layer := self._store.layers.find(digest):
             return layer
+        self._make_room(0)  # a full store is known before npm works; what it will take is not
+        return self._make(digest, content, lock)
 
-        try:
-            layer = self._make(digest, content, lock)
-            self._store.make_room(0, self._in_use, time.time())
-        except (NpmFailed, BundleQuotaExceeded):
-            self._store.layers.discard(digest)
-            raise
-        return layer
+    def _make_room(self, size_bytes: int) -> None:
+        self._store.make_room(size_bytes, self._in_use, time.time())
 
     def _make(self, digest: str, manifest: bytes, lock: bytes) -> Layer:
         def say_so() -> None:
@@ -131,6 +128,7 @@ class NodeDependencies:
             (folder / MODULES).mkdir()
             if lock:
                 self._install(folder, manifest, lock, descriptor)
+            self._make_room(tree_size_bytes(folder))  # before others can find the layer
             os.sync()  # thousands of files: one call for all of them
             return self._store.layers.complete(LayerKind.DEPENDENCIES, digest)
 

@@ -130,6 +130,7 @@ class BundleStore:
         with self.layers.lock():
             old = [digest for digest, wanted_at in self._unused(in_use) if wanted_at <= now - grace_s]
             collected = self._remove(old, now - grace_s)
+        self.layers.empty_trash()
         for path in list(self.locks.rglob("*.json")):
             if path.stat().st_mtime <= now - LOCK_GRACE_S:
                 path.unlink()
@@ -150,9 +151,10 @@ class BundleStore:
             self._remove([], before)
             for digest, wanted_at in self._unused(in_use):
                 if self.usage_bytes() <= allowed:
-                    return
+                    break
                 if wanted_at <= before:
                     self._remove([digest], before)
+        self.layers.empty_trash()
         if (used := self.usage_bytes()) > allowed:
             raise BundleQuotaExceeded(
                 f"bundles use {_in_words(used)} of their quota of {_in_words(self.quota_bytes)} and this build needs "
@@ -172,7 +174,10 @@ class BundleStore:
         return sorted(((digest, at) for digest, at in found if digest not in used), key=lambda entry: entry[1])
 
     def _remove(self, bundles: list[str], layers_before: float) -> Collected:
-        """Remove bundles and their names, and the layers that are then needed by none and not wanted since `layers_before`."""
+        """Remove bundles and their names, and the layers that are then needed by none and not wanted since `layers_before`.
+
+        The caller holds the layers' lock, and empties their trash when it no longer does.
+        """
         for path in list(self._images.glob("*.json")):
             if msgspec.json.decode(path.read_bytes(), type=_ImageRecord).bundle in bundles:
                 path.unlink()

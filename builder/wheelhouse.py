@@ -85,7 +85,8 @@ class Wheelhouse:
             return None
 
     def complete(self, lock: Lock) -> bool:
-        """Whether all wheels of the lock are kept. One that is not what it was is removed: pip would prefer it."""
+        """Whether all wheels of the lock are kept, and note that they are wanted. One that is not what it was is removed: pip
+        would prefer it."""
         complete = True
         for wheel in lock.wheels:
             kept = self.path(wheel)
@@ -94,6 +95,8 @@ class Wheelhouse:
             elif _sha256(kept) != wheel.sha256:
                 kept.unlink()
                 complete = False
+            else:
+                os.utime(kept)
         return complete
 
     def resolve(self, requirements: Requirements, made_for: tuple[str, ...], target: Target | None = None) -> Lock:

@@ -47,6 +47,15 @@ class WheelFile:
     executable: bool = False
 
 
+def unpacked_bytes(path: Path) -> int:
+    """Return what the files in the wheel take when they are unpacked; 0 for one that cannot be read, which pip names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(info.file_size for info in archive.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return 0
+
+
 class Wheel:
     """An opened wheel. Use `open_wheel`."""
 

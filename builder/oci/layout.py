@@ -1,9 +1,8 @@
 """An OCI image layout: a folder of blobs by digest and an index of names, which `skopeo`, `umoci` and others read too.
 
     oci-layout         the format's version
-    index.json         names → manifests; replaced as a whole, under a lock
+    index.json         names → manifests; replaced as a whole, under the folder's lock
     blobs/sha256/HEX   layers, configurations, manifests
-
 Blobs are written under another name and renamed when their digest is known, so that one under its own name is whole.
 They are not synced one by one: whoever reads a blob checks its size, whoever sends it its digest, and one that a crash
 of the machine left short is removed and made again.
@@ -22,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from builder.disk import FILE_MODE, PRIVATE_MODE, UNFINISHED, locked_file, make_folder, sweep_unfinished_files, write_durably
+from builder.disk import FILE_MODE, PRIVATE_MODE, UNFINISHED, locked_folder, make_folder, sweep_unfinished_files, write_durably
 from builder.oci.documents import (
     INDEX,
     LARGEST_DOCUMENT_BYTES,
@@ -214,8 +213,8 @@ class Layout:
                     status = path.stat()
                     yield status.st_mtime, status.st_size, path
 
-    def _locked(self) -> contextlib.AbstractContextManager[None]:
-        return locked_file(self.root / "lock")
+    def _locked(self) -> contextlib.AbstractContextManager[int]:
+        return locked_folder(self.root)  # a file would be one that does not belong in a layout
 
 
 class NewBlob:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from builder.events import NOT_PUSHED
+from builder.registry.reference import has_registry
 from cli.batch import shown, side_by_side, tell, test
 from cli.build import BuildFailed, config_of, template_of
 from cli.build import build as build_there
@@ -107,6 +108,9 @@ def _publish_there(
         )
         if reason := next((line for line in log if line.startswith(NOT_PUSHED)), ""):
             raise BuildFailed(f"{name}: built for {url} itself, but {reason}", [])
+        if not has_registry(image):
+            took = seconds_text(time.monotonic() - started)
+            return f"Built {name} at {url} in {took}. Image: {image}, which says no registry: nothing was pushed"
         return f"Published {name} in {seconds_text(time.monotonic() - started)}. Image: {image}"
 
     return side_by_side(functions, do, parallel=flags.parallel, verbose=flags.verbose, word="published")

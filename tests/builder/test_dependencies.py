@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +39,13 @@ def dependencies(store: BundleStore, log: Log) -> Dependencies:
 def run_in(store: BundleStore, layer: Layer, program: str) -> str:
     python = store.folder(layer) / "bin" / "python"
     return subprocess.run([python, "-I", "-c", program], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+def removed(store: BundleStore, layer: Layer) -> None:
+    """Remove a layer as a collection does."""
+    with store.layers.lock():
+        store.layers.remove(layer.digest)
+    store.layers.empty_trash()
 
 
 def test_without_requirements_there_is_one_empty_venv_and_no_pip(
@@ -134,7 +143,7 @@ def test_offline_uses_the_wheels_that_were_kept(
 ) -> None:
     wheels("thing")
     layer = dependencies.layer(Requirements(("thing",)))
-    store.layers.discard(layer.digest)
+    removed(store, layer)
     monkeypatch.delenv("PIP_FIND_LINKS")
     again = Dependencies(store, log, offline=True).layer(Requirements(("thing", "thing>=1")))
     assert again.digest == layer.digest
@@ -157,7 +166,7 @@ def test_a_collected_layer_is_made_again_from_kept_wheels(
 ) -> None:
     path = wheels("thing")
     layer = dependencies.layer(Requirements(("thing",)))
-    store.layers.discard(layer.digest)
+    removed(store, layer)
     path.unlink()
     log.clear()
     assert dependencies.layer(Requirements(("thing",))).digest == layer.digest
@@ -210,6 +219,53 @@ def test_a_layer_above_the_quota_is_not_kept(tmp_path: Path, wheels: MakeWheel, 
     assert list((tmp_path / "layers").iterdir()) == []
 
 
+def test_what_would_not_fit_is_not_installed_first(
+    tmp_path: Path, wheels: MakeWheel, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = wheels("thing")
+    with zipfile.ZipFile(wheel, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.bin", b"0" * 1_000_000)  # 1 KB in the wheel
+    small = BundleStore(tmp_path / "small", quota_bytes=500_000)
+    monkeypatch.setattr(Dependencies, "_install", None)
+    with pytest.raises(BundleQuotaExceeded):
+        Dependencies(small, log).layer(Requirements(("thing",)))
+
+
+def test_nobody_ever_finds_a_layer_above_the_quota(
+    store: BundleStore, dependencies: Dependencies, wheels: MakeWheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheels("thing")
+    make_room = store.make_room
+
+    def full_when_it_is_installed(needed_bytes: int, *others: object) -> None:
+        if any((store.root / "layers").iterdir()):
+            raise BundleQuotaExceeded("full")
+        make_room(needed_bytes, *others)  # type: ignore[arg-type]
+
+    def complete(*_: object) -> Layer:
+        raise AssertionError("others could find it")
+
+    monkeypatch.setattr(store, "make_room", full_when_it_is_installed)
+    monkeypatch.setattr(store.layers, "complete", complete)
+    with pytest.raises(BundleQuotaExceeded):
+        dependencies.layer(Requirements(("thing",)))
+    assert list((store.root / "layers").iterdir()) == []
+
+
+def test_old_wheels_of_a_layer_that_is_made_again_are_not_taken_to_make_room_for_it(
+    store: BundleStore, dependencies: Dependencies, wheels: MakeWheel
+) -> None:
+    wheels("thing")
+    layer = dependencies.layer(Requirements(("thing",)))
+    removed(store, layer)
+    (wheel,) = store.wheels.glob("*.whl")
+    os.utime(wheel, (0, 0))
+    store.quota_bytes = wheel.stat().st_size + 10  # not enough: whatever may go would go
+    with pytest.raises(BundleQuotaExceeded):
+        dependencies.layer(Requirements(("thing",)))
+    assert wheel.exists()
+
+
 def test_a_time_limit_binds(store: BundleStore, wheels: MakeWheel, log: Log) -> None:
     wheels("thing")
     with pytest.raises(DependenciesFailed, match=r"pip took longer than 0\.01 s"):
@@ -219,7 +275,7 @@ def test_a_time_limit_binds(store: BundleStore, wheels: MakeWheel, log: Log) -> 
 def test_a_wheel_that_was_changed_is_not_installed(dependencies: Dependencies, store: BundleStore, wheels: MakeWheel) -> None:
     wheels("thing")
     layer = dependencies.layer(Requirements(("thing",)))
-    store.layers.discard(layer.digest)
+    removed(store, layer)
     (store.wheels / "thing-1.0-py3-none-any.whl").write_bytes(b"not what it was")
     again = dependencies.layer(Requirements(("thing",)))
     assert again == layer

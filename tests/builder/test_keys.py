@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
+from builder.disk import locked_file
 from builder.keys import BuilderKey
 
 
@@ -15,6 +16,17 @@ def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> Non
     assert key.algorithm == "nacl/box"
     assert key.public_key.startswith(key.key_id)
     assert len(key.key_id) == 8
+
+
+def test_nobody_who_asks_for_the_key_waits_for_the_store(tmp_path: Path) -> None:
+    with locked_file(tmp_path / "store.lock"):
+        assert BuilderKey(tmp_path).public() == BuilderKey(tmp_path).public()
+
+
+def test_of_two_who_make_the_key_one_wins(tmp_path: Path) -> None:
+    BuilderKey(tmp_path)._make(b"first")
+    BuilderKey(tmp_path)._make(b"second")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("builder.key", b"first")]
 
 
 def test_what_is_encrypted_to_it_can_be_read_with_the_file(tmp_path: Path) -> None:

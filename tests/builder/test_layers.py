@@ -129,6 +129,36 @@ def test_a_layer_made_in_place_starts_empty(layers: LayerStore) -> None:
     assert layers.find(DIGEST) == layer
 
 
+def test_a_layer_that_is_given_up_while_it_is_made_is_gone_at_once(layers: LayerStore, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no room"), layers.in_place(DIGEST) as (folder, _):
+        (folder / "x").write_text("123")
+        raise ValueError("no room")
+    assert not layers.path(DIGEST).exists()
+    assert list((tmp_path / "data" / "incoming").iterdir()) == []
+
+
+def test_what_is_given_up_after_a_layer_was_complete_leaves_it(layers: LayerStore) -> None:
+    with layers.in_place(DIGEST):
+        layer = layers.complete(LayerKind.DEPENDENCIES, DIGEST)
+    with pytest.raises(ValueError, match="late"), layers.in_place(DIGEST):
+        raise ValueError("late")
+    assert layers.find(DIGEST) == layer
+    assert layers.path(DIGEST).is_dir()
+
+
+def test_a_removed_layer_is_out_of_the_way_at_once_and_its_files_go_later(layers: LayerStore, tmp_path: Path) -> None:
+    with layers.staging() as folder:
+        digest = folder_digest(tree(folder / "code", {"a": "1"}))
+        layers.adopt(LayerKind.CODE, digest, folder / "code")
+    with layers.lock():
+        layers.remove(digest)
+    assert layers.find(digest) is None
+    assert not layers.path(digest).exists()
+    assert [path.read_text() for path in (tmp_path / "data" / "incoming").rglob("a")] == ["1"]
+    layers.empty_trash()
+    assert list((tmp_path / "data" / "incoming").iterdir()) == []
+
+
 def test_sweep_removes_what_is_half_made_and_keeps_layers(layers: LayerStore, tmp_path: Path) -> None:
     with layers.staging() as folder:
         digest = folder_digest(tree(folder / "code", {"a": "1"}))

@@ -10,7 +10,8 @@ import pytest
 
 from builder import node_dependencies
 from builder.node_dependencies import MODULES, NodeDependencies, NodeDependenciesFailed, read_manifest
-from builder.store import BundleStore
+from builder.store import BundleQuotaExceeded, BundleStore
+from orchestration.bundle import Layer
 from tests.builder.npm_registry import Registry, serving
 
 MakeFunction = Callable[..., Path]
@@ -27,12 +28,34 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
         yield registry
 
 
+def removed(store: BundleStore, layer: Layer) -> None:
+    """Remove a layer as a collection does."""
+    with store.layers.lock():
+        store.layers.remove(layer.digest)
+    store.layers.empty_trash()
+
+
 def manifest(**content: Any) -> dict[str, str]:
     return {"handler.js": "", "package.json": json.dumps(content)}
 
 
 def silent(line: str) -> None:
     pass
+
+
+def test_a_layer_above_the_quota_is_not_kept(
+    tmp_path: Path, make_function: MakeFunction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = BundleStore(tmp_path / "small", quota_bytes=1000)
+
+    def install(self: NodeDependencies, folder: Path, *_: object) -> None:
+        (folder / MODULES / "large.js").write_text("x" * 2000)
+
+    monkeypatch.setattr(NodeDependencies, "_install", install)
+    monkeypatch.setattr(NodeDependencies, "_lock", lambda *_, **__: b"{}")
+    with pytest.raises(BundleQuotaExceeded):
+        NodeDependencies(small, silent).layer(make_function(manifest(dependencies={"large": "1"})))
+    assert list((small.root / "layers").iterdir()) == []
 
 
 def test_a_function_without_packages_shares_one_empty_layer(store: BundleStore, make_function: MakeFunction) -> None:
@@ -95,11 +118,11 @@ def test_what_was_downloaded_is_kept_within_a_bound(
 ) -> None:
     function = make_function(manifest(dependencies={"shout": "1.0.0"}))
     layer = NodeDependencies(store, silent).layer(function)
-    store.layers.discard(layer.digest)
+    removed(store, layer)
     registry.asked.clear()
     assert NodeDependencies(store, silent, offline=True).layer(function) == layer
     assert registry.asked == []
-    store.layers.discard(layer.digest)
+    removed(store, layer)
     monkeypatch.setattr(node_dependencies, "CACHE_BYTES", 10)
     with pytest.raises(NodeDependenciesFailed, match="the gateway is offline and uses only npm's cache"):
         NodeDependencies(store, silent, offline=True).layer(function)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -162,6 +163,27 @@ def test_room_is_made_by_taking_the_oldest_unused_bundles_first(clocked: BundleS
     assert clocked.resolve("newer") == newer
     with pytest.raises(UnknownBundle):
         clocked.resolve(oldest.digest)
+
+
+def test_deploys_do_not_wait_for_the_files_of_what_is_removed(
+    clocked: BundleStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def free_to_deploy(path: Path, **_: object) -> None:
+        with (clocked.root / "store.lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        removed.append(path)
+
+    removed: list[Path] = []
+    monkeypatch.setattr("builder.disk.shutil.rmtree", free_to_deploy)
+    for needed in (0, 9000):
+        published(clocked, "unused", "b" * 2000)
+        clock.now += GRACE_S + 1
+        if needed:
+            clocked.make_room(needed, (), clock.now)
+        else:
+            clocked.collect((), clock.now)
+        assert clocked.images() == {}
+    assert removed
 
 
 def test_cached_wheels_go_before_bundles_when_room_is_made(clocked: BundleStore, clock: Clock) -> None:

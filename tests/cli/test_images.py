@@ -251,6 +251,23 @@ class TestPublish:
         assert f"Error: {flags[0]}: for builds on this machine only" in done.err
         assert not gateway.asked_for("POST /build")
 
+    @pytest.mark.parametrize(
+        ("image", "said"),
+        [
+            (
+                "team/hello:1.0",
+                "Built hello at {url} in 0.1s. Image: team/hello:1.0, which says no registry: nothing was pushed",
+            ),
+            ("registry.example.com/hello:1.0", "Published hello in 0.1s. Image: registry.example.com/hello:1.0"),
+        ],
+    )
+    def test_only_what_was_pushed_is_called_published(
+        self, faas: Faas, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, image: str, said: str
+    ) -> None:
+        monkeypatch.setattr("cli.commands.publish.seconds_text", lambda seconds: "0.1s")
+        done = faas("publish", "hello", "--remote-builder", gateway.url, "--image", image)
+        assert (done.code, done.out) == (0, said.format(url=gateway.url) + "\n")
+
     def test_a_gateway_that_pushed_nothing_has_published_nothing(self, faas: Faas, gateway: Gateway) -> None:
         gateway.build_report.insert(0, {"log": ["not pushed: it pushes to none (--registries)"], "status": "in_progress"})
         done = faas("publish", "hello", "--remote-builder", gateway.url)

@@ -30,6 +30,13 @@ def test_an_image_crosses_with_what_refers_to_it(layout: Layout, tmp_path: Path,
         assert len(Layout(place).referrers(built)) == 1
 
 
+def test_an_exported_folder_holds_only_what_belongs_in_a_layout(layout: Layout, tmp_path: Path) -> None:
+    built = image(layout, "one")
+    write_folder(layout, {"hello:1": built}, tmp_path / "build" / "oci")
+    assert sorted(path.name for path in (tmp_path / "build" / "oci").iterdir()) == ["blobs", "index.json", "oci-layout"]
+    assert [path.name for path in (tmp_path / "build").iterdir()] == ["oci"]
+
+
 def test_the_same_image_is_the_same_archive(layout: Layout, tmp_path: Path) -> None:
     built = image(layout, "one")
     for name in ("a.tar", "b.tar"):
