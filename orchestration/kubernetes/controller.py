@@ -99,6 +99,11 @@ class Controller:
         """Whether nothing is queued or worked on."""
         return not self._queued and not self._working
 
+    @property
+    def failing(self) -> list[FunctionId]:
+        """The functions that could not be carried out when they were last looked at."""
+        return list(self._failures)
+
     def lead(self, leads: bool) -> None:
         """Begin or cease to write; who begins looks at every function."""
         self._leads = leads

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import heapq
 from collections.abc import AsyncIterator
 from typing import Final
 
-from orchestration.kubernetes.api import PODS, ApiError
+from orchestration.kubernetes.api import PODS, ApiError, Forbidden
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.names import CONTAINER
 from orchestration.kubernetes.view import View
@@ -48,12 +47,16 @@ async def _backlog(cluster: Cluster, query: LogQuery, pod: str) -> list[LogLine]
 async def _pod_lines(cluster: Cluster, query: LogQuery, pod: str, asked: dict[str, str]) -> AsyncIterator[LogLine]:
     path = PODS.path(query.function.namespace, pod, "log")
     silence_s = None if "follow" in asked else 30.0
-    with contextlib.suppress(ApiError):  # a pod that is gone, or has not begun: it has no lines
-        async for raw in cluster.lines(
-            "GET", PODS, path, asked | {"container": CONTAINER, "timestamps": "true"}, silence_s=silence_s
-        ):
+    asked = asked | {"container": CONTAINER, "timestamps": "true"}
+    try:
+        async for raw in cluster.lines("GET", PODS, path, asked, silence_s=silence_s):
             stamp, _, text = raw.decode(errors="replace").partition(" ")
             yield LogLine(query.function.name, query.function.namespace, pod, stamp, text)
+    except Forbidden as error:  # not the same as no lines
+        now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+        yield LogLine(query.function.name, query.function.namespace, pod, now, f"(no log: {error.message})")
+    except ApiError:  # a pod that is gone, or has not begun: it has no lines
+        return
 
 
 async def _follow(cluster: Cluster, view: View, query: LogQuery, latest: dict[str, str]) -> AsyncIterator[LogLine]:

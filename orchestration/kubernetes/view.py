@@ -100,6 +100,11 @@ class View:
         """The tasks that must go on as long as the view is used."""
         return [reflector.task for reflector in self._reflectors.values()]
 
+    @property
+    def reflectors(self) -> list[Reflector]:
+        """The copies that the view is made of, and what is wrong with each."""
+        return list(self._reflectors.values())
+
     # what is there
 
     def ids(self) -> list[FunctionId]:

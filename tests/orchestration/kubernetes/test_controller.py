@@ -18,26 +18,7 @@ from orchestration.kubernetes.api import (
     Invalid,
 )
 from orchestration.kubernetes.client import Cluster
-from orchestration.kubernetes.resource import Manifest
-from tests.orchestration.kubernetes.world import World, eventually, platform
-
-
-def condition(function: Manifest | None, kind: str) -> tuple[str, str, str]:
-    for found in (function or {}).get("status", {}).get("conditions", []):
-        if found["type"] == kind:
-            return found["status"], found["reason"], found["message"]
-    return "", "", ""
-
-
-async def told(world: World, name: str, kind: str, status: str, reason: str) -> Manifest:
-    """Wait until the function's condition says so; return the function."""
-
-    async def said() -> Manifest | None:
-        held = await world.get(FUNCTIONS, name)
-        return held if condition(held, kind)[:2] == (status, reason) else None
-
-    found: Manifest = await eventually(said)
-    return found
+from tests.orchestration.kubernetes.world import World, condition, eventually, platform, told
 
 
 async def test_a_function_becomes_a_revision_a_deployment_and_a_service(cluster: Cluster, world: World) -> None:

@@ -164,6 +164,24 @@ class World:
         return names
 
 
+def condition(function: Manifest | None, kind: str) -> tuple[str, str, str]:
+    for found in (function or {}).get("status", {}).get("conditions", []):
+        if found["type"] == kind:
+            return found["status"], found["reason"], found["message"]
+    return "", "", ""
+
+
+async def told(world: World, name: str, kind: str, status: str, reason: str) -> Manifest:
+    """Wait until the function's condition says so; return the function."""
+
+    async def said() -> Manifest | None:
+        held = await world.get(FUNCTIONS, name)
+        return held if condition(held, kind)[:2] == (status, reason) else None
+
+    found: Manifest = await eventually(said)
+    return found
+
+
 def _container(state: Manifest, *, ready: bool) -> Manifest:
     return {
         "name": CONTAINER,
@@ -195,4 +213,4 @@ async def platform(cluster: Cluster, **settings: Any) -> AsyncIterator[Platform]
         yield Platform(view, controller, orchestrator)
 
 
-__all__ = ["FUNCTION_LABEL", "Platform", "World", "eventually", "install", "platform"]
+__all__ = ["FUNCTION_LABEL", "Platform", "World", "condition", "eventually", "install", "platform", "told"]
