@@ -19,6 +19,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -50,6 +51,7 @@ from gateway.edge.settings import EdgeSettings
 from gateway.metrics.consumption import Measure
 from gateway.monitor.ends import Ends, Say, untold
 from gateway.monitor.monitor import Monitor
+from gateway.monitor.series_file import SeriesFile
 from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import StorageError, Unreachable
 from orchestration.local.limits import machine_memory_bytes
@@ -199,6 +201,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[
         )
         await stack.enter_async_context(metering.lag)
         monitor = await stack.enter_async_context(Monitor(orchestrator, edge.tallies, edge.loads))
+        await stack.enter_async_context(SeriesFile(settings.folder / "series.db", monitor, time.time))
         ends = await stack.enter_async_context(Ends(place.say, edge.tallies))
         api: ASGIApp = control_app(
             orchestrator=orchestrator,

@@ -19,7 +19,8 @@ from typing import Final, NamedTuple, Self
 from gateway.edge.figures import FunctionLoad
 from gateway.edge.tally import Tally
 from gateway.monitor.rows import FunctionRow, milliseconds, states
-from gateway.monitor.series import History, Level, Series, Tier, empty, errors, percentile_s
+from gateway.monitor.series import History, Level, Rows, Series, Tier, empty, errors, percentile_s
+from gateway.monitor.series_file import KEPT, News
 from gateway.monitor.waterfall import CallDetails, Starts
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.names import FunctionId
@@ -82,6 +83,8 @@ class Monitor:
         self._loads = loads
         self._clock = clock
         self._functions: dict[FunctionId, _Function] = {}
+        self._earlier: dict[FunctionId, Rows] = {}
+        self._gone: set[FunctionId] = set()
         self._replicas: dict[str, FunctionId] = {}
         self._starts = Starts()
         self._stirred: set[FunctionId] = set()
@@ -109,7 +112,9 @@ class Monitor:
         """Follow what an orchestrator's `watch` yielded."""
         match event:
             case FunctionChanged(function):
-                self._functions.setdefault(function.id, _Function())
+                entry = self._functions.setdefault(function.id, _Function())
+                if entry.series is None and (earlier := self._earlier.pop(function.id, None)) is not None:
+                    entry.series = Series(self._looked_at, Tally(), earlier)
                 self._stale.add(function.id)
             case FunctionRemoved(namespace, name):
                 self._forget(FunctionId(namespace, name))
@@ -217,6 +222,26 @@ class Monitor:
                     return function, self._starts.details(record)
         return None
 
+    # what is written down (`series_file`)
+
+    def restore(self, rows: Mapping[FunctionId, Rows]) -> None:
+        """Take figures of an earlier life; to be called before functions are heard of."""
+        self._earlier.update(rows)
+
+    def news(self) -> News:
+        """Return what is not written down yet."""
+        fresh = {function: kept.series.fresh() for function, kept in self._functions.items() if kept.series is not None}
+        wanted = {function: {tier: rows[tier] for tier in KEPT if tier in rows} for function, rows in fresh.items()}
+        return News({function: rows for function, rows in wanted.items() if rows}, frozenset(self._gone))
+
+    def written(self, news: News) -> None:
+        """This is written down now."""
+        self._gone -= news.gone
+        for function, rows in news.rows.items():
+            kept = self._functions.get(function)
+            if kept is not None and kept.series is not None:
+                kept.series.written(rows)
+
     # inside
 
     async def _run(self) -> None:
@@ -242,6 +267,7 @@ class Monitor:
     def _forget(self, function: FunctionId) -> None:
         if self._functions.pop(function, None) is None:
             return
+        self._gone.add(function)
         self._stale.discard(function)
         self._replicas = {replica: of for replica, of in self._replicas.items() if of != function}
         self._removed.append((self._number + 1, function))

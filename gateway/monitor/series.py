@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -30,11 +31,14 @@ class Tier(NamedTuple):
         return self.step_s * self.steps
 
 
+Rows = Mapping[Tier, "array[int]"]
+"""Rows of some resolutions, one after the other: the end of the step (Unix seconds), and nine figures."""
+
 TIERS: Final = (Tier(1, 300), Tier(10, 360), Tier(300, 288))
 RECENT_STEPS: Final = 60
 RATE_S: Final = 10
 
-_FIELDS: Final = 10
+ROW_FIELDS: Final = 10
 _CALLS: Final = 1
 _NOTHING: Final = (1 << 32) - 1
 _MOST: Final = _NOTHING - 1
@@ -86,17 +90,19 @@ class History(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class _Steps:
-    """The rows of one tier, and the step that goes on: `base` are the counts at its beginning, `most` what was seen in it."""
+    """The rows of one tier, and the step that goes on: `base` are the counts at its beginning, `most` what was seen in it.
+    The last `fresh` rows are not written down yet."""
 
-    __slots__ = ("base", "most", "ready", "rows", "slot", "tier")
+    __slots__ = ("base", "fresh", "most", "ready", "rows", "slot", "tier")
 
-    def __init__(self, tier: Tier, now: float, base: Tally) -> None:
+    def __init__(self, tier: Tier, now: float, base: Tally, rows: array[int]) -> None:
         self.tier = tier
         self.slot = int(now) // tier.step_s
         self.base = base
         self.most = Level()
         self.ready = 0
-        self.rows = array("I")
+        self.rows = rows
+        self.fresh = 0
 
     def pending(self, tally: Tally, level: Level) -> bool:
         """Whether the step that goes on will leave a row."""
@@ -110,30 +116,31 @@ class _Steps:
             figures = (added.completed, errors(added), added.cold, self.most.in_flight, self.most.waiting, level.ready)
             times = (_microseconds(percentile_s(added, part)) for part in (0.5, 0.95, 0.99))
             self.rows.extend((slot * self.tier.step_s, *(min(_MOST, max(0, figure)) for figure in figures), *times))
-            if len(self.rows) > (self.tier.steps + _SLACK_ROWS) * _FIELDS:
-                del self.rows[: _SLACK_ROWS * _FIELDS]
+            self.fresh += 1
+            if len(self.rows) > (self.tier.steps + _SLACK_ROWS) * ROW_FIELDS:
+                del self.rows[: _SLACK_ROWS * ROW_FIELDS]
         self.slot, self.base, self.most, self.ready = slot, tally, Level(), level.ready
 
     def after(self, moment: float) -> int:
         """Return where the rows begin that ended after `moment`."""
-        low, high = 0, len(self.rows) // _FIELDS
+        low, high = 0, len(self.rows) // ROW_FIELDS
         while low < high:
             middle = (low + high) // 2
-            if self.rows[middle * _FIELDS] > moment:
+            if self.rows[middle * ROW_FIELDS] > moment:
                 high = middle
             else:
                 low = middle + 1
-        return low * _FIELDS
+        return low * ROW_FIELDS
 
 
 class Series:
-    """One function's rows. `look` is to be called each second until it returns False."""
+    """One function's rows, those of `earlier` before its own. `look` is to be called each second until it returns False."""
 
     __slots__ = ("_minute", "_steps")
 
-    def __init__(self, now: float, tally: Tally) -> None:
+    def __init__(self, now: float, tally: Tally, earlier: Rows | None = None) -> None:
         base = tally.copy()
-        self._steps = [_Steps(tier, now, base) for tier in TIERS]
+        self._steps = [_Steps(tier, now, base, (earlier or {}).get(tier) or array("I")) for tier in TIERS]
         self._minute: deque[tuple[float, Tally]] = deque([(now, base)], maxlen=_MINUTE_STEPS + 1)
 
     def look(self, now: float, tally: Tally, level: Level) -> bool:
@@ -169,7 +176,7 @@ class Series:
     def _recent(self, now: float, seconds: int) -> list[int]:
         steps, last = self._steps[0], int(now)
         found = [0] * seconds
-        for i in range(steps.after(last - seconds), len(steps.rows), _FIELDS):
+        for i in range(steps.after(last - seconds), len(steps.rows), ROW_FIELDS):
             place = seconds - 1 - (last - steps.rows[i])
             if 0 <= place < seconds:
                 found[place] += steps.rows[i + _CALLS]
@@ -178,8 +185,8 @@ class Series:
     def history(self, now: float, tier: Tier) -> History:
         """Return a tier's rows; the last one before the window too, which says how many replicas there were when it began."""
         steps = next(steps for steps in self._steps if steps.tier == tier)
-        rows = steps.rows[max(0, steps.after(now - tier.span_s) - _FIELDS) :]
-        columns = [list(rows[field::_FIELDS]) for field in range(_FIELDS)]
+        rows = steps.rows[max(0, steps.after(now - tier.span_s) - ROW_FIELDS) :]
+        columns = [list(rows[field::ROW_FIELDS]) for field in range(ROW_FIELDS)]
         at, calls, errors, cold, in_flight, waiting, ready, *times = columns
         p50, p95, p99 = ([None if t == _NOTHING else t / 1000 for t in column] for column in times)
         return History(
@@ -198,6 +205,15 @@ class Series:
             p99_ms=p99,
         )
 
+    def fresh(self) -> Rows:
+        """Return the rows that are not written down yet."""
+        return {s.tier: s.rows[max(0, len(s.rows) - s.fresh * ROW_FIELDS) :] for s in self._steps if s.fresh and s.rows}
+
+    def written(self, rows: Rows) -> None:
+        """These are written down now."""
+        for steps in self._steps:
+            steps.fresh = max(0, steps.fresh - len(rows.get(steps.tier, ())) // ROW_FIELDS)
+
     @property
     def size_bytes(self) -> int:
         return sum(len(steps.rows) * steps.rows.itemsize for steps in self._steps)
@@ -205,9 +221,9 @@ class Series:
     def trim(self, now: float, *, halve: bool = False) -> None:
         """Let go of rows that nobody looks back at any more, and of the older half of the others when room is short."""
         for steps in self._steps:
-            gone = max(0, steps.after(now - steps.tier.span_s) - _FIELDS)
+            gone = max(0, steps.after(now - steps.tier.span_s) - ROW_FIELDS)
             if halve:
-                gone = max(gone, len(steps.rows) // _FIELDS // 2 * _FIELDS)
+                gone = max(gone, len(steps.rows) // ROW_FIELDS // 2 * ROW_FIELDS)
             if gone:
                 del steps.rows[:gone]
 
