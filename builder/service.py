@@ -26,6 +26,7 @@ from typing import Self
 import msgspec
 
 import builder
+from builder.admission import Admission
 from builder.build_spans import BuildSpans
 from builder.durations import CANCELLED, Durations
 from builder.events import BuildEvent, one_line
@@ -58,10 +59,6 @@ class _Known(enum.Enum):
     NOT = enum.auto()
     BUILT = enum.auto()
     PULLED = enum.auto()
-
-
-class BuilderBusy(RuntimeError):
-    """As many builds wait as may wait: try again later (429)."""
 
 
 class Builder:
@@ -102,8 +99,7 @@ class Builder:
         self._collect_every_s = collect_every_s
         self._collecting: asyncio.Task[None] | None = None
         self._templates = templates
-        self._most = concurrent + queue
-        self._admitted = 0
+        self._admission = Admission(concurrent + queue)
         self._turns = asyncio.Semaphore(concurrent)
         self._workers: set[_Worker] = set()
         self._closing = False
@@ -135,9 +131,7 @@ class Builder:
         return self._admit(context=context)
 
     def _admit(self, *, context: Path | None = None, pull: str = "") -> AsyncGenerator[BuildEvent, None]:
-        if self._admitted >= self._most:
-            raise BuilderBusy(f"{self._admitted} builds are running or waiting; try again in a few seconds")
-        return self._events(context, pull)
+        return self._admission.admit(lambda: self._events(context, pull))
 
     def _is_elsewhere(self, image: str) -> bool:
         try:
@@ -181,7 +175,6 @@ class Builder:
         asked_at, image, status = time.monotonic(), "", CANCELLED
         worker: _Worker | None = None
         spans = BuildSpans(time.time_ns)
-        self._admitted += 1
         try:
             if self._turns.locked():
                 yield BuildEvent(["waiting for other builds to finish"], "", "in_progress")
@@ -199,7 +192,6 @@ class Builder:
                     status = event.status if event.is_final else status
                     yield msgspec.structs.replace(event, image=image, duration=_since(asked_at))
         finally:
-            self._admitted -= 1
             self.durations.ended(status, time.monotonic() - asked_at)
             if self._on_span is not None:
                 for span in spans.ended(status):

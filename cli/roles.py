@@ -17,6 +17,7 @@ import contextlib
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
 import time
@@ -399,12 +400,16 @@ class _ControlServer(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def _control_server(app: ASGIApp, path: Path) -> AsyncIterator[None]:
     """Serve `app` on the Unix socket `path`."""
+    closed = path.with_name("closed")
+    closed.mkdir(mode=0o700)  # uvicorn opens its socket to all, and functions have nothing to say here
     try:
-        async with _uvicorn(app, uds=str(path)):
-            path.chmod(0o600)  # uvicorn opens it to all; functions have nothing to say here
+        async with _uvicorn(app, uds=str(closed / "socket")):
+            (closed / "socket").chmod(0o600)
+            (closed / "socket").rename(path)
             yield
     finally:
         path.unlink(missing_ok=True)
+        shutil.rmtree(closed, ignore_errors=True)
 
 
 @contextlib.asynccontextmanager

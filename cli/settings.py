@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from builder.extraction import Limits
 from cli.hints import did_you_mean
 from orchestration.duration import InvalidDuration, parse_duration_s
 from orchestration.quantity import InvalidQuantity, parse_quantity
 from telemetry import otel_environment
 
 PREFIX = "PINNACE_"
+MOST_UNPACKED_BYTES = Limits().archive_bytes
 
 
 class InvalidServeSetting(ValueError):
@@ -69,7 +71,7 @@ class ServeSettings:
     log_quota_bytes: int = _field(1 << 30, "Most space for the output of functions; the oldest goes first.")
     log_keep_s: float = _field(7 * 86400.0, "How long the output of functions is kept, where there is space.")
     zygote_memory_percent: int = _field(12, "Most memory for zygotes, in percent of the machine's; 0: none are kept.")
-    build_body_limit_bytes: int = _field(1 << 30, "Largest build context accepted.")
+    build_body_limit_bytes: int = _field(MOST_UNPACKED_BYTES, "Largest build context accepted, at most 576Mi.")
     body_limit_bytes: int = _field(0, "Largest body of an invocation accepted; 0 is no limit.")
     prometheus_url: str = _field("", "Prometheus that answers the queries of functions scaled by a metric of their own.")
     metrics_host: str = _field("127.0.0.1", "Address for the metrics port, which asks for no login.")
@@ -183,5 +185,7 @@ def _check(settings: ServeSettings) -> None:
         raise InvalidServeSetting(f"zygote_memory_percent {settings.zygote_memory_percent}: 0 to 90")
     if settings.log_keep_s <= 0:
         raise InvalidServeSetting("log_keep: more than 0")
+    if not 0 < settings.build_body_limit_bytes <= MOST_UNPACKED_BYTES:
+        raise InvalidServeSetting(f"build_body_limit {settings.build_body_limit_bytes}: 1 to 576Mi; no build unpacks more")
     if settings.build_time_limit_s <= 0:
         raise InvalidServeSetting("build_time_limit: more than 0")

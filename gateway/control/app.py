@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from builder.extraction import Limits
 from gateway.control import errors
 from gateway.control.activity import Activity
 from gateway.control.auth import Auth, Authentication
@@ -41,7 +42,7 @@ from orchestration.names import FunctionId
 from orchestration.orchestrator import Orchestrator
 from telemetry.span_sink import SpanSink
 
-BUILD_BODY_LIMIT_BYTES = 1 << 30
+BUILD_BODY_LIMIT_BYTES = Limits().archive_bytes
 UPLOADS_FOLDER = "uploads"
 
 

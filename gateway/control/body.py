@@ -34,10 +34,14 @@ async def read_json(request: Request, kind: type[T]) -> T:
     return decode(bytes(body), kind)
 
 
+LONGEST_LENGTH = 19
+"""Digits of the largest length that means something; Python reads numbers of 4,300 at most."""
+
+
 def refuse_larger(request: Request, limit: int) -> None:
     """Refuse before reading when the announced length is above `limit` bytes. Raises HTTPException 413."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
+    if announced.isdecimal() and (len(announced) > LONGEST_LENGTH or int(announced) > limit):
         raise too_large(limit)
 
 

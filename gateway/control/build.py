@@ -24,9 +24,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from builder.admission import BuilderBusy
 from builder.events import BuildEvent, one_line
 from builder.keys import PublicKey
-from builder.service import BuilderBusy
 from gateway.control.auth import Auth
 from gateway.control.body import refuse_larger, too_large
 from gateway.control.functions import json
@@ -87,7 +87,7 @@ class Builds:
             raise BuilderBusy(f"{most} builds are being sent; try again in a few seconds")
         async with AsyncExitStack() as stack:
             context = await stack.enter_async_context(self._received(request, signature))
-            events = self._builder.build(context)
+            events = await stack.enter_async_context(closing(self._builder.build(context)))
             return LineStream(_report(events), stack.pop_all())
 
     async def public_key(self, request: Request) -> Response:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
-from builder.service import BuilderBusy
+from builder.admission import BuilderBusy
 from orchestration.bundle import UnknownBundle
 from orchestration.duration import InvalidDuration
 from orchestration.names import InvalidName

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from builder.admission import BuilderBusy
 from builder.events import BuildEvent
-from builder.service import Builder, BuilderBusy
+from builder.service import Builder
 from builder.store import BundleStore
 from orchestration.bundle import UnknownBundle
 

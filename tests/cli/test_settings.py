@@ -51,6 +51,12 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
         load({}, {}, str(config))
 
 
+@pytest.mark.parametrize("size", ["577Mi", "0", "1Gi"])
+def test_a_larger_build_context_than_is_unpacked_is_not_asked_for(size: str) -> None:
+    with pytest.raises(InvalidServeSetting, match=r"build_body_limit .*: 1 to 576Mi; no build unpacks more"):
+        load({"build_body_limit_bytes": size}, {})
+
+
 def test_lists_come_from_commas_or_arrays(tmp_path: Path) -> None:
     assert load({}, {"PINNACE_ALLOW_HOSTS": "a.example, b.example,"}).allow_hosts == ("a.example", "b.example")
     config = tmp_path / "pinnace.toml"

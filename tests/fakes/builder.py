@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from builder.admission import BuilderBusy
 from builder.events import BuildEvent
 from builder.keys import PublicKey
-from builder.service import BuilderBusy
 
 SUCCESS = (BuildEvent(["building"], "example:latest", "in_progress"), BuildEvent([], "example:latest", "success", "", 0.1))
 
