@@ -15,6 +15,7 @@ from typing import Any
 
 from builder.extraction import Limits
 from cli.hints import did_you_mean
+from gateway.asynchronous.redis.settings import InvalidRedisSetting, RedisSettings
 from orchestration.duration import InvalidDuration, parse_duration_s
 from orchestration.quantity import InvalidQuantity, parse_quantity
 from telemetry import otel_environment
@@ -73,6 +74,14 @@ class ServeSettings:
     zygote_memory_percent: int = _field(12, "Most memory for zygotes, in percent of the machine's; 0: none are kept.")
     build_body_limit_bytes: int = _field(MOST_UNPACKED_BYTES, "Largest build context accepted, at most 576Mi.")
     body_limit_bytes: int = _field(0, "Largest body of an invocation accepted; 0 is no limit.")
+    queue: str = _field(
+        "", "Redis server that keeps asynchronous calls: redis://, rediss:// or unix://. Default: a file in the data folder."
+    )
+    queue_password_file: str = _field("", "File whose first line is the password of that server.")
+    queue_name: str = _field("pinnace", "What the keys in that server begin with: platforms that share it have different ones.")
+    queue_wait_for_disk: bool = _field(
+        True, "Acknowledge a call when that server has synced it, where it can be asked (WAITAOF, Redis 7.2)."
+    )
     prometheus_url: str = _field("", "Prometheus that answers the queries of functions scaled by a metric of their own.")
     metrics_host: str = _field("127.0.0.1", "Address for the metrics port, which asks for no login.")
     metrics_port: int = _field(
@@ -131,6 +140,16 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], config: st
     return settings
 
 
+def redis_settings(settings: ServeSettings) -> RedisSettings:
+    """Return the settings of the Redis server that `queue` names. Raises InvalidRedisSetting."""
+    return RedisSettings(
+        url=settings.queue,
+        password_file=settings.queue_password_file,
+        name=settings.queue_name,
+        wait_for_disk=settings.queue_wait_for_disk,
+    )
+
+
 def _file(path: str) -> dict[str, object]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -178,6 +197,11 @@ def _check(settings: ServeSettings) -> None:
         raise InvalidServeSetting(f"log_format {settings.log_format!r}: console or json")
     if settings.prometheus_url and not settings.prometheus_url.startswith(("http://", "https://")):
         raise InvalidServeSetting(f"prometheus_url {settings.prometheus_url!r}: http://HOST:PORT or https://HOST")
+    if settings.queue:
+        try:
+            redis_settings(settings)
+        except InvalidRedisSetting as error:
+            raise InvalidServeSetting(f"queue: {error}") from None
     for name in ("starts_per_function", "starts_total"):
         if getattr(settings, name) < 1:
             raise InvalidServeSetting(f"{name} {getattr(settings, name)}: 1 or more")

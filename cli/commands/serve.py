@@ -31,6 +31,12 @@ from cli.settings import help_of as _text
 @click.option("--zygote-memory-percent", type=int, help=_text("zygote_memory_percent") + "  [default: 12]")
 @click.option("--build-body-limit", "build_body_limit_bytes", metavar="SIZE", help=_text("build_body_limit_bytes"))
 @click.option("--body-limit", "body_limit_bytes", metavar="SIZE", help=_text("body_limit_bytes"))
+@click.option("--queue", metavar="URL", help=_text("queue"))
+@click.option("--queue-password-file", type=click.Path(), help=_text("queue_password_file"))
+@click.option("--queue-name", metavar="NAME", help=_text("queue_name") + "  [default: pinnace]")
+@click.option(
+    "--queue-wait-for-disk/--no-queue-wait-for-disk", default=None, help=_text("queue_wait_for_disk") + "  [default: wait]"
+)
 @click.option("--prometheus-url", metavar="URL", help=_text("prometheus_url"))
 @click.option("--metrics-host", help=_text("metrics_host") + "  [default: 127.0.0.1]")
 @click.option("--metrics-port", type=int, help=_text("metrics_port") + "  [default: 8082]")

@@ -32,6 +32,9 @@ def test_flag_beats_variable_beats_file_beats_default(tmp_path: Path) -> None:
         ({"PINNACE_BUNDLE_QUOTA": "lots"}, "not a quantity"),
         ({"PINNACE_BUILD_TIME_LIMIT": "soon"}, "not a duration"),
         ({"PINNACE_LOG_FORMAT": "xml"}, "console or json"),
+        ({"PINNACE_QUEUE": "http://u:secret@somewhere"}, "queue: 'http://somewhere': redis://HOST:PORT/DB"),
+        ({"PINNACE_QUEUE": "redis://somewhere/zero"}, "unix://PATH"),
+        ({"PINNACE_QUEUE": "redis://somewhere", "PINNACE_QUEUE_NAME": "{a}"}, "1 to 64 letters"),
     ],
 )
 def test_wrong_values_are_named(environment: dict[str, str], words: str) -> None:

@@ -1,0 +1,378 @@
+"""The store of several gateways: a Redis server holds the calls. Fulfils `store.Store`.
+
+Each method is one step inside the server (`calls.lua`), whichever gateway asks: limits, bounds and leases hold over all.
+Durable means what the server's log does: with `appendfsync always` it is synced before the answer comes; with `everysec` the
+server is asked to have synced (WAITAOF, Redis 7.2), or, where it cannot be asked, about a second may be lost with it.
+
+Consumer groups hold no leases here: they measure idleness by the server's clock and keep no order by due time, limits or a
+count of takes. A stream holds the requests; what is due is a sorted set beside it.
+
+A body of more than INLINE_BYTES is brought in pieces before the call that names it; what nobody names is gone an hour later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
+from gateway.asynchronous.redis.lane import Lane
+from gateway.asynchronous.redis.script import ADDING, ENDING
+from gateway.asynchronous.redis.server import Server
+from gateway.asynchronous.redis.settings import RedisSettings
+from gateway.asynchronous.redis.wire import SMALL_BYTES, Entry, blob, calls_of, depths_of, entry_of, operation
+from gateway.asynchronous.rows import NUMBERS, STATES, encoded_outcome
+from gateway.asynchronous.store import UNBOUNDED, Bounds, Keep, QueueFull, StoreUnavailable
+
+if TYPE_CHECKING:
+    from redis.asyncio.client import PubSub
+
+CHUNK_BYTES: Final = 256 * 1024
+BODY_BYTES_AT_MOST: Final = 256 << 20
+"""A longer body is refused; a value in Redis has at most 512 MB."""
+UPLOAD_KEPT_S: Final = 3600
+UPLOADS: Final = 8
+WAITED_FOR: Final = 16
+"""Batches that may wait for the server's sync at a time."""
+QUEUES_KNOWN: Final = 4096
+ASKED_AFTER_S: Final = 5.0
+"""Without news for this long, the server is asked whether it is there."""
+NEWS_WITHIN_S: Final = 1.0
+"""How old what `ended` knows may be while no news come."""
+
+
+class RedisStore:
+    """Opens the store; `spool` is a folder of this process. Connects in the background: as long as the server is away, each
+    method raises StoreUnavailable. To be used from one event loop, and made in it."""
+
+    def __init__(self, settings: RedisSettings, spool: Path) -> None:
+        self.spool = spool
+        try:
+            spool.mkdir(mode=0o700, exist_ok=True)
+            for entry in os.scandir(spool):
+                Path(entry.path).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"{spool}: {error.strerror}") from None
+        self._server = server = Server(settings)
+
+        def parallel() -> int:
+            return WAITED_FOR if server.waits else 1
+
+        self._adding = Lane(lambda batch: server.evaluate(ADDING, batch, durable=True), parallel)
+        self._ending = Lane(lambda batch: server.evaluate(ENDING, batch, durable=True), parallel)
+        self._quick = Lane(lambda batch: server.evaluate(ENDING, batch, durable=False))
+        self._uploads = asyncio.Semaphore(UPLOADS)
+        self._queues: dict[str, None] = {}
+        self._bell = asyncio.Event()
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._hears = False
+        self._listening = asyncio.create_task(self._listen())
+
+    # the contract
+
+    async def submit(self, submissions: Sequence[Submission], now: float, bounds: Bounds = UNBOUNDED) -> list[Receipt]:
+        entries = await self._entries(submissions, now)
+        word, *told = await self._adding.run(operation("submit", now, bounds.calls, bounds.bytes, entries))
+        if word != b"ok":
+            await self._dropped([entry[9] for entry in entries])
+            raise _full(told, bounds) if word == b"full" else _too_slow()
+        receipts = [Receipt(call_id.decode(), how == b"r") for call_id, how in zip(told[::2], told[1::2], strict=True)]
+        await self._dropped([entry[9] for entry, receipt in zip(entries, receipts, strict=True) if receipt.repeated])
+        self._bell.set()
+        return receipts
+
+    async def take(self, limit: Callable[[str], int], at_most: int, now: float, lease_s: float) -> list[Call]:
+        self._bell.clear()
+        calls: list[Call] = []
+        while at_most > len(calls):
+            limits = {queue: limit(queue) for queue in self._queues}
+            wanted = at_most - len(calls)
+            _, count, *found = await self._quick.run(operation("take", now, now + lease_s, wanted, limits))
+            foreign = int(count)
+            taken = list(calls_of(found[foreign:]))
+            calls += taken
+            for call in taken:  # those that have calls stay known
+                self._queues.pop(call.queue, None)
+                self._queues[call.queue] = None
+            if not foreign:
+                break
+            for name in found[:foreign]:
+                self._queues[name.decode()] = None
+            while len(self._queues) > QUEUES_KNOWN:
+                del self._queues[next(iter(self._queues))]
+        return calls
+
+    async def extend(self, lease: Lease, now: float, lease_s: float) -> bool:
+        return _held(await self._quick.run(operation("extend", lease.id, lease.take, now + lease_s)))
+
+    async def finish(
+        self,
+        lease: Lease,
+        state: State,
+        outcome: Outcome,
+        now: float,
+        *,
+        body: bytes | Path = b"",
+        then: Sequence[Submission] = (),
+    ) -> bool:
+        size, data, where = await self._stored(body, INLINE_BYTES)
+        try:
+            entries = await self._entries(then, now)
+        except BaseException:
+            await self._dropped([where])
+            raise
+        told = blob(encoded_outcome(outcome))
+        (word,) = await self._ending.run(
+            operation("finish", lease.id, lease.take, NUMBERS[state], now, told, size, blob(data), where, entries)
+        )
+        if word != b"ok":
+            await self._dropped([where, *(entry[9] for entry in entries)])
+            if word == b"lost":
+                raise _too_slow()
+            return False
+        self._over([lease.id])
+        self._bell.set()
+        return True
+
+    async def retry(self, lease: Lease, due: float, outcome: Outcome, now: float) -> bool:
+        held = _held(await self._ending.run(operation("retry", lease.id, lease.take, due, blob(encoded_outcome(outcome)))))
+        if held:
+            self._bell.set()
+        return held
+
+    async def release(self, leases: Sequence[Lease], now: float) -> None:
+        await self._quick.run(operation("release", [(lease.id, lease.take) for lease in leases]))
+        self._bell.set()
+
+    async def cancel(self, call_id: str, now: float) -> State | None:
+        state = _state(await self._ending.run(operation("cancel", call_id, now)))
+        if state is not None and not state.ended:
+            self._over([call_id])
+            self._bell.set()
+        return state
+
+    async def replay(self, call_id: str, now: float) -> State | None:
+        state = _state(await self._ending.run(operation("replay", call_id, now)))
+        self._bell.set()
+        return state
+
+    async def replay_all(self, queue: str, now: float, at_most: int = 1000) -> int:
+        count = 0
+        while count < at_most:
+            _, found = await self._ending.run(operation("replay_all", queue, now, at_most - count))
+            if not int(found):
+                break
+            count += int(found)
+        self._bell.set()
+        return count
+
+    async def get(self, call_id: str) -> Call | None:
+        return next(calls_of((await self._quick.run(operation("get", call_id)))[1:]), None)
+
+    async def ended(self, call_id: str, timeout_s: float) -> Call | None:
+        event = asyncio.Event()
+        self._waiters.setdefault(call_id, set()).add(event)
+        end = asyncio.get_running_loop().time() + timeout_s
+        try:
+            while True:
+                call = await self.get(call_id)
+                left = end - asyncio.get_running_loop().time()
+                if call is None or call.state.ended or left <= 0:
+                    return call
+                event.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left if self._hears else min(left, NEWS_WITHIN_S)):
+                        await event.wait()
+        finally:
+            waiters = self._waiters[call_id]
+            waiters.discard(event)
+            if not waiters:
+                del self._waiters[call_id]
+
+    async def page(
+        self, queue: str | None = None, states: Sequence[State] = (), limit: int = 100, before: str = ""
+    ) -> list[Call]:
+        numbers = [NUMBERS[state] for state in states] or list(range(len(STATES)))
+        return list(calls_of((await self._quick.run(operation("page", queue or "", numbers, limit, before)))[1:]))
+
+    async def depths(self, now: float) -> Mapping[str, Depth]:
+        return depths_of((await self._quick.run(operation("depths", now)))[1:])
+
+    async def sweep(self, now: float, keep: Keep) -> bool:
+        _, more = await self._quick.run(operation("sweep", now, keep.ended_s, keep.dead_s, keep.bytes))
+        return bool(more)
+
+    async def changed(self, timeout_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._bell.wait()
+
+    async def next_due(self) -> float | None:
+        _, *found = await self._quick.run(operation("next_due"))
+        return float(found[0]) if found else None
+
+    async def chunks(self, body: Body) -> AsyncIterator[bytes]:
+        if body.data is not None:
+            if body.data:
+                yield body.data
+            return
+        if not body.where:
+            raise KeyError("this body is not kept any more")
+        for start in range(0, body.size, CHUNK_BYTES):
+            piece: bytes = await self._server.command("GETRANGE", self._body(body.where), start, start + CHUNK_BYTES - 1)
+            if not piece:
+                raise KeyError(body.where)
+            yield piece
+
+    async def close(self) -> None:
+        self._listening.cancel()
+        await asyncio.wait([self._listening])
+        for lane in (self._adding, self._ending, self._quick):
+            await lane.close()
+        await self._server.close()
+
+    # news of other gateways
+
+    async def _listen(self) -> None:
+        """Hear what changed, from whichever gateway; after a loss whoever waits looks for himself."""
+        pause_s = 0.1
+        while True:
+            try:
+                await self._server.look()
+                async with self._server.client.pubsub() as channel:
+                    await channel.subscribe(f"{self._server.key}:news")
+                    self._hears, pause_s = True, 0.1
+                    self._alarm()
+                    await self._hear(channel)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self._hears = False
+                self._server.lost(error)
+                self._alarm()
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # so that gateways do not come all at once
+            pause_s = min(2.0, pause_s * 2)
+
+    async def _hear(self, channel: PubSub) -> None:
+        """Follow the news until the connection is lost, or its other end says nothing when it is asked."""
+        asked = False
+        while True:
+            message = await channel.get_message(timeout=ASKED_AFTER_S)
+            if message is None:
+                if asked:
+                    raise StoreUnavailable(f"no news, and no answer, for {2 * ASKED_AFTER_S:g} s")
+                await channel.ping()
+                asked = True
+                continue
+            asked = False
+            if message["type"] == "message":
+                self._heard(message["data"])
+
+    def _alarm(self) -> None:
+        self._bell.set()
+        self._over(list(self._waiters))
+
+    def _heard(self, news: bytes) -> None:
+        """`w` where there is something to take, else `e`; then ids of calls that have ended."""
+        if news[:1] == b"w":
+            self._bell.set()
+        if self._waiters:
+            self._over(news[1:].decode().split())
+
+    def _over(self, call_ids: Sequence[str]) -> None:
+        for call_id in call_ids:
+            for event in self._waiters.get(call_id, ()):
+                event.set()
+
+    # bodies
+
+    async def _entries(self, submissions: Sequence[Submission], now: float) -> list[Entry]:
+        entries: list[Entry] = []
+        try:
+            for wanted in submissions:
+                size, data, where = await self._stored(wanted.body, SMALL_BYTES)
+                entries.append(entry_of(wanted, now, size, data, where))
+        except BaseException:
+            await self._dropped([entry[9] for entry in entries])
+            for wanted in submissions[len(entries) :]:
+                if isinstance(wanted.body, Path):
+                    await asyncio.to_thread(wanted.body.unlink, True)
+            raise
+        return entries
+
+    async def _stored(self, body: bytes | Path, short: int) -> tuple[int, bytes, str]:
+        """Return a body's length, its bytes if they go with the operation, and where it is, if it is longer than `short`."""
+        if isinstance(body, Path):
+            try:
+                size = (await asyncio.to_thread(body.stat)).st_size
+                where = _new_place()
+                await self._upload(where, size, body)
+            except OSError as error:
+                raise StoreUnavailable(f"{body}: {error.strerror}") from None
+            finally:
+                await asyncio.to_thread(body.unlink, True)
+            return size, b"", where
+        if len(body) <= INLINE_BYTES:
+            return len(body), body, _new_place() if len(body) > short else ""
+        where = _new_place()
+        await self._upload(where, len(body), body)
+        return len(body), b"", where
+
+    async def _upload(self, where: str, size: int, body: bytes | Path) -> None:
+        if size > BODY_BYTES_AT_MOST:
+            raise StoreUnavailable(f"a body of {size} bytes: this store takes at most {BODY_BYTES_AT_MOST}")
+        key = self._body(where)
+        async with self._uploads:
+            try:
+                if isinstance(body, bytes):
+                    for start in range(0, size, CHUNK_BYTES):
+                        await self._bring(key, body[start : start + CHUNK_BYTES])
+                else:
+                    with await asyncio.to_thread(body.open, "rb") as file:
+                        while piece := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                            await self._bring(key, piece)
+            except BaseException:
+                await self._dropped([where])
+                raise
+
+    async def _bring(self, key: str, piece: bytes) -> None:
+        await self._server.command("APPEND", key, piece)
+        await self._server.command("EXPIRE", key, UPLOAD_KEPT_S)
+
+    async def _dropped(self, places: Sequence[str]) -> None:
+        """Remove bodies that no call names; where that fails their time ends it."""
+        keys = [self._body(where) for where in places if where]
+        if keys:
+            with contextlib.suppress(StoreUnavailable):
+                await self._server.command("UNLINK", *keys)
+
+    def _body(self, where: str) -> str:
+        return f"{self._server.key}:b:{where}"
+
+
+def _new_place() -> str:
+    return os.urandom(12).hex()
+
+
+def _held(found: Sequence[bytes]) -> bool:
+    return found[0] == b"ok"
+
+
+def _state(found: Sequence[bytes]) -> State | None:
+    return STATES[int(found[1])] if _held(found) else None
+
+
+def _too_slow() -> StoreUnavailable:
+    return StoreUnavailable(f"a body was on its way for more than {UPLOAD_KEPT_S} s: nothing was changed")
+
+
+def _full(told: Sequence[bytes], bounds: Bounds) -> QueueFull:
+    kind, queue, present = (field.decode() for field in told)
+    if kind == "calls":
+        return QueueFull(f"{present} calls of {queue} wait already; at most {bounds.calls} may")
+    return QueueFull(f"calls of {queue} hold {present} bytes already; at most {bounds.bytes} may wait")
