@@ -1,12 +1,11 @@
-"""The loop around the decider: takes load as edges push it, writes replica counts through the orchestrator.
+"""The loop around the deciders: takes load as edges push it, writes replica counts through the orchestrator.
 
-The unit of work is one function that something happened to: a sample came, it changed, one of its replicas did, or the time
-came at which its decider wanted to be asked. It is then decided upon in the next turn of the loop, once, however much
-happened. Functions to which nothing happens cost one time in `alarms` at most; nothing is polled. For each function
-at most one write is under way; what happens meanwhile is looked at when it returns, and a write that the orchestrator refuses
-is tried again with growing pauses (0.1 s doubling to 10 s). Nothing that it asked for holds a place among the starts meanwhile.
-
-What decides is the revision that gets the largest share of the calls.
+The unit of work is one revision that calls can come to, by its share or by a tag, and to which something happened: a sample
+came, it changed, one of its replicas did, or the time came at which its decider wanted to be asked. It is then decided upon in
+the next turn of the loop, once, however much happened. Revisions to which nothing happens cost one time in `alarms` at most;
+nothing is polled. For each revision at most one write is under way; what happens meanwhile is looked at when it returns, and a
+write that the orchestrator refuses is tried again with growing pauses (0.1 s doubling to 10 s). Nothing that it asked for holds
+a place among the starts meanwhile.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from autoscaler.history import History
 from autoscaler.keep_alive import KeepAlive
 from autoscaler.recording import Recording
 from autoscaler.starts import StartLimits, Starts
+from autoscaler.watched import FIRST_RETRY_S, Followed, RevisionKey, Watched, settings_of
 from orchestration.decisions import Decision, Rule, Scaling, ScalingFigures
 from orchestration.duration import format_duration
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
@@ -36,73 +36,17 @@ from orchestration.function import Function
 from orchestration.load import LoadSample
 from orchestration.names import FunctionId
 from orchestration.orchestrator import NotFound, Orchestrator
-from orchestration.replica import Replica, ReplicaState
+from orchestration.replica import Replica
 from orchestration.scaling import ScaleSettings
 from orchestration.scaling_labels import scale_settings
 from orchestration.settings import InvalidSetting
 
 log = logging.getLogger("pinnace.autoscaler")
 
-FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 10.0
 WRITE_WITHIN_S = 30.0
 """A write that takes longer has failed: what it waits for may never come, and meanwhile nobody decides on its function."""
 CHANGES_KEPT: Final = 20
-
-
-class _Watched:
-    """What is known of one function. `idle` maps an edge to its replicas without calls, `states` the serving revision's
-    replicas to where they are; `written` is the count that was last asked for (None: not known)."""
-
-    __slots__ = (
-        "again",
-        "changes",
-        "decided",
-        "decider",
-        "function",
-        "generation",
-        "idle",
-        "latest",
-        "retry_s",
-        "revision",
-        "settings",
-        "states",
-        "touched",
-        "trouble",
-        "writing",
-        "written",
-    )
-
-    def __init__(self, function: Function, settings: ScaleSettings) -> None:
-        self.function = function.id
-        self.generation = function.generation
-        self.revision = function.serving.name
-        self.settings = settings
-        self.decider: Decider | None = None
-        self.states: dict[str, ReplicaState] = {}
-        self.idle: dict[str, tuple[str, ...]] = {}
-        self.written: int | None = None
-        self.writing: asyncio.Task[None] | None = None
-        self.again = False
-        self.touched = False
-        self.retry_s = FIRST_RETRY_S
-        self.latest: Decision | None = None
-        self.changes: tuple[Decision, ...] = ()
-        self.decided: dict[Rule, int] = {}
-        self.trouble = ""
-
-    @property
-    def ready(self) -> int:
-        return sum(state is ReplicaState.RUNNING for state in self.states.values())
-
-    @property
-    def failing(self) -> int:
-        return sum(state is ReplicaState.CRASH_LOOP for state in self.states.values())
-
-    def idle_replicas(self) -> tuple[str, ...]:
-        """Replicas that no edge has a call on."""
-        edges = list(self.idle.values())
-        return tuple(replica for replica in edges[0] if all(replica in other for other in edges[1:])) if edges else ()
 
 
 class Scaler:
@@ -128,10 +72,11 @@ class Scaler:
         self.recording = Recording(wall)
         self._leads = leads
         self._history = history
-        self._watched: dict[FunctionId, _Watched] = {}
+        self._functions: dict[FunctionId, Followed] = {}
+        self._watched: dict[RevisionKey, Watched] = {}
         self._settings: WeakKeyDictionary[ScaleSettings, ref[ScaleSettings]] = WeakKeyDictionary()
-        self._starts: Starts[FunctionId] = Starts(limits or StartLimits())
-        self._alarms: Alarms[FunctionId] = Alarms()
+        self._starts: Starts[RevisionKey] = Starts(limits or StartLimits())
+        self._alarms: Alarms[RevisionKey] = Alarms()
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -157,35 +102,42 @@ class Scaler:
             case FunctionChanged(function):
                 self._function_changed(function)
             case FunctionRemoved(namespace, name):
-                self._forget(FunctionId(namespace, name))
+                self._function_removed(FunctionId(namespace, name))
             case ReplicaChanged(replica):
                 self._replica_changed(replica)
 
     def sample(self, sample: LoadSample) -> None:
         """Take an edge's sample; a call that waits at zero is acted on in the next turn of the loop."""
-        watched = self._watched.get(FunctionId(sample.namespace, sample.function))
-        if watched is None or watched.decider is None or watched.revision != sample.revision:
+        watched = self._watched.get((sample.namespace, sample.revision))
+        if watched is None or watched.decider is None:
             return
         watched.idle[sample.edge] = sample.idle_replicas
         watched.decider.observe(sample, self._clock())
+        if not watched.main:  # what is replayed is the whole function's load: the parts add up, as those of several edges
+            sample = msgspec.structs.replace(sample, edge=f"{sample.edge} {sample.revision}")
         self.recording.sample(sample)
         self._touch(watched)
 
     def measured(self, function: FunctionId, value: float | None, trouble: str = "") -> None:
-        """Take a metric that is measured, over all replicas; None and `trouble` where it cannot be known."""
-        watched = self._watched.get(function)
-        if watched is not None and watched.decider is not None:
+        """Take a metric that is measured, over all replicas; None and `trouble` where it cannot be known.
+
+        Of several revisions each is taken to have the part that its ready replicas are.
+        """
+        revisions = self._revisions(function)
+        ready = sum(watched.ready for watched in revisions)
+        for watched in revisions:
             watched.trouble = trouble
-            if value is not None:
-                watched.decider.measured(value, self._clock())
+            if value is not None and watched.decider is not None:
+                part = watched.ready / ready if ready else float(watched.main)
+                watched.decider.measured(value * part, self._clock())
             self._touch(watched)
 
     def expect(self, function: FunctionId, at: float) -> None:
         """A call of the platform's own (a timer's) is due at `at`, Unix seconds: it is to find a replica."""
-        watched = self._watched.get(function)
+        watched = self._main(function)
         if watched is not None and watched.decider is not None:
             watched.decider.expect(self._clock() + at - self._wall())
-            self._wake_at(function, watched.decider.look_at)
+            self._wake_at(watched.key, watched.decider.look_at)
 
     def forget_edge(self, edge: str) -> None:
         """Drop what an edge that is gone had reported; its calls ended with it."""
@@ -204,7 +156,7 @@ class Scaler:
 
     def explain(self, function: FunctionId) -> Scaling | None:
         """Return what was decided for a function and why; None for one that is not known."""
-        watched = self._watched.get(function)
+        watched = self._main(function)
         if watched is None:
             return None
         return Scaling(
@@ -216,7 +168,7 @@ class Scaler:
         )
 
     @staticmethod
-    def _learnt(watched: _Watched) -> str:
+    def _learnt(watched: Watched) -> str:
         decider = watched.decider
         if decider is None or decider.keep_alive is None:
             return ""
@@ -228,13 +180,16 @@ class Scaler:
 
     def watched(self) -> list[tuple[FunctionId, ScaleSettings, int]]:
         """Return each function with its settings and how many of its replicas are ready."""
-        return [(w.function, w.settings, w.ready) for w in self._watched.values()]
+        return [
+            (function, followed.settings, sum(watched.ready for watched in followed.revisions.values()))
+            for function, followed in self._functions.items()
+        ]
 
     def figures(self) -> list[ScalingFigures]:
         """Return what is counted of each function's scaling."""
+        mains = [followed.main for followed in self._functions.values() if followed.main is not None]
         return [
-            ScalingFigures(w.function, w.settings, w.latest is not None and w.latest.rule is Rule.MAX, w.decided)
-            for w in self._watched.values()
+            ScalingFigures(w.function, w.settings, w.latest is not None and w.latest.rule is Rule.MAX, w.decided) for w in mains
         ]
 
     def _function_changed(self, function: Function) -> None:
@@ -244,69 +199,102 @@ class Scaler:
             log.error("%s: %s; the defaults hold", function.id, error)
             settings = ScaleSettings()
         settings = self._settings.setdefault(settings, ref(settings))() or settings  # most say the same: one object for all
-        watched = self._watched.get(function.id)
-        if watched is None:
-            watched = self._watched[function.id] = _Watched(function, settings)
-        if watched.generation != function.generation or watched.revision != function.serving.name:
-            watched.written = None  # a deploy sets counts too
-        if watched.revision != function.serving.name:
-            watched.states.clear()
-            watched.idle.clear()
-            self._count_replicas(watched, function)
-            if watched.decider is not None:
-                watched.decider.moved(self._clock())
-        watched.generation, watched.revision, watched.settings = function.generation, function.serving.name, settings
-        capacity = function.serving.settings.concurrency
-        if watched.decider is None:
-            learn = KeepAlive if self._history is None else partial(self._history.keep_alive, function.id)
-            watched.decider = Decider(settings, capacity, self._clock(), replicas=self._wanted(watched) or 0, learn=learn)
-        else:
-            watched.decider.configure(settings, capacity)
-        self._touch(watched)
+        followed = self._functions.get(function.id)
+        if followed is None:
+            followed = self._functions[function.id] = Followed(settings)
+        followed.settings = settings
+        self._follow_traffic(followed, function)
+        placed = (function.generation, function.traffic)
+        for watched in followed.revisions.values():
+            if followed.placed != placed:
+                watched.written = None  # a deploy sets counts too, and so does what moves calls
+            self._configure(watched, settings_of(settings, function, watched.revision), function)
+            self._touch(watched)
+        followed.placed = placed
 
-    def _count_replicas(self, watched: _Watched, function: Function) -> None:
+    def _follow_traffic(self, followed: Followed, function: Function) -> None:
+        """Watch the revisions that calls can come to, and no others."""
+        routed, main = {target.revision for target in function.traffic}, function.serving.name
+        before = followed.main
+        if before is not None and before.revision != main and main not in followed.revisions:
+            self._unwatch(before)
+            del followed.revisions[before.revision]
+            before.becomes(main, self._clock())
+            self._watch(followed, before, function)
+        for watched in [w for name, w in followed.revisions.items() if name not in routed]:
+            self._drop(watched)
+            del followed.revisions[watched.revision]
+        for name in sorted(routed - followed.revisions.keys()):
+            self._watch(followed, Watched(function.id, name, followed.settings), function)
+        for name, watched in followed.revisions.items():
+            watched.main = name == main
+        followed.main = followed.revisions[main]
+
+    def _watch(self, followed: Followed, watched: Watched, function: Function) -> None:
+        followed.revisions[watched.revision] = self._watched[watched.key] = watched
         try:
-            instances = self._orchestrator.status(watched.function).instances
+            instances = self._orchestrator.status(function.id).instances
         except NotFound:
             return
         for replica in instances:
-            if replica.revision == function.serving.name:
+            if replica.revision == watched.revision:
                 watched.states[replica.id] = replica.state
 
-    def _replica_changed(self, replica: Replica) -> None:
-        watched = self._watched.get(FunctionId(replica.namespace, replica.function))
-        if watched is None or replica.revision != watched.revision:
-            return
-        before = watched.states.pop(replica.id, None)
-        if replica.state is not ReplicaState.STOPPED:
-            watched.states[replica.id] = replica.state
-        started = before is ReplicaState.PENDING and replica.state is ReplicaState.RUNNING
-        if started and watched.decider is not None and replica.started_at is not None and replica.ready_at is not None:
-            watched.decider.lead.started(replica.ready_at - replica.started_at)
-        self._touch(watched)
+    def _configure(self, watched: Watched, settings: ScaleSettings, function: Function) -> None:
+        watched.settings = settings
+        capacity = next(r for r in function.revisions if r.name == watched.revision).settings.concurrency
+        if watched.decider is None:
+            kept = self._history is not None and watched.main
+            learn = partial(self._history.keep_alive, function.id) if self._history is not None and kept else KeepAlive
+            watched.decider = Decider(settings, capacity, self._clock(), replicas=self._wanted(watched) or 0, learn=learn)
+        else:
+            watched.decider.configure(settings, capacity)
 
-    def _forget(self, function: FunctionId) -> None:
-        watched = self._watched.pop(function, None)
-        self.recording.forget(function)
-        self._alarms.forget(function)
+    def _replica_changed(self, replica: Replica) -> None:
+        watched = self._watched.get((replica.namespace, replica.revision))
         if watched is not None:
-            if watched.writing is not None:
-                watched.writing.cancel()
-            self._starts.forget(function)
-            self._start_next()
-            if self._history is not None:
-                self._history.forget(function)
+            watched.replica_changed(replica)
+            self._touch(watched)
+
+    def _function_removed(self, function: FunctionId) -> None:
+        followed = self._functions.pop(function, None)
+        self.recording.forget(function)
+        for watched in followed.revisions.values() if followed is not None else ():
+            self._drop(watched)
+        if followed is not None and self._history is not None:
+            self._history.forget(function)
+
+    def _drop(self, watched: Watched) -> None:
+        """No call comes to the revision any more: nothing is decided for it."""
+        if watched.writing is not None:
+            watched.writing.cancel()
+        self._unwatch(watched)
+
+    def _unwatch(self, watched: Watched) -> None:
+        if self._watched.get(watched.key) is watched:
+            del self._watched[watched.key]
+        self._alarms.forget(watched.key)
+        self._starts.forget(watched.key)
+        self._start_next()
+
+    def _main(self, function: FunctionId) -> Watched | None:
+        followed = self._functions.get(function)
+        return followed.main if followed is not None else None
+
+    def _revisions(self, function: FunctionId) -> list[Watched]:
+        followed = self._functions.get(function)
+        return list(followed.revisions.values()) if followed is not None else []
 
     # deciding
 
-    def _touch(self, watched: _Watched) -> None:
+    def _touch(self, watched: Watched) -> None:
         if not watched.touched and not self._closed:
             watched.touched = True
             asyncio.get_running_loop().call_soon(self._settle, watched)
 
-    def _settle(self, watched: _Watched) -> None:
+    def _settle(self, watched: Watched) -> None:
         watched.touched = False
-        if self._closed or self._watched.get(watched.function) is not watched:
+        if self._closed or self._watched.get(watched.key) is not watched:
             return
         if watched.writing is not None:
             watched.again = True
@@ -315,16 +303,17 @@ class Scaler:
             self._decide(watched)
         except Exception:
             log.exception("%s: cannot decide; its replicas stay", watched.function)
-            self._starts.served(watched.function)
+            self._starts.served(watched.key)
             self._start_next()
 
-    def _wanted(self, watched: _Watched) -> int | None:
+    def _wanted(self, watched: Watched) -> int | None:
         try:
-            return self._orchestrator.status(watched.function).replicas
+            status = self._orchestrator.status(watched.function)
         except NotFound:
             return None
+        return status.wanted.get(watched.revision, status.replicas if watched.main else 0)
 
-    def _decide(self, watched: _Watched) -> None:
+    def _decide(self, watched: Watched) -> None:
         wanted = self._wanted(watched)
         if wanted is None or watched.decider is None:
             return
@@ -337,30 +326,30 @@ class Scaler:
         watched.written = wanted
         ready = watched.ready
         starting = max(0, wanted - ready - watched.failing)
-        self._starts.set(watched.function, starting)
+        self._starts.set(watched.key, starting)
         decision = decider.decide(now, self._wall(), wanted=wanted, ready=ready, starting=starting)
         if decision.replicas > wanted:
             decision = self._within_starts(watched, decision)
         else:
-            self._starts.served(watched.function)
+            self._starts.served(watched.key)
         self._start_next()
         watched.latest = decision
-        self._wake_at(watched.function, decider.look_at)
+        self._wake_at(watched.key, decider.look_at)
         if decision.replicas != wanted and self._leads:
             watched.changes = (*watched.changes[-CHANGES_KEPT + 1 :], decision)
             watched.decided[decision.rule] = watched.decided.get(decision.rule, 0) + 1
             log.info("%s: %s", watched.function, decision.reason)
-            self._starts.set(watched.function, max(0, decision.replicas - ready - watched.failing))
+            self._starts.set(watched.key, max(0, decision.replicas - ready - watched.failing))
             watched.written = decision.replicas
             watched.writing = asyncio.ensure_future(self._write(watched, decision, starting))
 
-    def _within_starts(self, watched: _Watched, decision: Decision) -> Decision:
+    def _within_starts(self, watched: Watched, decision: Decision) -> Decision:
         """Return the decision with no more new replicas than may start now; the rest waits for its turn."""
-        room = self._starts.room(watched.function)
+        room = self._starts.room(watched.key)
         if decision.replicas - decision.previous <= room:
-            self._starts.served(watched.function)
+            self._starts.served(watched.key)
             return decision
-        self._starts.wait(watched.function)
+        self._starts.wait(watched.key)
         replicas = decision.previous + room
         limits = self._starts.limits
         most = f"at most {limits.per_function} of a function and {limits.total} in all"
@@ -368,13 +357,13 @@ class Scaler:
         return msgspec.structs.replace(decision, replicas=replicas, rule=Rule.STARTS, reason=f"{decision.reason}; {why}")
 
     def _start_next(self) -> None:
-        function = self._starts.next()
-        if function is not None and (watched := self._watched.get(function)) is not None:
+        key = self._starts.next()
+        if key is not None and (watched := self._watched.get(key)) is not None:
             self._touch(watched)
 
-    async def _write(self, watched: _Watched, decision: Decision, starting: int) -> None:
+    async def _write(self, watched: Watched, decision: Decision, starting: int) -> None:
         """Write the decision; `starting` is how many were starting before it."""
-        key = (watched.function.namespace, watched.revision)
+        key = watched.key
         victims = watched.idle_replicas() if decision.replicas < decision.previous else ()
         try:
             async with asyncio.timeout(WRITE_WITHIN_S):
@@ -396,18 +385,18 @@ class Scaler:
             watched.again = False
             self._touch(watched)
 
-    def _give_back(self, watched: _Watched, starting: int) -> None:
+    def _give_back(self, watched: Watched, starting: int) -> None:
         """Hold no places for what was not started: others may have them, and go first."""
-        if self._watched.get(watched.function) is watched:
-            self._starts.set(watched.function, starting)
-            self._starts.served(watched.function)
+        if self._watched.get(watched.key) is watched:
+            self._starts.set(watched.key, starting)
+            self._starts.served(watched.key)
             self._start_next()
 
     # time
 
-    def _wake_at(self, function: FunctionId, at: float) -> None:
+    def _wake_at(self, key: RevisionKey, at: float) -> None:
         first = self._alarms.first
-        self._alarms.set(function, at)
+        self._alarms.set(key, at)
         if self._alarms.first != first:
             self._set_alarm()
 
@@ -420,8 +409,8 @@ class Scaler:
             self._alarm = asyncio.get_running_loop().call_later(max(0.0, first - self._clock()), self.ring)
 
     def ring(self) -> None:
-        """Look at every function whose time has come."""
-        for function in self._alarms.due(self._clock()):
-            if watched := self._watched.get(function):
+        """Look at every revision whose time has come."""
+        for key in self._alarms.due(self._clock()):
+            if watched := self._watched.get(key):
                 self._touch(watched)
         self._set_alarm()

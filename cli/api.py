@@ -107,6 +107,7 @@ class Gateway:
         *,
         query: Query | None = None,
         content: object = None,
+        headers: Mapping[str, str] | None = None,
         accept: Iterable[int] = (200, 201, 202),
         timeout_s: float = REPLY_TIMEOUT_S,
     ) -> Reply:
@@ -114,12 +115,12 @@ class Gateway:
 
         Raises GatewayUnreachable, NotLoggedIn (401, 403), GatewayRefused (any other status, with the gateway's reason).
         """
-        headers = {"Accept": "application/json"}
+        fields = {"Accept": "application/json", **(headers or {})}
         body = None
         if content is not None:
             body = json.dumps(content).encode()
-            headers["Content-Type"] = "application/json"
-        with self.stream(method, path, query=query, body=body, headers=headers, timeout_s=timeout_s) as streamed:
+            fields["Content-Type"] = "application/json"
+        with self.stream(method, path, query=query, body=body, headers=fields, timeout_s=timeout_s) as streamed:
             reply = Reply(streamed.status, streamed.headers, streamed.read())
         if reply.status not in accept:
             self.refuse(reply)

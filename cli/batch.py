@@ -25,6 +25,7 @@ from cli.progress import Progress
 from cli.selection import Selection, select
 from cli.stack import StackFunction
 from cli.tables import clean, counted, seconds_text
+from cli.traffic import Traffic
 
 if TYPE_CHECKING:
     from cli.api import Gateway  # a client of HTTP, which builds of images do without
@@ -141,12 +142,18 @@ def deploy_one(function: StackFunction, plan: Plan, progress: Progress) -> str:
         return f"Built {name} in {seconds_text(time.monotonic() - started)}. Image: {image}"
     progress.stage(name, "deploying")
     gone = taken_away(plan.gateway, function) if flags.update or flags.replace else []
-    generation = send(plan.gateway, function, image, update=flags.update, replace=flags.replace)
+    traffic = Traffic(plan.gateway, function.name, function.namespace or "")
+    if flags.no_traffic and (flags.replace or not traffic.pin()):
+        progress.say(f"Note: {name}: the first revision gets all calls, also with --no-traffic")
+    generation, revision = send(plan.gateway, function, image, update=flags.update, replace=flags.replace)
+    if flags.tag:
+        traffic.change({}, {flags.tag: revision}, ())
     if gone:
         progress.say(f"Note: {name}: no longer set: {', '.join(gone)} (flags hold for one deploy; stack.yaml keeps settings)")
     if flags.wait:
         progress.stage(name, "starting")
-        wait_ready(plan.gateway, function, generation, plan.timeout_s)
+        if told := wait_ready(plan.gateway, function, generation, plan.timeout_s):
+            progress.say(f"Note: {name}: {told}")
     word = "Deployed" if flags.wait else "Accepted"
     return f"{word} {name} in {seconds_text(time.monotonic() - started)}. URL: {plan.gateway.url}/function/{name}"
 

@@ -12,6 +12,9 @@ from cli.options import gateway_options, name_values, namespace_option, seconds
 from cli.selection import Asked, Changes
 from cli.stack_flags import ENVSUBST, LANG, SELECTING, TESTING, VERBOSE, longest_tests_s
 
+DURATION_KEY = "com.pinnace.rollout.duration"
+"""`orchestration.gradual.DURATION_KEY`, without what that imports."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
@@ -43,6 +46,11 @@ _OPTIONS = (
         default="true",
         metavar="BOOL",
         help="Update a function that exists. Default: true; --update=false only creates.",
+    ),
+    click.option("--no-traffic", is_flag=True, help="Calls stay where they go now; faas promote or faas traffic moves them."),
+    click.option("--tag", metavar="TAG", default="", help="Let TAG address the new revision: /function/NAME--TAG."),
+    click.option(
+        "--gradual", metavar="TIME", default="", help="Move calls to the new revision in steps over TIME, such as 10m."
     ),
     click.option("--wait/--no-wait", default=True, help="Wait until the functions are ready. Default: wait."),
     click.option("--timeout", default="130s", show_default=True, metavar="TIME", help="Longest wait for one to become ready."),
@@ -85,6 +93,9 @@ class DeployFlags:
     readonly: bool
     replace: bool
     update: bool
+    no_traffic: bool
+    tag: str
+    gradual: str
     wait: bool
     timeout: str
     parallel: int
@@ -111,6 +122,12 @@ class DeployFlags:
         """The longest that the tests of one function may take, None when they are not to run. Raises Misuse."""
         return longest_tests_s(skip=self.skip_tests, timeout=self.test_timeout)
 
+    def _gradually(self) -> dict[str, str]:
+        if not self.gradual:
+            return {}
+        seconds(self.gradual, "--gradual")
+        return {DURATION_KEY: self.gradual}
+
     def asked(self, path: str) -> Asked:
         """Return which functions are meant."""
         return Asked(path, self.file, self.image, self.name, self.lang, self.glob, self.regex, self.envsubst)
@@ -120,7 +137,7 @@ class DeployFlags:
         return Changes(
             environment=name_values(self.env, "--env"),
             labels=name_values(self.label, "--label"),
-            annotations=name_values(self.annotation, "--annotation"),
+            annotations=name_values(self.annotation, "--annotation") | self._gradually(),
             limits=_resources(self.memory_limit, self.cpu_limit),
             requests=_resources(self.memory_request, self.cpu_request),
             secrets=self.secret,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli.errors import CliError, GatewayRefused, GatewayUnreachable
 from cli.stack import StackFunction
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 WAIT_S = 30.0
 _POLL_S = 0.25
 SCALE_LABELS = "com.openfaas.scale."
+
+
+class Sent(NamedTuple):
+    """Which deploy of the function it was, and the revision that it made; None and empty on a gateway that does not tell."""
+
+    generation: int | None
+    revision: str
 
 
 class NotReady(CliError):
@@ -41,8 +48,8 @@ def request_of(function: StackFunction, image: str) -> dict[str, object]:
     return content | {key: value for key, value in optional.items() if value}
 
 
-def send(gateway: Gateway, function: StackFunction, image: str, *, update: bool = True, replace: bool = False) -> int | None:
-    """Deploy: update the function, or create it when it is new. Return the deploy's generation where the gateway tells it.
+def send(gateway: Gateway, function: StackFunction, image: str, *, update: bool = True, replace: bool = False) -> Sent:
+    """Deploy: update the function, or create it when it is new.
 
     `update=False` only creates, `replace` removes it first. Raises GatewayRefused, with the function's name in the
     message, and its kin.
@@ -54,8 +61,8 @@ def send(gateway: Gateway, function: StackFunction, image: str, *, update: bool 
         elif update:
             reply = gateway.call("PUT", "/system/functions", content=content, accept=(200, 201, 202, 404))
             if reply.status != 404:
-                return _generation(reply)
-        return _generation(gateway.call("POST", "/system/functions", content=content))
+                return _sent(reply)
+        return _sent(gateway.call("POST", "/system/functions", content=content))
     except GatewayRefused as error:
         raise GatewayRefused(error.status, f"{function.name}: {error}") from None
 
@@ -79,8 +86,8 @@ def taken_away(gateway: Gateway, function: StackFunction) -> list[str]:
     return [f"{kind} {name}" for kind, had, has in kinds for name in sorted(had) if name not in has]
 
 
-def wait_ready(gateway: Gateway, function: StackFunction, generation: int | None, timeout_s: float) -> None:
-    """Return when the function's newest revision is ready.
+def wait_ready(gateway: Gateway, function: StackFunction, generation: int | None, timeout_s: float) -> str:
+    """Return when the function's newest revision is ready; what there is to be said of its traffic, or nothing.
 
     Raises NotReady with the reason when it failed, or is not ready after `timeout_s`; and what calls of a gateway raise.
     """
@@ -97,11 +104,11 @@ def wait_ready(gateway: Gateway, function: StackFunction, generation: int | None
             raise NotReady(f"{function.name}: it was removed while it was deployed")
         if reply.status != 200:
             _wait_available(gateway, function, deadline)
-            return
+            return ""
         details = reply.json()
         phase, message = condition_of(details)
-        if phase == "Ready":
-            return
+        if phase == "Ready" or (phase == "Progressing" and details.get("rollout")):
+            return message  # a gradual rollout takes as long as was asked for
         crash = _crash_of_newest(details)
         if phase == "Failed" or crash is not None:
             raise NotReady(f"{function.name}: {message or crash or 'it does not become ready'}")
@@ -156,10 +163,11 @@ def _remove(gateway: Gateway, function: StackFunction) -> None:
     gateway.call("DELETE", "/system/functions", query=query, content=content, accept=(200, 201, 202, 204, 404))
 
 
-def _generation(reply: Reply) -> int | None:
+def _sent(reply: Reply) -> Sent:
     try:
         value = reply.json()
     except GatewayRefused:
-        return None
-    generation = value.get("generation") if isinstance(value, dict) else None
-    return generation if isinstance(generation, int) else None
+        return Sent(None, "")
+    told = value if isinstance(value, dict) else {}
+    generation = told.get("generation")
+    return Sent(generation if isinstance(generation, int) else None, str(told.get("revision") or ""))

@@ -18,6 +18,7 @@ from orchestration.replica import Replica
 from orchestration.rollout import Condition
 from orchestration.spec import FunctionSpec
 from orchestration.starts import Start
+from orchestration.traffic import Table
 
 
 class NotFound(LookupError):
@@ -59,8 +60,9 @@ class Consumption(msgspec.Struct, frozen=True):
 class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A function with what is true of it now.
 
-    `replicas` is the count that the serving revision should have, `available` how many of them are ready. `instances`
-    are all live replicas of all revisions. `notes` say what a setting means on this machine: where the secrets are
+    `replicas` is the count that the serving revision should have, `available` how many of them are ready; `wanted` maps each
+    kept revision to its count, `failures` those that never became ready or were given up to why. `instances` are all live
+    replicas of all revisions. `notes` say what a setting means on this machine: where the secrets are
     mounted, which limits are enforced and by what, which are not. `starts` are the last ones, the latest first.
     """
 
@@ -71,6 +73,8 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     condition: Condition
     notes: tuple[str, ...] = ()
     starts: tuple[Start, ...] = ()
+    wanted: Mapping[str, int] = {}
+    failures: Mapping[str, str] = {}
 
 
 class LogLine(msgspec.Struct, frozen=True, rename={"call_id": "callId"}, omit_defaults=True):
@@ -125,6 +129,31 @@ class Orchestrator(Protocol):
         When fewer are wanted, `victims` (replica ids) go first. Raises NotFound, and Unavailable where the count holds but
         is not durable.
         """
+
+    async def set_traffic(self, function: FunctionId, table: Table, *, known: Table | None = None) -> Function:
+        """Have calls go as `table` says, from the next one on; durable on return. The last writer wins, unless it says with
+        `known` which table it has seen.
+
+        Raises NotFound, traffic.InvalidTraffic, rollout.Outdated.
+        """
+
+    async def roll_back(self, function: FunctionId, to: str | None = None) -> Function:
+        """Have all calls go to revision `to`, or the one before the one that serves.
+
+        Raises NotFound, rollout.NothingToMove, traffic.InvalidTraffic.
+        """
+
+    async def follow(self, function: FunctionId) -> Function:
+        """Have all calls go to the newest revision, and to those that are deployed later.
+
+        Raises NotFound, rollout.NothingToMove.
+        """
+
+    async def proceed(self, function: FunctionId, revision: str, step: int) -> None:
+        """Bring the gradual rollout of `revision` to `step`; nothing if it is not at the step before. Raises NotFound."""
+
+    async def abort(self, function: FunctionId, revision: str, why: str) -> None:
+        """End the gradual rollout of `revision` where it began; nothing if there is none. Raises NotFound."""
 
     async def prewarm(self, revision: tuple[str, str]) -> None:
         """Have ready what makes the revision's next start quick, without a replica; nothing where a place has no such thing.

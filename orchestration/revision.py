@@ -12,11 +12,16 @@ from collections.abc import Mapping
 
 import msgspec
 
+from orchestration.gradual import KNATIVE_DURATION_KEY, PREFIX
 from orchestration.scaling_labels import is_scaling_key
-from orchestration.settings import ReplicaSettings, replica_settings
+from orchestration.settings import InvalidSetting, ReplicaSettings, parse_count, replica_settings
 from orchestration.spec import FunctionSpec, Resources
 from orchestration.subscriptions import is_subscription_key
 from orchestration.timers import is_timer_key
+
+KEEP_KEY = "com.pinnace.revisions.keep"
+REVISIONS_KEPT = 10
+MOST_KEPT = 100
 
 
 class Revision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -50,8 +55,18 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def is_function_key(key: str) -> bool:
-    """Whether a label or annotation is a setting of the function as a whole: how it is scaled, and what calls it."""
-    return is_scaling_key(key) or is_timer_key(key) or is_subscription_key(key)
+    """Whether a label or annotation is a setting of the function as a whole: it takes effect at once and makes no revision."""
+    by_others = is_scaling_key(key) or is_timer_key(key) or is_subscription_key(key)
+    return by_others or key.startswith(PREFIX) or key in (KEEP_KEY, KNATIVE_DURATION_KEY)
+
+
+def revisions_kept(spec: FunctionSpec) -> int:
+    """Return how many of the newest revisions are kept, beside those with traffic or a tag. Raises InvalidSetting."""
+    text = spec.annotations.get(KEEP_KEY, spec.labels.get(KEEP_KEY))
+    kept = REVISIONS_KEPT if text is None else parse_count(KEEP_KEY, text, highest=MOST_KEPT)
+    if kept < 1:
+        raise InvalidSetting(f"{KEEP_KEY}={text!r}: at least 1, the newest")
+    return kept
 
 
 def make_revision(spec: FunctionSpec, bundle: str, number: int, now: float) -> Revision:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cli.api import Gateway
+from cli.commands.traffic import print_revisions
 from cli.deployment import condition_of
 from cli.errors import UnknownFunction
 from cli.options import addressed, function_argument, gateway_options, json_option, namespace_option, open_gateway
@@ -101,13 +102,7 @@ def _show(
     revisions = details.get("revisions")
     if isinstance(revisions, list) and revisions:
         click.echo()
-        print_table(
-            ("REVISION", "TRAFFIC", "AGE", "IMAGE"),
-            [
-                (r.get("name"), f"{r.get('percent') or 0}%", age(r.get("createdAt")), r.get("image"))
-                for r in reversed(revisions)
-            ],
-        )
+        print_revisions(list(reversed(revisions)))
 
 
 def _show_starts(starts: list[dict[str, Any]]) -> None:

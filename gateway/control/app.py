@@ -35,6 +35,7 @@ from gateway.control.secrets import Secrets
 from gateway.control.session import Sessions
 from gateway.control.targets import Targets
 from gateway.control.tracing import TraceRequests
+from gateway.control.traffic import Traffics
 from gateway.metrics.page import MetricsPage
 from gateway.metrics.requests import CountRequests, Requests
 from gateway.monitor.monitor import Monitor
@@ -78,6 +79,7 @@ def control_app(
         Namespaces(orchestrator, auth),
         Logs(orchestrator, auth),
         Details(orchestrator, auth, invocations),
+        Traffics(orchestrator, auth),
         Scalings(orchestrator, auth, explain),
         Loads(orchestrator, auth, recorded),
         Metrics(metrics or MetricsPage(), auth),

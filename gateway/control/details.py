@@ -75,8 +75,8 @@ def is_settled(status: FunctionStatus, generation: int) -> bool:
     """Whether deploy `generation` is in and its revision is ready, has failed, or has a replica that failed."""
     if status.function.generation < generation:
         return False
-    if status.condition.phase is not Phase.PROGRESSING:
-        return True
+    if status.condition.phase is not Phase.PROGRESSING or status.function.gradual is not None:
+        return True  # a gradual rollout takes as long as was asked for
     newest = status.function.newest.name
     return any(r.revision == newest and r.state is ReplicaState.CRASH_LOOP for r in status.instances)
 

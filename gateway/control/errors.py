@@ -16,7 +16,9 @@ from orchestration.duration import InvalidDuration
 from orchestration.names import InvalidName
 from orchestration.orchestrator import AlreadyExists, NotFound, Refused, Unavailable
 from orchestration.quantity import InvalidQuantity
+from orchestration.rollout import NothingToMove, Outdated
 from orchestration.settings import InvalidSetting
+from orchestration.traffic import InvalidTraffic
 
 BUSY_RETRY_S = 5
 """When a client may come back to a builder that was busy: builds take seconds."""
@@ -30,8 +32,11 @@ _STATUS: Mapping[type[Exception], int] = {
     InvalidDuration: 400,
     UnknownBundle: 400,
     ClientDisconnect: 400,
+    InvalidTraffic: 400,
     NotFound: 404,
     AlreadyExists: 409,
+    NothingToMove: 409,
+    Outdated: 412,
     Unavailable: 507,
 }
 

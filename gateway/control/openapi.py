@@ -23,6 +23,7 @@ _REASONS = {
     404: "It does not exist.",
     408: "A signed build took too long to arrive.",
     409: "It exists already, or is still in use.",
+    412: "It was changed since it was looked at.",
     413: "The body is too large.",
     429: "Too many builds; `Retry-After` says when to come back.",
     507: "The change could not be stored: the gateway's disk is full, for instance. Nothing was changed.",

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.exceptions import HTTPException
 
-from orchestration.function import Function
+from orchestration.gradual import GradualRollout
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId, check_function_name, check_namespace, check_secret_name
 from orchestration.orchestrator import FunctionStatus as Status
 from orchestration.orchestrator import Namespace
@@ -31,7 +31,7 @@ from orchestration.spec import Resources as SpecResources
 from orchestration.starts import Start
 from orchestration.subscriptions import subscription
 from orchestration.timers import timer_settings
-from orchestration.traffic import TrafficTarget
+from orchestration.traffic import TrafficTarget, share_of, tags_of
 
 NAME_LABEL = "faas_function"
 LONGEST_IMAGE = 1024
@@ -157,7 +157,9 @@ class NamespaceReference(msgspec.Struct, frozen=True):
 
 
 class RevisionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """`percent` of the function's calls go to this revision; `bundle` is the digest of its code."""
+    """`percent` of the function's calls go to this revision, and those that name one of its `tags`; `latest` where it is what
+    `@latest` stands for. `replicas` it should have. `bundle` is the digest of its code, `failure` why it never became ready or
+    was given up (empty: neither)."""
 
     name: str
     number: int
@@ -165,6 +167,10 @@ class RevisionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     bundle: str
     created_at: str
     percent: int
+    tags: tuple[str, ...]
+    latest: bool
+    replicas: int
+    failure: str
 
 
 class ReplicaDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -199,7 +205,8 @@ class StartDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class FunctionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Everything that is known of a function. Counts are those of the serving revision, `replicas` all live ones."""
+    """Everything that is known of a function. Counts are those of the serving revision, `replicas` all live ones. `traffic` is
+    where calls go now, `rollout` the gradual one that is under way, or null."""
 
     name: str
     namespace: str
@@ -213,6 +220,7 @@ class FunctionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     invocation_count: int
     revisions: list[RevisionDetails]
     traffic: tuple[TrafficTarget, ...]
+    rollout: GradualRollout | None
     replicas: list[ReplicaDetails]
     notes: tuple[str, ...]
     starts: list[StartDetails]
@@ -313,8 +321,9 @@ def function_details(status: Status, invocations: Callable[[FunctionId], int]) -
         desired_replicas=status.replicas,
         available_replicas=status.available,
         invocation_count=invocations(function.id),
-        revisions=_revisions(function),
+        revisions=_revisions(status),
         traffic=function.traffic,
+        rollout=function.gradual,
         replicas=[_replica(r) for r in status.instances],
         notes=status.notes,
         starts=[_start(start) for start in status.starts],
@@ -337,10 +346,8 @@ def rfc3339(moment: float, *, milliseconds: bool = False) -> str:
     return datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
-def _revisions(function: Function) -> list[RevisionDetails]:
-    percent: dict[str, int] = {}
-    for target in function.traffic:
-        percent[target.revision] = percent.get(target.revision, 0) + target.percent
+def _revisions(status: Status) -> list[RevisionDetails]:
+    function = status.function
     return [
         RevisionDetails(
             name=r.name,
@@ -348,7 +355,11 @@ def _revisions(function: Function) -> list[RevisionDetails]:
             image=r.image,
             bundle=r.bundle,
             created_at=rfc3339(r.created_at),
-            percent=percent.get(r.name, 0),
+            percent=share_of(function.traffic, r.name),
+            tags=tags_of(function.traffic, r.name),
+            latest=r.name == function.latest_ready,
+            replicas=status.wanted.get(r.name, 0),
+            failure=status.failures.get(r.name, ""),
         )
         for r in function.revisions
     ]

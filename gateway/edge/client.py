@@ -17,11 +17,10 @@ from gateway.edge.context import EdgeContext
 from gateway.edge.flow import PacedConnection
 from gateway.edge.headers import HEAD_END
 from gateway.edge.reader import RequestReader
-from gateway.edge.refusal import Refusal, not_found
+from gateway.edge.refusal import Refusal
 from gateway.edge.request import believed_forwarded_lines, forwarded_lines
 from gateway.edge.routes import ASYNC_PREFIX, PREFIX, split_target
 from gateway.edge.tracing import retold
-from orchestration.names import parse_function_id
 
 if TYPE_CHECKING:
     from gateway.edge.plain import PlainRequest
@@ -168,9 +167,10 @@ class ClientConnection(PacedConnection):
         if target.startswith(PREFIX):
             name, path = split_target(target)
             route = context.routes.names.get(name)
+            if route is not None and head.tag is not None:
+                route = route.tagged(head.tag.decode("latin-1"))
             if route is None or (dispatcher := route.pick()) is None:
-                function = parse_function_id(name.decode("utf-8", "replace"))
-                call.refusal = not_found(str(function))
+                call.refusal = context.routes.missing(name, head.tag)
                 return
             call.tally = route.tally
         elif target.startswith(ASYNC_PREFIX):

@@ -27,6 +27,7 @@ DATE: Final = 13
 DURATION: Final = 14
 INTERNAL: Final = 15
 TIMING: Final = 16
+TAG: Final = 17
 
 _HOP_BY_HOP: Final = (b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te")
 
@@ -40,6 +41,7 @@ REQUEST: Final[Mapping[bytes, int]] = {
     b"x-call-id": CALL_ID,
     b"x-start-time": DROP,
     b"x-pinnace-timing": TIMING,
+    b"x-pinnace-tag": TAG,
     b"x-forwarded-for": FORWARDED_FOR,
     b"x-forwarded-host": FORWARDED_HOST,
     b"x-forwarded-proto": FORWARDED_PROTO,

@@ -26,6 +26,7 @@ from gateway.edge.headers import (
     HOST,
     KEEP,
     REQUEST,
+    TAG,
     TIMING,
     TRANSFER_ENCODING,
     UPGRADE,
@@ -68,6 +69,7 @@ class RequestHead:
         "keep_alive",
         "length",
         "method",
+        "tag",
         "target",
         "timing",
         "upgrade",
@@ -96,6 +98,7 @@ class RequestHead:
             self.upgrade = b""
             self.expect = b""
             self.timing = b""
+            self.tag: bytes | None = None
             self.forwarded: list[tuple[int, bytes, bytes]] = []
             self._connection: list[bytes] = []
             self._transfer_encoding: list[bytes] = []
@@ -134,6 +137,9 @@ class RequestHead:
             self.expect = value
         elif kind == TIMING:
             self.timing = value
+        elif kind == TAG:  # a function may pass it on to those that it calls
+            self.tag = value
+            self.fields += (name, b": ", value, b"\r\n")
         elif kind in (FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_OTHER):
             self.forwarded.append((kind, name, value))
 

@@ -7,11 +7,11 @@ from typing import Final
 
 from gateway.edge.call import Call
 from gateway.edge.dispatcher import Dispatcher
-from gateway.edge.refusal import not_found
+from gateway.edge.refusal import Refusal, not_found
 from gateway.edge.tally import Tally
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.function import Function
-from orchestration.names import DEFAULT_NAMESPACE, FunctionId
+from orchestration.names import DEFAULT_NAMESPACE, FunctionId, parse_function_id
 from orchestration.settings import ReplicaSettings
 
 RevisionKey = tuple[str, str]
@@ -36,16 +36,30 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
 
 class Route:
-    """Where calls of one function go: `pick` deals them out by percent, evenly spread (90/10 → each tenth one)."""
+    """Where calls of one function go: `pick` deals them out by percent, evenly spread (90/10 → each tenth one).
 
-    __slots__ = ("_cards", "_next", "_only", "function", "tally")
+    `tags` are the routes of its tags. A tag's own route has none: it goes to one revision, whatever else is said.
+    """
 
-    def __init__(self, function: FunctionId, tally: Tally, shares: list[tuple[Dispatcher, int]]) -> None:
+    __slots__ = ("_cards", "_next", "_only", "function", "tags", "tally")
+
+    def __init__(
+        self,
+        function: FunctionId,
+        tally: Tally,
+        shares: list[tuple[Dispatcher, int]],
+        tags: Mapping[str, Dispatcher] | None = None,
+    ) -> None:
         self.function = function
         self.tally = tally
+        self.tags = None if tags is None else {tag: Route(function, tally, [(to, 100)]) for tag, to in tags.items()}
         self._cards = _deal(shares)
         self._only = self._cards[0] if self._cards and len(set(map(id, self._cards))) == 1 else None
         self._next = 0
+
+    def tagged(self, tag: str) -> Route | None:
+        """Return where calls go that name `tag`; None where nothing has it. Who came by a tag's own path stays there."""
+        return self if self.tags is None else self.tags.get(tag)
 
     def pick(self) -> Dispatcher | None:
         """Return the dispatcher for the next call; None when no revision gets traffic."""
@@ -70,7 +84,8 @@ def _deal(shares: list[tuple[Dispatcher, int]]) -> list[Dispatcher]:
 
 
 class Routes:
-    """All functions, by the bytes that stand for them in a path: `NAME.NAMESPACE`, and `NAME` in the default namespace."""
+    """All functions, by the bytes that stand for them in a path: `NAME.NAMESPACE`, and `NAME` in the default namespace; with
+    `--TAG` behind the name the revisions that have one."""
 
     def __init__(self, make_dispatcher: MakeDispatcher, clock: Callable[[], float]) -> None:
         self.names: dict[bytes, Route] = {}
@@ -92,6 +107,18 @@ class Routes:
                 key = (replica.namespace, replica.revision)
                 self._dispatcher(key, replica.function).replica_changed(replica)
                 self._forget_unused(key)
+
+    def missing(self, name: bytes, tag: bytes | None) -> Refusal:
+        """Return what is told to a call of what is not there."""
+        asked = parse_function_id(name.decode("utf-8", "replace"))
+        bare, _, named = asked.name.partition("--")
+        function = FunctionId(asked.namespace, bare)
+        route = self.names.get(str(function).encode())
+        if route is None or route.tags is None or not (named or tag is not None):
+            return not_found(str(asked))
+        told = named or (tag or b"").decode("latin-1")
+        has = f"its tags are {', '.join(sorted(route.tags))}" if route.tags else "it has none"
+        return Refusal(404, f"function {function} has no tag {told[:60]!r}: {has}")
 
     def counts(self) -> Mapping[FunctionId, int]:
         """Return how many calls of each function have ended."""
@@ -133,12 +160,14 @@ class Routes:
             self._dispatcher(revision.key, revision.function, revision.settings)
         tally = self.tallies.setdefault(function.id, Tally())
         shares = [(self.dispatchers[(function.id.namespace, t.revision)], t.percent) for t in function.traffic]
-        route = Route(function.id, tally, shares)
-        self.names[str(function.id).encode()] = route
-        if function.id.namespace == DEFAULT_NAMESPACE:
-            self.names[function.id.name.encode()] = route
-        routed = {id(dispatcher) for dispatcher, percent in shares if percent > 0}
-        for revision in function.revisions:  # calls that wait where no traffic goes any more follow the traffic
+        tags = {t.tag: self.dispatchers[(function.id.namespace, t.revision)] for t in function.traffic if t.tag is not None}
+        route = Route(function.id, tally, shares, tags)
+        self._unname(function.id)
+        self._name(function.id.name, function.id.namespace, route)
+        for tag, own in (route.tags or {}).items():
+            self._name(f"{function.id.name}--{tag}", function.id.namespace, own)
+        routed = {id(dispatcher) for dispatcher, _ in shares}
+        for revision in function.revisions:  # calls that wait where none come any more follow the traffic
             dispatcher = self.dispatchers[revision.key]
             if dispatcher.waiting and id(dispatcher) not in routed:
                 self._reroute(dispatcher, route)
@@ -155,12 +184,22 @@ class Routes:
                 waiter.dispatcher = target
                 waiter.dispatch(now)
 
+    def _name(self, name: str, namespace: str, route: Route) -> None:
+        self.names[f"{name}.{namespace}".encode()] = route
+        if namespace == DEFAULT_NAMESPACE:
+            self.names[name.encode()] = route
+
+    def _unname(self, function: FunctionId) -> None:
+        route = self.names.get(str(function).encode())
+        for tag in ("", *(f"--{tag}" for tag in (route.tags or {}))) if route is not None else ():
+            self.names.pop(f"{function.name}{tag}.{function.namespace}".encode(), None)
+            if function.namespace == DEFAULT_NAMESPACE:
+                self.names.pop(f"{function.name}{tag}".encode(), None)
+
     def _function_removed(self, function: FunctionId) -> None:
         state = self._functions.pop(function, None)
         self.tallies.pop(function, None)
-        self.names.pop(str(function).encode(), None)
-        if function.namespace == DEFAULT_NAMESPACE:
-            self.names.pop(function.name.encode(), None)
+        self._unname(function)
         for revision in state.revisions if state is not None else ():
             dispatcher = self.dispatchers[revision.key]
             for waiter in dispatcher.evict(self._clock()):

@@ -251,5 +251,6 @@ def status_document(status: Status) -> Manifest:
     document: Manifest = {field.encode_name: None for field in msgspec.structs.fields(Status)}
     document |= msgspec.to_builtins(status)
     if status.rollout is not None:
-        document["rollout"] = {"failure": None} | msgspec.to_builtins(status.rollout)
+        unset = dict.fromkeys(("failure", "step", "percent", "stepSince"))
+        document["rollout"] = unset | msgspec.to_builtins(status.rollout)
     return document

@@ -23,6 +23,11 @@ NAMESPACE_ANNOTATION: Final = "openfaas"
 SECRETS_ANNOTATION: Final = f"{GROUP}/secrets-updated-at"
 """On a Function: when a secret that it uses was last changed through the API. A new value rolls its pods."""
 
+ROLLOUT_STEP_ANNOTATION: Final = f"{GROUP}/rollout-step"
+ROLLOUT_ABORT_ANNOTATION: Final = f"{GROUP}/rollout-abort"
+"""On a Function: how far its gradual rollout may go (`REVISION/STEP`), and why it is given up (`REVISION: WHY`). The gateway,
+which sees the calls, writes them; the controller acts on them."""
+
 DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 
 CONTROLLER: Final = "pinnace-controller"

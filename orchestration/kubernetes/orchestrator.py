@@ -28,6 +28,7 @@ from orchestration.kubernetes.refusals import refusals
 from orchestration.kubernetes.resource import Unreadable, read
 from orchestration.kubernetes.scaling import write_scale
 from orchestration.kubernetes.secrets import Secrets
+from orchestration.kubernetes.traffic_writer import TrafficWriter
 from orchestration.kubernetes.view import View
 from orchestration.names import FunctionId, check_function_name
 from orchestration.orchestrator import (
@@ -46,6 +47,7 @@ from orchestration.replica import Replica
 from orchestration.scaling_labels import OPENFAAS, is_scaling_key, scale_settings, scale_warnings
 from orchestration.settings import replica_settings
 from orchestration.spec import FunctionSpec, Resources
+from orchestration.traffic import Table
 from orchestration.watchers import Watchers
 
 VICTIM_COST: Final = "-100"
@@ -69,8 +71,9 @@ class KubernetesOrchestrator:
         self._clock = clock
         self._secrets = Secrets(cluster, view)
         self._namespaces = Namespaces(cluster, view)
+        self._traffic = TrafficWriter(cluster, view)
         self._watchers = Watchers(self._snapshot)
-        self._told: dict[FunctionId, tuple[Function, int]] = {}
+        self._told: dict[FunctionId, tuple[Function, dict[str, int]]] = {}
 
     async def __aenter__(self) -> Self:
         for function in self._view.ids():
@@ -101,6 +104,7 @@ class KubernetesOrchestrator:
         with refusals(f"namespace {spec.namespace!r}" if create else f"function {spec.service!r}"):
             document = await self._cluster.apply(FUNCTIONS, manifest, manager=GATEWAY, force=False)
         self._view.feed(FUNCTIONS, document)
+        await self._traffic.try_again(spec.id)
         try:
             return expected(read(document), self._view.records(spec.id), self._clock())[0]
         except Unreadable as error:
@@ -125,6 +129,8 @@ class KubernetesOrchestrator:
             instances=self._view.replicas.of(function),
             condition=condition(resource, observed, known, self._clock()),
             notes=(*_notes(known, resource.spec.replicas), *scale_warnings(known.spec)),
+            wanted=self._counts(known),
+            failures=self._traffic.failures(function),
         )
 
     def statuses(self, namespace: str) -> list[FunctionStatus]:
@@ -167,6 +173,26 @@ class KubernetesOrchestrator:
         await self._mark(namespace, victims[: max(0, before - replicas)])
         with refusals(f"revision {name!r} in namespace {namespace!r}"):
             await write_scale(self._cluster, self._view, namespace, name, replicas, manager=GATEWAY)
+
+    async def set_traffic(self, function: FunctionId, table: Table, *, known: Table | None = None) -> Function:
+        """Ask for a table: the Function is stored on return. See `Orchestrator.set_traffic`; also raises Unavailable."""
+        return await self._traffic.set(function, table, known, self._clock())
+
+    async def roll_back(self, function: FunctionId, to: str | None = None) -> Function:
+        """Ask for all calls to go to an older revision. See `Orchestrator.roll_back`; also raises Unavailable."""
+        return await self._traffic.roll_back(function, to, self._clock())
+
+    async def follow(self, function: FunctionId) -> Function:
+        """Ask for all calls to go to the newest revision. See `Orchestrator.follow`; also raises Unavailable."""
+        return await self._traffic.follow(function, self._clock())
+
+    async def proceed(self, function: FunctionId, revision: str, step: int) -> None:
+        """Let a gradual rollout go on. Raises NotFound, Unavailable."""
+        await self._traffic.proceed(function, revision, step)
+
+    async def abort(self, function: FunctionId, revision: str, why: str) -> None:
+        """Have a gradual rollout given up. Raises NotFound, Unavailable."""
+        await self._traffic.abort(function, revision, why)
 
     async def prewarm(self, revision: tuple[str, str]) -> None:
         """Nothing: a pod starts by what the kubelet does."""
@@ -259,6 +285,10 @@ class KubernetesOrchestrator:
         settings = scale_settings(function.spec)
         return max(1, settings.min_replicas, settings.initial_replicas)
 
+    def _counts(self, function: Function) -> dict[str, int]:
+        counts = {r.name: self._view.wanted(r.namespace, r.name) or 0 for r in function.revisions}
+        return counts | {function.serving.name: self._wanted(function)}
+
     def _snapshot(self) -> Iterator[Event]:
         for function, _ in self._told.values():
             yield FunctionChanged(function)
@@ -271,7 +301,7 @@ class KubernetesOrchestrator:
             if self._told.pop(identity, None) is not None:
                 self._watchers.tell(FunctionRemoved(identity.namespace, identity.name))
             return
-        now = _pinned(function, resource.spec.replicas), self._wanted(function)
+        now = _pinned(function, resource.spec.replicas), self._counts(function)
         if self._told.get(identity) != now:
             self._told[identity] = now
             self._watchers.tell(FunctionChanged(now[0]))

@@ -15,17 +15,19 @@ import msgspec
 
 from orchestration import rollout
 from orchestration.function import Function
+from orchestration.gradual import GradualRollout
 from orchestration.kubernetes.drift import says
 from orchestration.kubernetes.names import FUNCTION_LABEL, REVISION_LABEL
 from orchestration.kubernetes.pod_state import read_time
 from orchestration.kubernetes.record import Record, content_of, domain_spec
 from orchestration.kubernetes.render import render, service_name
 from orchestration.kubernetes.resource import Condition, FunctionResource, Manifest, Rollout, Status, TrafficEntry
+from orchestration.kubernetes.traffic import ALL_STEPS, allowed_step, given_up, split_of
 from orchestration.revision import Revision
 from orchestration.rollout import READY_WITHIN_S
 from orchestration.scaling_labels import scale_settings
 from orchestration.settings import InvalidSetting
-from orchestration.traffic import TrafficTarget, all_to
+from orchestration.traffic import InvalidTraffic, TrafficTarget, all_to, follows, share_of
 
 ObjectKey = tuple[str, str]
 """`(kind, name)` of an object in the function's namespace."""
@@ -72,11 +74,12 @@ class _Rolling(msgspec.Struct, kw_only=True):
 
     @property
     def rolls(self) -> bool:
-        return not _serves(self.function, self.newest.name) and self.rollout.failure is None
+        return self.function.rolling and self.rollout.failure is None
 
 
 def function_of(resource: FunctionResource, records: tuple[Record, ...]) -> Function | None:
-    """Return the domain's function: with the revisions that are there and the traffic that the status says."""
+    """Return the domain's function: with the revisions that are there, the table that is asked for, and the traffic that the
+    status says. A table that cannot be leaves traffic as it is."""
     if not records:
         return None
     revisions = tuple(record.revision for record in sorted(records, key=lambda r: r.revision.number))
@@ -84,15 +87,31 @@ def function_of(resource: FunctionResource, records: tuple[Record, ...]) -> Func
     traffic = tuple(
         TrafficTarget(entry.revision, entry.percent, entry.tag) for entry in resource.status.traffic if entry.revision in known
     )
+    traffic = traffic or all_to(revisions[0].name)
+    try:
+        split = split_of(resource, known)
+    except InvalidTraffic:
+        split = traffic
+    latest = resource.status.latest_ready_revision
     created = read_time(resource.metadata.creation_timestamp) or 0.0
     return Function(
         spec=domain_spec(resource),
         generation=resource.metadata.generation,
         revisions=revisions,
-        traffic=traffic or all_to(revisions[0].name),
+        traffic=traffic,
         created_at=created,
         updated_at=max(created, revisions[-1].created_at),
+        split=split,
+        latest=latest if latest in known else "",
+        gradual=_gradual(resource.status, revisions[-1].name),
     )
+
+
+def _gradual(status: Status, newest: str) -> GradualRollout | None:
+    held = status.rollout
+    if held is None or held.revision != newest or held.step is None or held.failure is not None:
+        return None
+    return GradualRollout(newest, held.step, held.percent or 0, read_time(held.step_since or held.since) or 0.0)
 
 
 def expected(resource: FunctionResource, records: tuple[Record, ...], now: float) -> tuple[Function, Record]:
@@ -122,6 +141,7 @@ def plan(
         rollout=_rollout(resource, function.newest.name, now),
         pinned=resource.spec.replicas,
     )
+    _follow_gateway(thought, resource, now)
     _move_traffic(thought, observed, now, ready_within_s)
     live = [thought.records[revision.name] for revision in thought.function.revisions if _is_live(thought, revision.name)]
     try:
@@ -166,9 +186,28 @@ def _rollout(resource: FunctionResource, newest: str, now: float) -> Rollout:
     """Return the rollout under way; one that was given up begins anew with each change of the spec."""
     held = resource.status.rollout
     generation = resource.metadata.generation
-    if held is not None and held.revision == newest and (held.failure is None or held.generation == generation):
+    if held is not None and held.revision == newest and held.failure in (None, given_up(resource, newest)):
+        return held
+    if held is not None and held.revision == newest and held.generation == generation:
         return held
     return Rollout(revision=newest, generation=generation, since=_stamp(now))
+
+
+def _follow_gateway(thought: _Rolling, resource: FunctionResource, now: float) -> None:
+    """Do with a gradual rollout what the gateway, which sees the calls, has said."""
+    gradual = thought.function.gradual
+    if gradual is None:
+        return
+    if (why := given_up(resource, gradual.revision)) is not None:
+        thought.function = rollout.abort(thought.function, gradual.revision, now)
+        thought.rollout = msgspec.structs.replace(thought.rollout, failure=why)
+    elif not follows(thought.function.split):
+        thought.function = rollout.abort(thought.function, gradual.revision, now)
+    elif (said := allowed_step(resource)) is not None and said.revision == gradual.revision and said.number > gradual.step:
+        if said.number >= ALL_STEPS:
+            thought.function = rollout.follow(thought.function, {}, now)
+        else:
+            thought.function = rollout.proceed(thought.function, gradual.revision, gradual.step + 1, now)
 
 
 def _move_traffic(thought: _Rolling, observed: Observed, now: float, ready_within_s: float) -> None:
@@ -177,7 +216,7 @@ def _move_traffic(thought: _Rolling, observed: Observed, now: float, ready_withi
     newest = thought.newest.name
     ready = observed.ready.get(newest, 0)
     serving = replicas_of(observed.objects.get(("Deployment", thought.function.serving.name))) or 0
-    if rollout.may_promote(ready=ready, wanted=serving):
+    if rollout.may_promote(ready=ready, wanted=rollout.needed(thought.function, serving)):
         thought.function = rollout.promote(thought.function, now)
     elif not ready and now >= (read_time(thought.rollout.since) or now) + ready_within_s:
         why = observed.trouble.get(newest) or f"not ready within {ready_within_s:.0f} s"
@@ -191,17 +230,24 @@ def _counts(thought: _Rolling, observed: Observed, least: int) -> dict[str, int]
     serving = function.serving.name
     for target in function.traffic:
         there = replicas_of(observed.objects.get(("Deployment", target.revision)))
-        if target.revision == serving and thought.pinned is not None:
-            counts[target.revision] = thought.pinned
-        elif there is not None:
+        if there is not None:
             counts[target.revision] = there
         elif status.serving_revision == target.revision:  # its Deployment was taken away: as many as it had
             counts[target.revision] = status.replicas
-        else:
+        elif share_of(function.traffic, target.revision):
             counts[target.revision] = max(least, scale_settings(function.spec).initial_replicas)
+        else:
+            counts[target.revision] = 0  # only tagged: a call starts one
+    before = tuple(TrafficTarget(t.revision, t.percent, t.tag) for t in status.traffic)
+    if before and before != function.traffic:  # calls move: each revision has its share of all pods before they come
+        held = counts | {t.revision: replicas_of(observed.objects.get(("Deployment", t.revision))) or 0 for t in before}
+        moved = rollout.counts(msgspec.structs.replace(function, traffic=before), function, held, {})
+        counts = {name: moved[name] for name in counts}
+    if thought.pinned is not None:
+        counts[serving] = thought.pinned
     if thought.rolls:
         there = replicas_of(observed.objects.get(("Deployment", thought.newest.name)))
-        counts[thought.newest.name] = max(1, counts[serving], least if there is None else there)
+        counts[thought.newest.name] = max(rollout.needed(function, counts[serving]), least if there is None else there)
     return counts
 
 
@@ -244,9 +290,13 @@ def _status(thought: _Rolling, observed: Observed, counts: Mapping[str, int], no
     if thought.rolls:
         of = f"{newest}: {observed.ready.get(newest, 0)} of {counts[newest]} pods are ready"
         told["Progressing"] = ("True", "RollingOut", observed.trouble.get(newest) or of)
+    elif function.gradual is not None:
+        told["Progressing"] = ("True", "RollingOut", rollout.told(function))
     elif ready < wanted and not trouble:
         told["Progressing"] = ("True", "Starting", f"{ready} of {wanted} pods are ready")
-    if thought.rollout.failure is not None:
+    if wrong := _wrong_table(resource, function):
+        told["Degraded"] = ("True", "TrafficRefused", wrong)
+    elif thought.rollout.failure is not None:
         told["Degraded"] = ("True", "RolloutFailed", thought.rollout.failure)
     elif trouble and ready < wanted:
         told["Degraded"] = ("True", "PodsFail", trouble)
@@ -263,9 +313,27 @@ def _status(thought: _Rolling, observed: Observed, counts: Mapping[str, int], no
         selector=f"{FUNCTION_LABEL}={resource.metadata.name}",
         serving_revision=serving,
         latest_revision=newest,
+        latest_ready_revision=function.latest_ready,
         traffic=tuple(TrafficEntry(revision=t.revision, percent=t.percent, tag=t.tag) for t in function.traffic),
-        rollout=thought.rollout,
+        rollout=_progress(thought),
         conditions=_conditions(resource, told, now),
+    )
+
+
+def _wrong_table(resource: FunctionResource, function: Function) -> str:
+    try:
+        split_of(resource, [revision.name for revision in function.revisions])
+    except InvalidTraffic as error:
+        return f"spec.traffic: {error}; calls go where they went"
+    return ""
+
+
+def _progress(thought: _Rolling) -> Rollout:
+    gradual = thought.function.gradual
+    if gradual is None:
+        return msgspec.structs.replace(thought.rollout, step=None, percent=None, step_since=None)
+    return msgspec.structs.replace(
+        thought.rollout, step=gradual.step, percent=gradual.percent, step_since=_stamp(gradual.since)
     )
 
 
@@ -297,12 +365,8 @@ def _again_s(thought: _Rolling, now: float, ready_within_s: float) -> float | No
     return max(0.0, (read_time(thought.rollout.since) or now) + ready_within_s - now) if thought.rolls else None
 
 
-def _serves(function: Function, revision: str) -> bool:
-    return any(target.revision == revision for target in function.traffic)
-
-
 def _is_live(thought: _Rolling, revision: str) -> bool:
-    return _serves(thought.function, revision) or (thought.rolls and revision == thought.newest.name)
+    return thought.function.routes_to(revision) or (thought.rolls and revision == thought.newest.name)
 
 
 def _key(manifest: Manifest) -> ObjectKey:
@@ -326,11 +390,13 @@ def condition(resource: FunctionResource, observed: Observed, function: Function
         return rollout.Condition(rollout.Phase.FAILED, held.failure)
     ready, trouble = observed.ready.get(newest, 0), observed.trouble.get(newest, "")
     wanted = replicas_of(observed.objects.get(("Deployment", newest)))
-    if not _serves(function, newest):
+    if function.rolling:
         why = trouble or f"{newest}: {ready} of {max(1, wanted or 0)} replicas are ready"
         return rollout.Condition(rollout.Phase.PROGRESSING, why)
-    if wanted is not None and ready >= wanted:
-        return rollout.Condition(rollout.Phase.READY)
+    if function.gradual is not None:
+        return rollout.Condition(rollout.Phase.PROGRESSING, rollout.told(function))
+    if not function.routes_to(newest) or (wanted is not None and ready >= wanted):
+        return rollout.Condition(rollout.Phase.READY, rollout.told(function))
     late = held is not None and now >= (read_time(held.since) or now) + READY_WITHIN_S
     if not ready and trouble and late:
         return rollout.Condition(rollout.Phase.FAILED, trouble)

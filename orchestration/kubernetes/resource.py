@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from orchestration.kubernetes.names import API_VERSION, KIND
 from orchestration.scaling import HIGHEST_REPLICAS
+from orchestration.traffic import MOST_TARGETS, TAG_LIMIT
 
 Manifest = dict[str, Any]
 """A Kubernetes object as JSON has it."""
@@ -160,6 +161,32 @@ class Pod(_Part, frozen=True, kw_only=True):
     ) = None
 
 
+class TrafficRequest(_Part, frozen=True, kw_only=True):
+    """A share of the calls that is asked for: of one revision, or of the newest that is ready."""
+
+    revision: Annotated[ShortName, Meta(description="A revision, by its name.")] | None = None
+    latest: Annotated[bool, Meta(description="The newest revision that became ready: deploys move this share.")] = False
+    percent: Annotated[
+        int, Meta(description="How many of a hundred calls.", ge=0, le=100, extra_json_schema={"format": "int32"})
+    ] = 0
+    tag: (
+        Annotated[
+            str,
+            Meta(
+                description="Addresses the revision, whatever its share is: `/function/NAME--TAG`.",
+                pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+                max_length=TAG_LIMIT,
+            ),
+        ]
+        | None
+    ) = None
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("has(self.revision) != (has(self.latest) && self.latest)", "exactly one of revision and latest: true"),
+        Rule("!has(self.tag) || !self.tag.contains('--')", "a tag holds no '--'"),
+    )
+
+
 class Spec(_Part, frozen=True, kw_only=True):
     """What a function is."""
 
@@ -196,6 +223,17 @@ class Spec(_Part, frozen=True, kw_only=True):
                 ge=0,
                 le=HIGHEST_REPLICAS,
                 extra_json_schema={"format": "int32"},
+            ),
+        ]
+        | None
+    ) = None
+    traffic: (
+        Annotated[
+            tuple[TrafficRequest, ...],
+            Meta(
+                description="Where calls go. Absent: all to the newest revision that is ready.",
+                min_length=1,
+                max_length=MOST_TARGETS,
             ),
         ]
         | None
@@ -256,6 +294,14 @@ class Spec(_Part, frozen=True, kw_only=True):
             "int(self.labels['com.openfaas.scale.min']) <= int(self.labels['com.openfaas.scale.max'])",
             "com.openfaas.scale.min is above com.openfaas.scale.max",
         ),
+        Rule(
+            "!has(self.traffic) || self.traffic.map(t, t.percent).sum() == 100", "the percentages of traffic must come to 100"
+        ),
+        Rule(
+            "!has(self.traffic) || "
+            "self.traffic.all(t, !has(t.tag) || self.traffic.exists_one(u, has(u.tag) && u.tag == t.tag))",
+            "a tag addresses one revision",
+        ),
     )
 
 
@@ -274,6 +320,16 @@ class Rollout(_Part, frozen=True, kw_only=True):
     generation: Annotated[int, Meta(extra_json_schema={"format": "int64"})]
     since: Annotated[str, Meta(description="RFC 3339.", extra_json_schema={"format": "date-time"})]
     failure: Text | None = None
+    step: (
+        Annotated[
+            int, Meta(description="Of a gradual rollout: the step it is at, from 0.", extra_json_schema={"format": "int32"})
+        ]
+        | None
+    ) = None
+    percent: (
+        Annotated[int, Meta(description="How much of what moves has moved.", extra_json_schema={"format": "int32"})] | None
+    ) = None
+    step_since: Annotated[str, Meta(description="RFC 3339.", extra_json_schema={"format": "date-time"})] | None = None
 
 
 class Condition(_Part, frozen=True, kw_only=True, omit_defaults=False):
@@ -302,6 +358,7 @@ class Status(_Part, frozen=True, kw_only=True):
     selector: Annotated[str, Meta(description="Selects the function's pods.")] = ""
     serving_revision: Annotated[str, Meta(description="The revision with the largest share of the calls.")] = ""
     latest_revision: Annotated[str, Meta(description="The revision deployed last.")] = ""
+    latest_ready_revision: Annotated[str, Meta(description="What `latest` in `spec.traffic` stands for.")] = ""
     traffic: Annotated[tuple[TrafficEntry, ...], Meta(description="Which share of the calls goes where.", max_length=64)] = ()
     rollout: Annotated[Rollout, Meta(description="The rollout of the latest revision.")] | None = None
     conditions: Annotated[

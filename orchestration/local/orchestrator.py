@@ -28,7 +28,7 @@ from orchestration.local.launch import INSTANCE_VARIABLE, Launcher, LaunchFailed
 from orchestration.local.limits import check_resources, machine_memory_bytes
 from orchestration.local.logs import KEEP_S, QUOTA_BYTES, Logs
 from orchestration.local.notes import notes
-from orchestration.local.rollouts import Rollouts
+from orchestration.local.rollouts import Rollouts, no_function
 from orchestration.local.run_folder import run_folder
 from orchestration.local.secret_store import SecretStore
 from orchestration.local.stems import Stems
@@ -54,6 +54,7 @@ from orchestration.scaling_labels import scale_settings, scale_warnings
 from orchestration.settings import InvalidSetting, wants_zygote
 from orchestration.spec import FunctionSpec
 from orchestration.starts import StartBook
+from orchestration.traffic import Table
 from orchestration.watchers import Watchers
 
 CLOSE_DRAIN_S = 2.0
@@ -238,7 +239,7 @@ class LocalOrchestrator:
             if current is not None and create is True:
                 raise AlreadyExists(f"function {spec.service!r} exists in namespace {spec.namespace!r}")
             if current is None and create is False:
-                raise _no_function(spec.id)
+                raise no_function(spec.id)
             if missing := self._secrets.missing(spec.namespace, spec.secrets or ()):
                 raise Refused(f"secret {', '.join(missing)} does not exist in namespace {spec.namespace!r}: create it first")
             if current is None:
@@ -292,7 +293,7 @@ class LocalOrchestrator:
         async with self._lock(identity):
             found = self._revision(revision)
             record = self._rollouts.records[identity]
-            if replicas and all(target.revision != name for target in record.function.traffic):
+            if replicas and not record.function.routes_to(name):
                 raise NotFound(f"revision {name!r} in namespace {namespace!r} gets no calls any more")
             before = record.wanted.get(name, 0)
             self._rollouts.scaled(identity, found, replicas, victims)
@@ -303,6 +304,34 @@ class LocalOrchestrator:
             finally:
                 if before != replicas:
                     self._watchers.tell(FunctionChanged(record.function))
+
+    async def set_traffic(self, function: FunctionId, table: Table, *, known: Table | None = None) -> Function:
+        """Have calls go as `table` says. Raises NotFound, traffic.InvalidTraffic, rollout.Outdated."""
+        return await self._rollouts.move(
+            function, lambda record: rollout.set_traffic(record.function, table, self._clock(), known=known)
+        )
+
+    async def roll_back(self, function: FunctionId, to: str | None = None) -> Function:
+        """Have all calls go to an older revision. Raises NotFound, rollout.NothingToMove, traffic.InvalidTraffic."""
+        return await self._rollouts.move(
+            function, lambda record: rollout.roll_back(record.function, to, record.failures, self._clock())
+        )
+
+    async def follow(self, function: FunctionId) -> Function:
+        """Have all calls go to the newest revision. Raises NotFound, rollout.NothingToMove."""
+        return await self._rollouts.move(
+            function, lambda record: rollout.follow(record.function, record.failures, self._clock())
+        )
+
+    async def proceed(self, function: FunctionId, revision: str, step: int) -> None:
+        """Bring a gradual rollout to `step`. Raises NotFound."""
+        await self._rollouts.move(function, lambda record: rollout.proceed(record.function, revision, step, self._clock()))
+
+    async def abort(self, function: FunctionId, revision: str, why: str) -> None:
+        """End a gradual rollout where it began. Raises NotFound."""
+        await self._rollouts.move(
+            function, lambda record: rollout.abort(record.function, revision, self._clock()), (revision, f"{revision}: {why}")
+        )
 
     async def prewarm(self, revision: tuple[str, str]) -> None:
         """Have a zygote of the revision, within the budget. Raises NotFound."""
@@ -414,13 +443,12 @@ class LocalOrchestrator:
         least = max(1, settings.min_replicas)
         if current is None:
             return Record(function, {function.newest.name: max(least, settings.initial_replicas)}, {}, 0, 0)
-        served = {target.revision for target in function.traffic}
-        wanted = {r.name: current.wanted.get(r.name, 0) if r.name in served else 0 for r in function.revisions}
         failures = {r.name: current.failures[r.name] for r in function.revisions if r.name in current.failures}
         newest = function.newest.name
-        if newest not in served:  # it rolls out, or it is tried again: at least one starts, so that a broken one is seen
-            wanted[newest] = max(least, wanted.get(function.serving.name, 0))
-            failures.pop(newest, None)
+        failures.pop(newest, None)
+        wanted = rollout.counts(current.function, function, current.wanted, failures)
+        if function.rolling:  # it rolls out, or it is tried again: at least one starts, so that a broken one is seen
+            wanted[newest] = rollout.needed(function, max(least, wanted.get(function.serving.name, 0)))
         return msgspec.structs.replace(current, function=function, wanted=wanted, failures=failures)
 
     def _status(self, record: Record) -> FunctionStatus:
@@ -431,6 +459,8 @@ class LocalOrchestrator:
             available=self._supervisor.ready(function.serving),
             instances=self._supervisor.replicas(function.id),
             condition=self._rollouts.condition(record),
+            wanted=record.wanted,
+            failures=record.failures,
             starts=self.starts.last(function.id),
             notes=(
                 *notes(
@@ -478,7 +508,7 @@ class LocalOrchestrator:
     def _record(self, function: FunctionId) -> Record:
         record = self._rollouts.records.get(function)
         if record is None:
-            raise _no_function(function)
+            raise no_function(function)
         return record
 
     def _namespace(self, name: str) -> Namespace:
@@ -490,10 +520,6 @@ class LocalOrchestrator:
     def _lock(self, owner: str | FunctionId) -> asyncio.Lock:
         """Return the lock under which a function, or the namespace of that name, is written."""
         return self._locks.setdefault(owner, asyncio.Lock())
-
-
-def _no_function(function: FunctionId) -> NotFound:
-    return NotFound(f"there is no function {function.name!r} in namespace {function.namespace!r}")
 
 
 def _running_commands(bundles: BundleSource, state: State) -> set[str]:

@@ -21,6 +21,7 @@ from orchestration.local.failures import StorageError
 from orchestration.local.store import Record, Store
 from orchestration.local.supervisor import Supervisor
 from orchestration.names import FunctionId
+from orchestration.orchestrator import NotFound
 from orchestration.replica import Replica, ReplicaState
 from orchestration.revision import Revision
 from orchestration.rollout import READY_WITHIN_S, Condition, Phase
@@ -118,10 +119,12 @@ class Rollouts:
         trouble = self._trouble(newest)
         if failure := record.failures.get(newest.name):
             return Condition(Phase.FAILED, failure)
-        if not _serves(function, newest):
+        if function.rolling:
             return Condition(Phase.PROGRESSING, trouble or f"{newest.name}: {ready} of {max(1, wanted)} replicas are ready")
+        if function.gradual is not None:
+            return Condition(Phase.PROGRESSING, rollout.told(function))
         if ready >= wanted:
-            return Condition(Phase.READY)
+            return Condition(Phase.READY, rollout.told(function))
         if not ready and self._clock() >= self._deadlines.get(newest.key, float("inf")):
             return Condition(Phase.FAILED, trouble or self._late())
         return Condition(Phase.PROGRESSING, trouble or f"{ready} of {wanted} replicas are ready")
@@ -133,9 +136,10 @@ class Rollouts:
             return
         function, newest = record.function, record.function.newest
         serving = record.wanted.get(function.serving.name, 0)
-        rolling = not _serves(function, newest) and newest.name not in record.failures
-        if rolling:  # the serving revision may be scaled up meanwhile; the newest one has to take over all of it
-            record.wanted[newest.name] = max(1, serving, record.wanted.get(newest.name, 0))
+        rolling = function.rolling and newest.name not in record.failures
+        needed = rollout.needed(function, serving) if rolling else 0
+        if rolling:  # the serving revision may be scaled up meanwhile; the newest one has to take over its share of it
+            record.wanted[newest.name] = max(needed, record.wanted.get(newest.name, 0))
         for revision in function.revisions:
             self._supervisor.want(revision, record.wanted.get(revision.name, 0))
         self._keep(identity, {target.revision for target in function.traffic} | ({newest.name} if rolling else set()))
@@ -144,25 +148,49 @@ class Rollouts:
                 process.stop()  # of a revision that is no longer kept
         if self._supervisor.ready(newest):
             self._unexpect(newest)
-        if rolling and rollout.may_promote(ready=self._supervisor.ready(newest), wanted=serving):
+        if rolling and rollout.may_promote(ready=self._supervisor.ready(newest), wanted=needed):
             self._do(identity, newest, self._promote(identity, newest))
+
+    async def move(
+        self, identity: FunctionId, change: Callable[[Record], Function], failure: tuple[str, str] | None = None
+    ) -> Function:
+        """Move calls as `change` says, under the function's lock; `failure` is a revision that is given up, and why.
+
+        Raises NotFound, StorageError, what `change` raises.
+        """
+        async with self._locks(identity):
+            record = self.records.get(identity)
+            if record is None:
+                raise no_function(identity)
+            function = change(record)
+            if function is record.function:
+                return function
+            failures = record.failures | ({failure[0]: failure[1]} if failure is not None else {})
+            await self._put_moved(record, function, failures)
+        log.info("%s: %s", identity, ", ".join(f"{t.percent} % to {t.revision}" for t in function.traffic if t.percent))
+        self.touch(identity)
+        return function
+
+    async def _put_moved(self, record: Record, function: Function, failures: dict[str, str]) -> None:
+        """Write, then tell, that calls go elsewhere. Raises StorageError."""
+        counts = rollout.counts(record.function, function, record.wanted, failures)
+        moved = msgspec.structs.replace(record, function=function, wanted=record.wanted | counts, failures=failures)
+        self.records[function.id] = await self._store.put(moved)
+        self._tell(FunctionChanged(function))
 
     async def _promote(self, identity: FunctionId, newest: Revision) -> None:
         async with self._locks(identity):
             record = self.records.get(identity)
-            if record is None or record.function.newest.name != newest.name or _serves(record.function, newest):
+            if record is None or record.function.newest.name != newest.name or not record.function.rolling:
                 return
             function = rollout.promote(record.function, self._clock())
-            wanted = {name: count if name == newest.name else 0 for name, count in record.wanted.items()}
             try:
-                record = await self._store.put(msgspec.structs.replace(record, function=function, wanted=wanted))
+                await self._put_moved(record, function, record.failures)
             except StorageError as error:  # the disk may be full for a while; what runs goes on meanwhile
                 log.error("%s: traffic stays: %s", identity, error)
                 asyncio.get_running_loop().call_later(WRITE_AGAIN_S, self.touch, identity)
                 return
-            self.records[identity] = record
-            self._tell(FunctionChanged(function))
-        log.info("%s: traffic moves to %s", identity, newest.name)
+        log.info("%s: %s is ready; %s", identity, newest.name, rollout.told(function) or "it gets the calls")
         self.touch(identity)
 
     async def _give_up(self, identity: FunctionId, revision: Revision) -> None:
@@ -170,7 +198,7 @@ class Rollouts:
             record = self.records.get(identity)
             if record is None or record.function.newest.name != revision.name or self._supervisor.ready(revision):
                 return
-            if _serves(record.function, revision):  # there is nothing better: it is tried for ever
+            if not record.function.rolling:  # there is nothing better: it is tried for ever
                 return
             failure = self._trouble(revision) or self._late()
             record = msgspec.structs.replace(
@@ -230,5 +258,6 @@ class Rollouts:
         return f"not ready within {self._ready_within_s:.0f} s"
 
 
-def _serves(function: Function, revision: Revision) -> bool:
-    return any(target.revision == revision.name for target in function.traffic)
+def no_function(function: FunctionId) -> NotFound:
+    """Return the error that says that there is no such function."""
+    return NotFound(f"there is no function {function.name!r} in namespace {function.namespace!r}")

@@ -21,6 +21,7 @@ from orchestration.replica import Replica, ReplicaState
 from orchestration.rollout import Condition, Phase, deploy, promote
 from orchestration.settings import DEFAULT_CONCURRENCY
 from orchestration.spec import FunctionSpec
+from orchestration.traffic import TrafficTarget
 from tests.autoscaler.samples import sample
 
 HELLO = FunctionId("openfaas-fn", "hello")
@@ -512,3 +513,90 @@ async def test_a_due_call_is_prepared_as_early_as_starts_have_taken(clock: Clock
         scaler.ring()
         await settled()
         assert place.writes == [1]
+
+
+class Split(Place):
+    """Two revisions; `wanted` is what each should have, by name."""
+
+    def __init__(self, labels: dict[str, str], traffic: tuple[TrafficTarget, ...], wanted: dict[str, int]) -> None:
+        super().__init__(labels)
+        assert self.function is not None
+        both = promote(deploy(self.function, spec(labels, 10, "y"), "sha256:b", 1.0), 2.0)
+        self.function = msgspec.structs.replace(both, traffic=traffic)
+        self.wanted = wanted
+
+    def status(self, function: FunctionId) -> FunctionStatus:
+        return msgspec.structs.replace(super().status(function), wanted=dict(self.wanted))
+
+    async def scale(self, revision: tuple[str, str], replicas: int, *, victims: Sequence[str] = ()) -> None:
+        self.wanted[revision[1]] = replicas
+        self.written.set()
+
+
+OLD, NEW = "hello-00001", "hello-00002"
+
+
+async def test_each_revision_that_calls_can_come_to_is_followed() -> None:
+    place = Split({}, (TrafficTarget(OLD, 50), TrafficTarget(NEW, 50)), {OLD: 1, NEW: 1})
+    async with Scaler(cast(Orchestrator, place)) as scaler:
+        scaler.apply(FunctionChanged(place.function))  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        scaler.sample(sample(revision=NEW, queued=30))
+        await asyncio.wait_for(place.written.wait(), 5)
+        assert place.wanted[NEW] > 1
+        assert place.wanted[OLD] == 1
+        scaler.sample(sample(revision=OLD, queued=300))
+        place.written.clear()
+        await asyncio.wait_for(place.written.wait(), 5)
+        assert place.wanted[OLD] > 1
+
+
+async def test_a_call_to_a_tag_starts_a_replica_of_it() -> None:
+    place = Split({}, (TrafficTarget(OLD, 100), TrafficTarget(NEW, 0, "green")), {OLD: 1, NEW: 0})
+    async with Scaler(cast(Orchestrator, place)) as scaler:
+        scaler.apply(FunctionChanged(place.function))  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        assert place.wanted == {OLD: 1, NEW: 0}, "the floor is for those that get a share of the calls"
+        scaler.sample(sample(revision=NEW, queued=1))
+        await asyncio.wait_for(place.written.wait(), 5)
+        assert place.wanted == {OLD: 1, NEW: 1}
+
+
+async def test_the_floor_holds_for_each_revision_with_a_share() -> None:
+    place = Split({"com.openfaas.scale.min": "2"}, (TrafficTarget(OLD, 90), TrafficTarget(NEW, 10)), {OLD: 1, NEW: 1})
+    async with Scaler(cast(Orchestrator, place)) as scaler:
+        scaler.apply(FunctionChanged(place.function))  # type: ignore[arg-type]
+        async with asyncio.timeout(5):
+            while place.wanted != {OLD: 2, NEW: 2}:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+
+
+async def test_a_revision_that_gets_no_calls_any_more_is_not_decided_upon() -> None:
+    place = Split({}, (TrafficTarget(OLD, 50), TrafficTarget(NEW, 50)), {OLD: 1, NEW: 1})
+    async with Scaler(cast(Orchestrator, place)) as scaler:
+        scaler.apply(FunctionChanged(place.function))  # type: ignore[arg-type]
+        assert place.function is not None
+        place.function = msgspec.structs.replace(place.function, traffic=(TrafficTarget(OLD, 100),))
+        place.wanted = {OLD: 1, NEW: 0}
+        scaler.apply(FunctionChanged(place.function))
+        scaler.sample(sample(revision=NEW, queued=30))
+        await asyncio.sleep(0.05)
+        assert place.wanted == {OLD: 1, NEW: 0}
+
+
+async def test_a_measured_metric_is_parted_by_ready_replicas() -> None:
+    labels = {"com.openfaas.scale.type": "cpu", "com.openfaas.scale.target": "100"}
+    place = Split(labels, (TrafficTarget(OLD, 50), TrafficTarget(NEW, 50)), {OLD: 3, NEW: 1})
+    async with Scaler(cast(Orchestrator, place)) as scaler:
+        scaler.apply(FunctionChanged(place.function))  # type: ignore[arg-type]
+        for name, count in place.wanted.items():
+            for n in range(count):
+                running = Replica(
+                    id=f"{name}-{n}", namespace="openfaas-fn", function="hello", revision=name, state=ReplicaState.RUNNING
+                )
+                scaler.apply(ReplicaChanged(running))
+        scaler.measured(HELLO, 1600.0)
+        async with asyncio.timeout(5):
+            while place.wanted[NEW] < 4:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+        assert place.wanted[NEW] < place.wanted[OLD]

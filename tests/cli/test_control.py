@@ -173,3 +173,54 @@ async def test_an_unknown_image_and_a_missing_secret_are_named(control: Faas, or
 
 async def test_version_names_the_gateway(control: Faas) -> None:
     assert "1.2.3" in (await control("version")).out
+
+
+async def test_blue_green_a_split_and_going_back(control: Faas, orchestrator: FakeOrchestrator) -> None:
+    first = await control("deploy", "--image", "x:1", "--name", "hello", "--no-traffic")
+    assert "the first revision gets all calls" in first.err
+    green = await control("deploy", "--image", "x:2", "--name", "hello", "--no-traffic", "--tag", "green")
+    assert green.code == 0, green.err
+    told = json.loads((await control("traffic", "hello", "--json")).out)
+    assert told["routed"] == [
+        {"revision": "hello-00001", "percent": 100},
+        {"revision": "hello-00002", "percent": 0, "tag": "green"},
+    ]
+    assert (await control("promote", "hello")).out == "hello: 100 % to hello-00002; green is hello-00002.\n"
+    split = await control("traffic", "hello", "1=90", "green=10", "--tag", "old=1", "--untag", "green")
+    assert split.code == 0, split.err
+    assert "Deploys move no calls" in split.out
+    rows = json.loads((await control("revisions", "hello", "--json")).out)
+    assert [(r["name"], r["percent"], r["tags"]) for r in rows] == [("hello-00002", 10, []), ("hello-00001", 90, ["old"])]
+    listed = (await control("revisions", "hello")).out
+    assert "hello-00002 (@latest)" in listed
+    assert (await control("rollback", "hello", "--to", "2")).out == "hello: 100 % to hello-00002; old is hello-00001.\n"
+    assert (await control("rollback", "hello")).out.startswith("hello: 100 % to hello-00001;")
+    assert "hello-00002" in (await control("describe", "hello")).out
+
+
+async def test_traffic_that_cannot_be_is_told_in_words(control: Faas) -> None:
+    assert (await control("deploy", "--image", "x:1", "--name", "hello")).code == 0
+    for arguments, code, words in (
+        (("traffic", "hello", "1"), 2, "write REVISION=PERCENT"),
+        (("traffic", "hello", "1=150"), 1, "0 to 100"),
+        (("traffic", "hello", "7=100"), 1, "there is no revision 'hello-00007'"),
+        (("traffic", "hello", "1=60"), 1, "come to 60"),
+        (("traffic", "hello", "--untag", "x"), 2, "has the tag 'x'"),
+        (("traffic", "nope"), 1, "there is no function nope"),
+        (("traffic", "nope", "1=100"), 1, "there is no function nope"),
+        (("rollback", "nope"), 1, "there is no function nope"),
+        (("promote", "nope"), 1, "there is no function nope"),
+        (("revisions", "nope"), 1, "there is no function nope"),
+        (("rollback", "hello"), 1, "nothing to go back to"),
+        (("deploy", "--image", "x:1", "--name", "hello", "--gradual", "soon"), 2, "--gradual"),
+    ):
+        done = await control(*arguments)
+        assert (done.code, words in done.err) == (code, True), (arguments, done.err)
+
+
+async def test_a_gradual_deploy_does_not_wait_for_its_end(control: Faas) -> None:
+    assert (await control("deploy", "--image", "x:1", "--name", "hello")).code == 0
+    second = await control("deploy", "--image", "x:2", "--name", "hello", "--gradual", "10m", "--timeout", "20s")
+    assert second.code == 0, second.err
+    assert "A gradual rollout of hello-00002 is under way" in (await control("traffic", "hello")).out
+    assert (await control("promote", "hello")).out == "hello: 100 % to hello-00002.\n"

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
+from orchestration import rollout
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.function import Function
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId
@@ -32,6 +33,7 @@ from orchestration.rollout import Condition, Phase, deploy, promote
 from orchestration.scaling_labels import scale_settings
 from orchestration.spec import FunctionSpec
 from orchestration.starts import Start
+from orchestration.traffic import Table
 
 LARGEST_SECRET_BYTES = 1024 * 1024
 
@@ -50,6 +52,7 @@ class FakeOrchestrator:
         self.usages: dict[FunctionId, Usage] = {}
         self.notes: dict[FunctionId, tuple[str, ...]] = {}
         self.starts: dict[FunctionId, tuple[Start, ...]] = {}
+        self.failures: dict[str, str] = {}
         self.open_streams = 0
         self._functions: dict[FunctionId, Function] = {}
         self._wanted: dict[tuple[str, str], int] = {}
@@ -134,6 +137,8 @@ class FakeOrchestrator:
             instances=tuple(self._of(function)),
             condition=self._condition(found),
             notes=self.notes.get(function, ()),
+            wanted={revision.name: self._wanted[revision.key] for revision in found.revisions},
+            failures=self.failures,
             starts=self.starts.get(function, ()),
         )
 
@@ -151,6 +156,22 @@ class FakeOrchestrator:
             raise NotFound(f"revision {revision[1]} not found in namespace {revision[0]}")
         self._wanted[revision] = replicas
         self._reconcile(found, victims)
+
+    async def set_traffic(self, function: FunctionId, table: Table, *, known: Table | None = None) -> Function:
+        return self._move(rollout.set_traffic(self._function(function), table, self.now, known=known))
+
+    async def roll_back(self, function: FunctionId, to: str | None = None) -> Function:
+        return self._move(rollout.roll_back(self._function(function), to, self.failures, self.now))
+
+    async def follow(self, function: FunctionId) -> Function:
+        return self._move(rollout.follow(self._function(function), self.failures, self.now))
+
+    async def proceed(self, function: FunctionId, revision: str, step: int) -> None:
+        self._move(rollout.proceed(self._function(function), revision, step, self.now))
+
+    async def abort(self, function: FunctionId, revision: str, why: str) -> None:
+        self.failures[revision] = f"{revision}: {why}"
+        self._move(rollout.abort(self._function(function), revision, self.now))
 
     async def prewarm(self, revision: tuple[str, str]) -> None:
         return
@@ -285,13 +306,20 @@ class FakeOrchestrator:
 
     def _promote(self, function: FunctionId) -> None:
         current = self._functions.get(function)
-        if current is None or current.serving is current.newest or not self._ready(current.newest):
+        if current is None or not current.rolling or not self._ready(current.newest) or current.newest.name in self.failures:
             return
-        old = current.serving
-        self._functions[function] = promote(current, self.now)
-        self._tell(FunctionChanged(self._functions[function]))
-        self._wanted[old.key] = 0
-        self._reconcile(old)
+        self._move(promote(current, self.now))
+
+    def _move(self, function: Function) -> Function:
+        before = self._functions[function.id]
+        wanted = {revision.name: self._wanted[revision.key] for revision in function.revisions}
+        self._functions[function.id] = function
+        self._tell(FunctionChanged(function))
+        counts = rollout.counts(before, function, wanted, self.failures)
+        for revision in function.revisions:
+            self._wanted[revision.key] = counts[revision.name]
+            self._reconcile(revision)
+        return function
 
     def _reconcile(self, revision: Revision, victims: Sequence[str] = ()) -> None:
         live = self._live(revision)

@@ -1,9 +1,27 @@
 from __future__ import annotations
 
+import pytest
+
 from orchestration.function import Function
-from orchestration.rollout import REVISIONS_KEPT, deploy, may_promote, promote
+from orchestration.revision import REVISIONS_KEPT
+from orchestration.rollout import (
+    NothingToMove,
+    Outdated,
+    abort,
+    counts,
+    deploy,
+    follow,
+    may_promote,
+    needed,
+    proceed,
+    promote,
+    roll_back,
+    set_traffic,
+    told,
+)
+from orchestration.settings import InvalidSetting
 from orchestration.spec import FunctionSpec, Resources
-from orchestration.traffic import all_to
+from orchestration.traffic import FOLLOWING, LATEST, InvalidTraffic, TrafficTarget, all_to
 
 
 def spec(**changes: object) -> FunctionSpec:
@@ -75,3 +93,151 @@ def test_the_new_revision_takes_over_with_as_many_replicas_as_the_old_one_had() 
     assert may_promote(ready=2, wanted=2)
     assert not may_promote(ready=0, wanted=0)
     assert may_promote(ready=1, wanted=0)
+
+
+OLD, NEW = "hello-00001", "hello-00002"
+GRADUAL = {"com.pinnace.rollout.duration": "60s", "com.pinnace.rollout.steps": "5,50"}
+
+
+def second(**changes: object) -> Function:
+    """Two revisions, of which the newer one is not ready."""
+    return deploy(first(), spec(**changes), "sha256:b", now=2.0)
+
+
+def split(function: Function) -> dict[str, int]:
+    return {target.revision: target.percent for target in function.traffic if target.percent}
+
+
+def test_a_revision_is_rolling_until_it_was_ready_once() -> None:
+    assert not first().rolling
+    assert second().rolling
+    assert not promote(second(), now=3.0).rolling
+
+
+def test_a_table_that_names_revisions_is_not_moved_by_deploys() -> None:
+    both = set_traffic(promote(second(), 3.0), (TrafficTarget(OLD, 90), TrafficTarget(NEW, 10)), 4.0)
+    third = promote(deploy(both, spec(), "sha256:c", 5.0), 6.0)
+    assert split(third) == {OLD: 90, NEW: 10}
+    assert third.latest_ready == "hello-00003"
+    assert told(third) == "hello-00003 gets no calls: traffic is set by hand (faas promote hello moves it)"
+
+
+def test_a_share_of_latest_follows_deploys() -> None:
+    canary = set_traffic(promote(second(), 3.0), (TrafficTarget(OLD, 90), TrafficTarget(LATEST, 10, "next")), 4.0)
+    assert split(canary) == {OLD: 90, NEW: 10}
+    third = promote(deploy(canary, spec(), "sha256:c", 5.0), 6.0)
+    assert split(third) == {OLD: 90, "hello-00003": 10}
+    assert third.traffic[-1].tag == "next"
+
+
+def test_blue_green_is_a_table_with_a_tag_and_then_all_to_latest() -> None:
+    blue = set_traffic(first(), all_to(OLD), 2.0)
+    green = deploy(blue, spec(), "sha256:b", 3.0)
+    green = set_traffic(green, (TrafficTarget(OLD, 100), TrafficTarget(NEW, 0, "green")), 4.0)
+    green = promote(green, 5.0)
+    assert split(green) == {OLD: 100}
+    assert green.routes_to(NEW)
+    moved = follow(green, {}, 6.0)
+    assert split(moved) == {NEW: 100}
+    assert TrafficTarget(NEW, 0, "green") in moved.traffic
+
+
+def test_who_has_not_seen_the_present_table_does_not_overwrite_it() -> None:
+    function = promote(second(), 3.0)
+    changed = set_traffic(function, all_to(OLD), 4.0, known=FOLLOWING)
+    with pytest.raises(Outdated, match="changed meanwhile"):
+        set_traffic(changed, all_to(NEW), 5.0, known=FOLLOWING)
+    with pytest.raises(InvalidTraffic, match="hello-00009"):
+        set_traffic(changed, all_to("hello-00009"), 5.0)
+
+
+def test_a_rollback_goes_to_the_one_before_that_ever_worked_and_stays() -> None:
+    function = promote(deploy(promote(second(), 3.0), spec(), "sha256:c", 4.0), 5.0)
+    back = roll_back(function, None, {NEW: "hello-00002: it never started"}, 6.0)
+    assert split(back) == {OLD: 100}
+    assert split(promote(deploy(back, spec(), "sha256:d", 7.0), 8.0)) == {OLD: 100}
+    assert split(roll_back(function, NEW, {}, 6.0)) == {NEW: 100}
+    with pytest.raises(NothingToMove, match="older than hello-00001"):
+        roll_back(back, None, {}, 7.0)
+    with pytest.raises(InvalidTraffic, match="hello-00009"):
+        roll_back(back, "hello-00009", {}, 7.0)
+
+
+def test_a_gradual_rollout_goes_step_by_step() -> None:
+    function = promote(second(annotations=GRADUAL), 3.0)
+    assert split(function) == {OLD: 95, NEW: 5}
+    assert told(function) == "hello-00002 gets 5 % of the calls (step 1 of 2)"
+    assert proceed(function, NEW, 2, 4.0) is function, "no step is left out"
+    assert proceed(function, OLD, 1, 4.0) is function
+    half = proceed(function, NEW, 1, 4.0)
+    assert split(half) == {OLD: 50, NEW: 50}
+    assert proceed(half, NEW, 1, 5.0) is half, "told twice, done once"
+    whole = proceed(half, NEW, 2, 6.0)
+    assert split(whole) == {NEW: 100}
+    assert whole.gradual is None
+    assert whole.latest_ready == NEW
+
+
+def test_a_gradual_rollout_moves_what_latest_has() -> None:
+    table = (TrafficTarget(OLD, 60), TrafficTarget(LATEST, 40))
+    function = set_traffic(promote(second(), 3.0), table, 4.0)
+    third = promote(deploy(function, spec(annotations=GRADUAL), "sha256:c", 5.0), 6.0)
+    assert split(third) == {OLD: 60, NEW: 38, "hello-00003": 2}
+    assert split(proceed(third, "hello-00003", 1, 7.0)) == {OLD: 60, NEW: 20, "hello-00003": 20}
+
+
+def test_an_aborted_rollout_is_back_where_it_began_at_once() -> None:
+    half = proceed(promote(second(annotations=GRADUAL), 3.0), NEW, 1, 4.0)
+    back = abort(half, NEW, 5.0)
+    assert split(back) == {OLD: 100}
+    assert back.latest_ready == OLD
+    assert abort(back, NEW, 6.0) is back
+    with pytest.raises(NothingToMove, match="it failed; a table that names hello-00002"):
+        follow(back, {NEW: "hello-00002: it failed"}, 7.0)
+
+
+def test_what_ends_a_gradual_rollout() -> None:
+    half = proceed(promote(second(annotations=GRADUAL), 3.0), NEW, 1, 4.0)
+    assert split(follow(half, {}, 5.0)) == {NEW: 100}
+    assert split(roll_back(half, None, {}, 5.0)) == {OLD: 100}
+    assert split(deploy(half, spec(annotations=GRADUAL), "sha256:c", 5.0)) == {OLD: 100}, "what was proven serves"
+    assert split(deploy(half, spec(annotations=GRADUAL), "sha256:b", 5.0)) == {OLD: 50, NEW: 50}, "nothing new was deployed"
+    tagged = set_traffic(half, (TrafficTarget(LATEST, 100), TrafficTarget(OLD, 0, "blue")), 5.0)
+    assert split(tagged) == {OLD: 50, NEW: 50}, "a tag disturbs nothing"
+
+
+def test_the_first_revision_takes_all_calls_though_rollouts_are_gradual() -> None:
+    assert split(deploy(None, spec(annotations=GRADUAL), "sha256:a", 1.0)) == {OLD: 100}
+
+
+def test_revisions_with_a_tag_are_kept_and_others_as_many_as_are_asked_for() -> None:
+    function = set_traffic(first(), (TrafficTarget(LATEST, 100), TrafficTarget(OLD, 0, "first")), 1.0)
+    for n in range(2, 20):
+        function = promote(
+            deploy(function, spec(annotations={"com.pinnace.revisions.keep": "3"}), f"sha256:{n}", float(n)), float(n)
+        )
+    assert [r.number for r in function.revisions] == [1, 17, 18, 19]
+    with pytest.raises(InvalidSetting, match="at least 1"):
+        deploy(function, spec(annotations={"com.pinnace.revisions.keep": "0"}), "sha256:x", 30.0)
+
+
+def test_settings_of_rollouts_make_no_revision() -> None:
+    said = {**GRADUAL, "com.pinnace.revisions.keep": "3", "serving.knative.dev/rollout-duration": "1m"}
+    assert len(deploy(first(), spec(annotations=said), "sha256:a", 2.0).revisions) == 1
+
+
+def test_a_new_revision_needs_its_share_of_the_replicas() -> None:
+    assert needed(second(), 10) == 10
+    assert needed(second(annotations=GRADUAL), 10) == 1
+    pinned = set_traffic(second(), all_to(OLD), 3.0)
+    assert needed(pinned, 10) == 1, "one shows whether it starts"
+
+
+def test_replicas_are_there_before_the_calls_are() -> None:
+    function = promote(second(), 3.0)
+    before = {OLD: 0, NEW: 10}
+    half = set_traffic(function, (TrafficTarget(OLD, 45), TrafficTarget(NEW, 55)), 4.0)
+    assert counts(function, half, before, {}) == {OLD: 5, NEW: 10}
+    assert counts(half, roll_back(half, OLD, {}, 5.0), {OLD: 5, NEW: 10}, {}) == {OLD: 15, NEW: 0}
+    tagged = set_traffic(function, (TrafficTarget(NEW, 100), TrafficTarget(OLD, 0, "blue")), 4.0)
+    assert counts(function, tagged, before, {}) == before, "a call to the tag starts one"

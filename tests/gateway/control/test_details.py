@@ -84,6 +84,10 @@ async def test_everything_that_is_known_of_a_function(
                 "image": "example/hello:1",
                 "createdAt": "2023-11-14T22:13:20Z",
                 "percent": 100,
+                "tags": [],
+                "latest": True,
+                "replicas": 1,
+                "failure": "",
             },
             {
                 "name": "hello-00002",
@@ -91,9 +95,14 @@ async def test_everything_that_is_known_of_a_function(
                 "image": "example/hello:2",
                 "createdAt": "2023-11-14T22:13:20Z",
                 "percent": 0,
+                "tags": [],
+                "latest": False,
+                "replicas": 1,
+                "failure": "",
             },
         ],
         "traffic": [{"revision": "hello-00001", "percent": 100}],
+        "rollout": None,
         "replicas": [
             {
                 "id": "hello-00001-1",

@@ -30,6 +30,10 @@ async def test_it_describes_exactly_what_is_served(application: Application, doc
 
 
 CODES = {
+    "getFunctionTraffic": "200 400 401 403 404",
+    "promoteFunction": "200 400 401 403 404 409 507",
+    "rollBackFunction": "200 400 401 403 404 409 413 507",
+    "setFunctionTraffic": "200 400 401 403 404 412 413 507",
     "getRoot": "307 403",
     "getHealth": "200 403",
     "getPublicKey": "200 403",

@@ -103,3 +103,60 @@ def test_counts_are_of_ended_calls(routes: Routes) -> None:
     routes.apply(FunctionChanged(function()))
     routes.names[b"echo"].tally.count(CLIENT_LEFT, 0.1)
     assert routes.counts() == {FunctionId("openfaas-fn", "echo"): 1}
+
+
+def tagged(traffic: tuple[TrafficTarget, ...], name: str = "echo", namespace: str = "openfaas-fn") -> Function:
+    return msgspec.structs.replace(function(name, namespace, revisions=2), traffic=traffic)
+
+
+def test_a_tag_names_its_revision_whatever_its_share_is(routes: Routes) -> None:
+    routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00001", 100), TrafficTarget("echo-00002", 0, "green")))))
+    assert set(routes.names) == {b"echo", b"echo.openfaas-fn", b"echo--green", b"echo--green.openfaas-fn"}
+    plain, green = routes.names[b"echo"], routes.names[b"echo--green"]
+    assert {plain.pick().revision for _ in range(100)} == {"echo-00001"}  # type: ignore[union-attr]
+    assert {green.pick().revision for _ in range(100)} == {"echo-00002"}  # type: ignore[union-attr]
+    assert plain.tagged("green") is green
+    assert plain.tagged("blue") is None
+    assert green.tagged("blue") is green, "the path says more than the header"
+    assert green.tally is plain.tally
+
+
+def test_a_tag_that_is_taken_away_names_nothing(routes: Routes) -> None:
+    routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00001", 100), TrafficTarget("echo-00002", 0, "green")))))
+    routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00001", 100, "blue"),))))
+    assert b"echo--green" not in routes.names
+    assert b"echo--blue.openfaas-fn" in routes.names
+    routes.apply(FunctionRemoved("openfaas-fn", "echo"))
+    assert routes.names == {}
+
+
+MISSING = {
+    (b"echo--blue", None): "function echo.openfaas-fn has no tag 'blue': its tags are green",
+    (b"echo--blue.openfaas-fn", None): "function echo.openfaas-fn has no tag 'blue': its tags are green",
+    (b"echo", b"blue"): "function echo.openfaas-fn has no tag 'blue': its tags are green",
+    (b"bare.other", b"blue"): "function bare.other has no tag 'blue': it has none",
+    (b"nope--blue", None): "nope--blue.openfaas-fn",
+    (b"nope", None): "nope.openfaas-fn",
+}
+
+
+@pytest.mark.parametrize("asked", MISSING)
+def test_an_unknown_tag_is_told_from_an_unknown_function(routes: Routes, asked: tuple[bytes, bytes | None]) -> None:
+    routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00001", 100), TrafficTarget("echo-00002", 0, "green")))))
+    routes.apply(FunctionChanged(function("bare", "other")))
+    refusal = routes.missing(*asked)
+    assert refusal.status == 404
+    assert MISSING[asked] in refusal.text
+
+
+def test_calls_that_wait_at_a_revision_with_a_tag_stay_and_others_follow_the_traffic(routes: Routes) -> None:
+    routes.apply(FunctionChanged(function()))
+    old = routes.dispatchers[("openfaas-fn", "echo-00001")]
+    kept: list[Dispatcher] = []
+    routes._reroute = lambda dispatcher, route: kept.append(dispatcher)  # type: ignore[method-assign]
+    old.waiting[object()] = True  # type: ignore[index]
+    routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00002", 100), TrafficTarget("echo-00001", 0, "blue")))))
+    assert kept == []
+    routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00002", 100),))))
+    assert kept == [old]
+    old.waiting.clear()

@@ -14,9 +14,10 @@ from orchestration.local.store import Store
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId
 from orchestration.orchestrator import AlreadyExists, LogQuery, Namespace, NotFound, Refused
 from orchestration.replica import ReplicaState
-from orchestration.rollout import Phase
+from orchestration.rollout import Condition, NothingToMove, Phase
 from orchestration.settings import InvalidSetting
 from orchestration.spec import Resources
+from orchestration.traffic import FOLLOWING, TrafficTarget
 from tests.orchestration.local.world import Bundles, Watch, alive, get, spec, until, watching
 
 HELLO = FunctionId(DEFAULT_NAMESPACE, "hello")
@@ -394,3 +395,74 @@ async def test_a_namespace_made_anew_holds_no_old_secrets(orchestrator: LocalOrc
     await orchestrator._secrets.create("dev", "old", b"left by a removal that was cut short")
     await orchestrator.create_namespace(Namespace("dev"))
     assert await orchestrator.secrets("dev") == []
+
+
+async def test_calls_are_split_tagged_rolled_back_and_follow_the_newest_again(
+    orchestrator: LocalOrchestrator, watch: Watch
+) -> None:
+    first = await orchestrator.apply(spec())
+    await watch.until(watch.running)
+    await orchestrator.scale(first.newest.key, 2)
+    await orchestrator.apply(spec(image="good:2"))
+    await watch.until(lambda: len(watch.running("00002")) == 2 and not watch.running("00001"))
+
+    await orchestrator.set_traffic(HELLO, (TrafficTarget("hello-00001", 50), TrafficTarget("hello-00002", 50)))
+    await watch.until(lambda: watch.running("00001"))
+    assert orchestrator.status(HELLO).wanted == {"hello-00001": 1, "hello-00002": 2}
+
+    await orchestrator.set_traffic(HELLO, (TrafficTarget("hello-00002", 100), TrafficTarget("hello-00001", 0, "old")))
+    assert orchestrator.status(HELLO).wanted["hello-00001"] == 1, "what is tagged may go on"
+    await orchestrator.scale(first.newest.key, 0)
+    await watch.until(lambda: not watch.running("00001"))
+    await orchestrator.scale(first.newest.key, 1)
+    await watch.until(lambda: watch.running("00001"))
+
+    await orchestrator.roll_back(HELLO)
+    await watch.until(lambda: len(watch.running("00001")) == 3 and not watch.running("00002"))
+    await orchestrator.apply(spec(image="good:3"))
+    await watch.until(lambda: orchestrator.status(HELLO).function.latest_ready == "hello-00003")
+    status = orchestrator.status(HELLO)
+    assert status.function.serving.name == "hello-00001"
+    assert status.condition.phase is Phase.READY
+    assert "hello-00003 gets no calls" in status.condition.message
+    await watch.until(lambda: not watch.running("00003"))
+
+    await orchestrator.follow(HELLO)
+    await watch.until(lambda: len(watch.running("00003")) == 3)
+    assert orchestrator.status(HELLO).wanted["hello-00001"] == 3, "its tag is still there: whoever scales lets it go"
+
+
+async def test_tables_and_the_step_of_a_rollout_survive_a_restart(place: Path, bundles: Bundles) -> None:
+    gradual = {"com.pinnace.rollout.duration": "10m"}
+    async with LocalOrchestrator.open(place / "data", bundles) as orchestrator, watching(orchestrator) as watch:
+        await orchestrator.apply(spec(annotations=gradual))
+        await watch.until(watch.running)
+        await orchestrator.apply(spec(image="good:2", annotations=gradual))
+        await watch.until(lambda: orchestrator.status(HELLO).function.gradual is not None)
+        await orchestrator.proceed(HELLO, "hello-00002", 1)
+        before = orchestrator.status(HELLO).function
+        assert [t.percent for t in before.traffic] == [75, 25]
+    async with LocalOrchestrator.open(place / "data", bundles) as orchestrator, watching(orchestrator) as watch:
+        assert orchestrator.status(HELLO).function == before
+        await watch.until(lambda: watch.running("00001") and watch.running("00002"))
+        assert "hello-00002 gets 25 % of the calls (step 2 of 3)" in orchestrator.status(HELLO).condition.message
+        await orchestrator.abort(HELLO, "hello-00002", "9 of 9 calls failed")
+        await watch.until(lambda: not watch.running("00002"))
+    async with LocalOrchestrator.open(place / "data", bundles) as orchestrator:
+        status = orchestrator.status(HELLO)
+        assert status.function.serving.name == "hello-00001"
+        assert status.condition == Condition(Phase.FAILED, "hello-00002: 9 of 9 calls failed")
+        with pytest.raises(NothingToMove):
+            await orchestrator.follow(HELLO)
+
+
+async def test_who_changes_traffic_of_what_is_not_there_is_told(orchestrator: LocalOrchestrator) -> None:
+    for change in (
+        orchestrator.set_traffic(HELLO, FOLLOWING),
+        orchestrator.roll_back(HELLO),
+        orchestrator.follow(HELLO),
+        orchestrator.proceed(HELLO, "hello-00001", 1),
+        orchestrator.abort(HELLO, "hello-00001", "why"),
+    ):
+        with pytest.raises(NotFound):
+            await change
