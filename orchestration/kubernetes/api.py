@@ -35,13 +35,25 @@ SECRETS: Final = Kind("v1", "secrets", "Secret")
 NAMESPACES: Final = Kind("v1", "namespaces", "Namespace")
 NETWORK_POLICIES: Final = Kind("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 DISRUPTION_BUDGETS: Final = Kind("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget")
+SERVICE_ACCOUNTS: Final = Kind("v1", "serviceaccounts", "ServiceAccount")
 LEASES: Final = Kind("coordination.k8s.io/v1", "leases", "Lease")
 POD_METRICS: Final = Kind("metrics.k8s.io/v1beta1", "pods", "PodMetrics")
 DEFINITIONS: Final = Kind("apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition")
 
 KINDS: Final = {
     kind.name: kind
-    for kind in (FUNCTIONS, REVISIONS, DEPLOYMENTS, SERVICES, PODS, SECRETS, NAMESPACES, NETWORK_POLICIES, DISRUPTION_BUDGETS)
+    for kind in (
+        FUNCTIONS,
+        REVISIONS,
+        DEPLOYMENTS,
+        SERVICES,
+        PODS,
+        SECRETS,
+        NAMESPACES,
+        NETWORK_POLICIES,
+        DISRUPTION_BUDGETS,
+        SERVICE_ACCOUNTS,
+    )
 }
 
 

@@ -21,6 +21,7 @@ from orchestration.kubernetes.api import (
     FUNCTIONS,
     KINDS,
     REVISIONS,
+    SERVICE_ACCOUNTS,
     ApiError,
     Clash,
     Exists,
@@ -199,7 +200,19 @@ class Controller:
         """Write our own objects by force; what is there and is not ours is a Clash, and stays as it is."""
         kind, metadata = KINDS[manifest["kind"]], manifest["metadata"]
         is_ours = self._view.held(kind, metadata["namespace"], metadata["name"]) is not None
+        if kind is SERVICE_ACCOUNTS and not is_ours:  # another's has no field that ours would contradict: it would become ours
+            await self._make_account(manifest)
+            return
         self._view.feed(kind, await self._cluster.apply(kind, manifest, manager=CONTROLLER, force=is_ours))
+
+    async def _make_account(self, manifest: Manifest) -> None:
+        name = manifest["metadata"]["name"]
+        try:
+            self._view.feed(SERVICE_ACCOUNTS, await self._cluster.create(SERVICE_ACCOUNTS, manifest, manager=CONTROLLER))
+        except Exists:
+            raise Clash(
+                409, "Conflict", f"there is a service account {name!r} already: name it in pod.serviceAccountName"
+            ) from None
 
     async def _write_status(self, resource: FunctionResource, status: Status) -> None:
         metadata = resource.metadata

@@ -45,6 +45,8 @@ def pod_spec(record: Record) -> Manifest:
     """Return the spec of a revision's pods. Raises InvalidSetting for a probe annotation that makes no sense."""
     revision, content, pod = record.revision, record.content, record.content.pod
     account = pod.service_account_name or revision.annotations.get(SERVICE_ACCOUNT)
+    if pod.service_account is not None:
+        account = revision.function
     spec: Manifest = {
         "automountServiceAccountToken": account is not None,
         "enableServiceLinks": False,

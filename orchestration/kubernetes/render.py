@@ -3,6 +3,7 @@
 | object | for each | when |
 |---|---|---|
 | Deployment, headless Service | live revision | always |
+| ServiceAccount | function | a live revision has `pod.serviceAccount` |
 | NetworkPolicy | function | `network: PlatformOnly` |
 | PodDisruptionBudget | function | `minAvailable` is set |
 
@@ -24,7 +25,7 @@ from orchestration.kubernetes.names import (
 )
 from orchestration.kubernetes.pod import annotations_of, pod_labels, pod_spec
 from orchestration.kubernetes.record import Record
-from orchestration.kubernetes.resource import FunctionResource, Manifest, Network, owner
+from orchestration.kubernetes.resource import FunctionResource, Manifest, Network, ServiceAccount, owner
 
 PLATFORM_NAMESPACE: Final = "pinnace"
 PLATFORM_LABEL: Final = "app.kubernetes.io/name"
@@ -37,6 +38,10 @@ def render(
     found = []
     for record in live:
         found += [deployment(function, record), service(function, record)]
+    for record in reversed(live):
+        if (account := record.content.pod.service_account) is not None:
+            found.append(_service_account(function, record.revision.name, account))
+            break
     if function.spec.network is Network.PLATFORM_ONLY:
         found.append(_network_policy(function, platform_namespace))
     if function.spec.min_available is not None:
@@ -82,6 +87,17 @@ def service(function: FunctionResource, record: Record) -> Manifest:
             "selector": {FUNCTION_LABEL: revision.function, REVISION_LABEL: revision.name},
             "ports": [{"name": "http", "port": PORT, "targetPort": PORT, "protocol": "TCP", "appProtocol": "http"}],
         },
+    }
+
+
+def _service_account(function: FunctionResource, revision: str, account: ServiceAccount) -> Manifest:
+    """Return the account as the newest of the live revisions that have one wants it; its label says which that is."""
+    metadata = _metadata(function, function.metadata.name, _labels(function) | {REVISION_LABEL: revision})
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata | ({"annotations": dict(account.annotations)} if account.annotations else {}),
+        "automountServiceAccountToken": False,  # the function's pods say that they want it
     }
 
 

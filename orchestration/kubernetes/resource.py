@@ -119,10 +119,22 @@ class Probe(_Part, frozen=True, kw_only=True):
     success_threshold: Annotated[int, Meta(description="Successes in a row that count.", ge=1, le=1000)] = 1
 
 
+class ServiceAccount(_Part, frozen=True, kw_only=True):
+    """An account of the function's own. What it may do is for a RoleBinding to say."""
+
+    annotations: Annotated[
+        dict[str, Annotated[str, Meta(max_length=1024)]],
+        Meta(description="Its annotations, such as those by which a cloud knows it.", max_length=32),
+    ] = {}
+
+
 class Pod(_Part, frozen=True, kw_only=True):
     """What is said about the pods and has no word in OpenFaaS's API. A change makes a new revision."""
 
     service_account_name: Annotated[Name, Meta(description="Service account; its token is mounted only then.")] | None = None
+    service_account: (
+        Annotated[ServiceAccount, Meta(description="Makes a service account of the function's name, for its pods.")] | None
+    ) = None
     image_pull_secrets: Annotated[
         tuple[Name, ...], _listed("Secrets of type `kubernetes.io/dockerconfigjson` for private registries.", 16)
     ] = ()
@@ -159,6 +171,10 @@ class Pod(_Part, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("!(has(self.serviceAccount) && has(self.serviceAccountName))", "either serviceAccount or serviceAccountName"),
+    )
 
 
 class TrafficRequest(_Part, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from orchestration.kubernetes.api import (
     NETWORK_POLICIES,
     PODS,
     REVISIONS,
+    SERVICE_ACCOUNTS,
     SERVICES,
     Kind,
 )
@@ -43,7 +44,7 @@ from orchestration.settings import InvalidSetting
 log = logging.getLogger("pinnace.kubernetes")
 
 SYNC_LIMIT_S: Final = 60.0
-_OWNED: Final = (DEPLOYMENTS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGETS)
+_OWNED: Final = (DEPLOYMENTS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGETS, SERVICE_ACCOUNTS)
 
 
 class NotSynced(Exception):

@@ -14,11 +14,16 @@ from orchestration.kubernetes.api import (
     FUNCTIONS,
     NETWORK_POLICIES,
     REVISIONS,
+    SERVICE_ACCOUNTS,
     SERVICES,
+    Forbidden,
     Invalid,
+    Kind,
 )
 from orchestration.kubernetes.client import Cluster
 from tests.orchestration.kubernetes.world import World, condition, eventually, platform, told
+
+QUOTAS = Kind("v1", "resourcequotas", "ResourceQuota")
 
 
 async def test_a_function_becomes_a_revision_a_deployment_and_a_service(cluster: Cluster, world: World) -> None:
@@ -202,6 +207,56 @@ async def test_what_the_api_server_will_not_take_is_told_in_the_status(cluster: 
         assert "maxSkew" in condition(function, "Degraded")[2]
         await world.kubectl_apply("hello", pod={})
         await told(world, "hello", "Degraded", "False", "AsExpected")
+
+
+async def test_a_function_has_an_account_of_its_own_where_that_is_asked_for(cluster: Cluster, world: World) -> None:
+    async with platform(cluster):
+        made = await world.kubectl_apply("hello", pod={"serviceAccount": {"annotations": {"cloud.test/role": "reader"}}})
+        account = await eventually(lambda: world.get(SERVICE_ACCOUNTS, "hello"))
+        assert account["metadata"]["annotations"] == {"cloud.test/role": "reader"}
+        assert account["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
+        deployment = await eventually(lambda: world.get(DEPLOYMENTS, "hello-00001"))
+        spec = deployment["spec"]["template"]["spec"]
+        assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("hello", True)
+        await world.started("hello-00001")
+        await world.kubectl_apply("hello", pod={})
+        await eventually(lambda: world.get(DEPLOYMENTS, "hello-00002"))
+        assert await world.get(SERVICE_ACCOUNTS, "hello"), "the revision that serves has it still"
+        await world.started("hello-00002")
+        await eventually(lambda: gone(world, SERVICE_ACCOUNTS, "hello"))
+
+
+async def test_an_account_of_others_does_not_become_the_functions(cluster: Cluster, world: World) -> None:
+    theirs = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "hello", "namespace": world.namespace}}
+    await cluster.apply(SERVICE_ACCOUNTS, theirs, manager="somebody")
+    async with platform(cluster):
+        await world.kubectl_apply("hello", pod={"serviceAccount": {}})
+        function = await told(world, "hello", "Degraded", "True", "Conflict")
+        assert "name it in pod.serviceAccountName" in condition(function, "Degraded")[2]
+        held = await cluster.get(SERVICE_ACCOUNTS, world.namespace, "hello")
+        assert "ownerReferences" not in held["metadata"] and "labels" not in held["metadata"]
+        await world.kubectl_apply("hello", pod={"serviceAccountName": "hello"})
+        await told(world, "hello", "Degraded", "False", "AsExpected")
+
+
+async def test_a_quota_that_is_used_up_is_told_in_one_line(cluster: Cluster, world: World) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": world.namespace}}
+    hard = {"pods": "0"}
+    await cluster.create(QUOTAS, quota | {"spec": {"hard": hard}}, manager="test")
+    counted = {"status": {"hard": hard, "used": {"pods": "0"}}}  # Kubernetes's own controller would
+    await cluster.merge(QUOTAS, world.namespace, "small", counted, manager="test", part="status")
+    async with platform(cluster) as running:
+        await world.kubectl_apply("hello")
+        await eventually(lambda: world.get(DEPLOYMENTS, "hello-00001"))
+        with pytest.raises(Forbidden) as refused:
+            await world.make_pod("hello-00001")
+        said = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": refused.value.message}
+        await world.deployment_status("hello-00001", conditions=[said])
+        function = await told(world, "hello", "Degraded", "True", "PodsFail")
+        line = condition(function, "Degraded")[2]
+        assert "exceeded quota: small" in line and "\n" not in line
+        assert condition(function, "Ready") == ("False", "NoPodReady", line)
+        assert "exceeded quota: small" in running.orchestrator.status(world.id("hello")).condition.message
 
 
 async def test_what_is_not_ours_is_left_alone(cluster: Cluster, world: World) -> None:

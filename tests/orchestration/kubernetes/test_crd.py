@@ -103,6 +103,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "root": ("app", {"pod": {"runAsUser": 0}}, "spec.pod.runAsUser"),
     "probe too often": ("app", {"pod": {"readiness": {"path": "/", "periodSeconds": 0}}}, "periodSeconds"),
+    "two accounts": ("app", {"pod": {"serviceAccount": {}, "serviceAccountName": "a"}}, "either serviceAccount or"),
     "unknown policy": ("app", {"pod": {"imagePullPolicy": "Sometimes"}}, "imagePullPolicy"),
 }
 

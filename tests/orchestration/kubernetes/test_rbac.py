@@ -24,6 +24,7 @@ from orchestration.kubernetes.api import (
     FUNCTIONS,
     NETWORK_POLICIES,
     REVISIONS,
+    SERVICE_ACCOUNTS,
     SERVICES,
     Forbidden,
     Kind,
@@ -167,8 +168,26 @@ async def _everything(world: World, platform: Cluster) -> None:
         await eventually(lambda: _gone(world, DEPLOYMENTS, "hello-00001"))
         await eventually(lambda: _gone(world, SERVICES, "hello-00001"))
         await eventually(lambda: _gone(world, REVISIONS, "hello-00002"))
+        await _an_account_of_its_own(world)
         await orchestrator.remove(function)
         await orchestrator.delete_secret(world.namespace, "key")
+
+
+async def _an_account_of_its_own(world: World) -> None:
+    await world.kubectl_apply("own", pod={"serviceAccount": {"annotations": {"cloud": "one"}}})
+    await world.started("own-00001")
+    await eventually(lambda: world.get(SERVICE_ACCOUNTS, "own"))
+    drift = {"metadata": {"annotations": {"cloud": "another"}}}
+    await world.cluster.merge(SERVICE_ACCOUNTS, world.namespace, "own", drift, manager="somebody")
+
+    async def is_back() -> bool:
+        held = await world.cluster.get(SERVICE_ACCOUNTS, world.namespace, "own")
+        return bool(held["metadata"]["annotations"]["cloud"] == "one")
+
+    await eventually(is_back)
+    await world.kubectl_apply("own", pod={})
+    await world.started("own-00002")
+    await eventually(lambda: _gone(world, SERVICE_ACCOUNTS, "own"))
 
 
 async def _gone(world: World, kind: Kind, name: str) -> bool:
