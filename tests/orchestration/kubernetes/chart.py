@@ -1,6 +1,6 @@
 """The chart, and the plain manifests made of it: `deploy/kubernetes` is what helm makes of the defaults, a file a template.
 
-    python -m tests.orchestration.kubernetes.chart        writes them anew; needs helm
+    python -m tests.orchestration.kubernetes.chart        writes them anew; without helm only the settings and the page
 
 The random login is left out, which no file can hold. Each file says of which chart it was made and what its own content is,
 both as digests: so that a change of one without the other is seen where there is no helm too.
@@ -8,6 +8,7 @@ both as digests: so that a change of one without the other is seen where there i
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -19,6 +20,8 @@ from typing import Any
 
 import yaml
 
+from cli.settings import ServeSettings, spoken
+
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "deploy" / "helm" / "pinnace"
 PLAIN = ROOT / "deploy" / "kubernetes"
@@ -27,6 +30,11 @@ BEGIN, END = "<!-- values: made from the chart's schema -->", "<!-- end of value
 DEFINITION = CHART / "files" / "crd.yaml"
 BY_HAND = {"kustomization.yaml", "namespace.yaml"}
 """What is not of the chart: how kubectl finds the rest, and the namespace that `helm install --create-namespace` makes."""
+
+MADE_BY_THE_CHART = {
+    "port", "host", "data_dir", "orchestration", "kubeconfig", "platform_namespace", "metrics_host", "metrics_port",
+    "save_login", "log_format",
+}  # fmt: skip
 
 _HEAD = re.compile(r"# Made from deploy/helm/pinnace \(python -m tests\.orchestration\.kubernetes\.chart\): (\w+) (\w+)\n")
 
@@ -131,7 +139,20 @@ def page(text: str) -> str:
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
+def settings() -> dict[str, Any]:
+    """Return the schemas of the settings of `faas serve` that the chart leaves to its users."""
+    names = {spoken(field.name) for field in dataclasses.fields(ServeSettings)} - MADE_BY_THE_CHART
+    return {name: {"type": ["string", "number", "boolean", "array"]} for name in sorted(names)}
+
+
+def schema_with_settings() -> str:
+    found = schema()
+    found["properties"]["settings"]["properties"] = settings()
+    return json.dumps(found, indent=2) + "\n"
+
+
 if __name__ == "__main__":
-    for name, text in rendered().items():
+    (CHART / "values.schema.json").write_text(schema_with_settings())
+    for name, text in (rendered() if find_helm() else {}).items():
         (PLAIN / name).write_text(text)
     PAGE.write_text(page(PAGE.read_text()))
