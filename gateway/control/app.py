@@ -77,7 +77,7 @@ def control_app(
         Functions(orchestrator, auth, invocations, builder.pull),
         Secrets(orchestrator, auth),
         Namespaces(orchestrator, auth),
-        Logs(orchestrator, auth),
+        Logs(orchestrator, auth, monitor.dismissed),
         Details(orchestrator, auth, invocations),
         Traffics(orchestrator, auth),
         Scalings(orchestrator, auth, explain),

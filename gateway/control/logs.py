@@ -6,6 +6,7 @@ that was quiet for six. Here it is the last DEFAULT_TAIL lines, however old; the
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -31,9 +32,12 @@ CALL = Parameter("call", "Only what was written in the call of this id (X-Call-I
 
 
 class Logs:
-    def __init__(self, orchestrator: Orchestrator, auth: Auth) -> None:
+    """`over` is set when the platform stops: then nobody follows any more."""
+
+    def __init__(self, orchestrator: Orchestrator, auth: Auth, over: asyncio.Event) -> None:
         self._orchestrator = orchestrator
         self._auth = auth
+        self._over = over
 
     async def read(self, request: Request) -> Response:
         query = query_of(request)
@@ -45,7 +49,8 @@ class Logs:
             query = msgspec.structs.replace(query, follow=False)
             async with closing(self._orchestrator.logs(query)) as lines:
                 await anext(lines, None)
-        return LineStream(_encoded(self._orchestrator.logs(query), query.call))
+        over = self._over if query.follow else None
+        return LineStream(_encoded(self._orchestrator.logs(query), query.call), over=over)
 
     def operations(self) -> tuple[Operation, ...]:
         return (

@@ -95,7 +95,8 @@ class Monitor:
         self._looked_at = clock()
         self._looked = asyncio.Event()
         self._readers = 0
-        self._dismissed = False
+        self.dismissed = asyncio.Event()
+        """The platform stops: whoever follows something is to end."""
         self._trim_at = clock() + TRIM_EVERY_S
         self._task: asyncio.Task[None] | None = None
 
@@ -176,7 +177,7 @@ class Monitor:
                 yield Update(number, self._looked_at, whole, rows, removed) if changed else None
                 seen, whole = number, False
                 await looked.wait()
-                if self._dismissed:
+                if self.dismissed.is_set():
                     return
                 if seen < self._forgotten:
                     seen, whole = 0, True
@@ -185,7 +186,7 @@ class Monitor:
 
     def dismiss(self) -> None:
         """End what readers read, for the platform stops."""
-        self._dismissed = True
+        self.dismissed.set()
         self._looked.set()
 
     @property

@@ -86,6 +86,21 @@ def test_ready_stop_and_start_again(tmp_path: Path) -> None:
         assert platform.call("stays").text == "here"
 
 
+def test_who_follows_a_log_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    with running(tmp_path) as platform:
+        platform.deploy("says", "def handle(event, context):\n    print('heard', flush=True)\n")
+        platform.call("says")
+        command = [str(FAAS), "logs", "says", "--follow"]
+        environment = {**platform.environment, "OPENFAAS_URL": platform.url}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as follower:
+            assert follower.stdout is not None
+            assert "heard" in follower.stdout.readline()
+            started = time.monotonic()
+            assert platform.stop(within_s=10) == 0
+            assert time.monotonic() - started < 3
+            assert follower.wait(5) == 0
+
+
 def test_a_call_in_flight_survives_a_stop(tmp_path: Path) -> None:
     import concurrent.futures
 

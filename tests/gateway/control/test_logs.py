@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
+from gateway.monitor.monitor import Monitor
 from orchestration.names import FunctionId
 from orchestration.orchestrator import Namespace
 from orchestration.spec import FunctionSpec
@@ -88,6 +90,20 @@ async def test_following_goes_on_line_by_line_and_frees_everything_when_the_read
         assert json.loads(await stream.chunk())["text"] == "new"
         assert hello.open_streams == 1
     await until(lambda: hello.open_streams == 0)
+
+
+async def test_who_follows_is_let_go_at_once_when_the_platform_stops(
+    client: Client, hello: FakeOrchestrator, monitor: Monitor
+) -> None:
+    async with client.stream("GET", "/system/logs?name=hello&follow=true&tail=1") as stream:
+        assert json.loads(await stream.chunk())["text"] == "line 4"
+        monitor.dismiss()
+        async with asyncio.timeout(2):
+            assert await stream.chunk() == b""  # it ends as a whole answer does
+        await until(lambda: not hello.open_streams)
+    async with asyncio.timeout(2):
+        assert (await client("GET", "/system/logs?name=hello&follow=true")).status == 200
+    assert await texts(client, "name=hello&tail=1") == ["line 4"]
 
 
 async def test_following_a_function_that_has_written_nothing_answers_at_once(
