@@ -12,7 +12,8 @@ from orchestration.replica import Replica, ReplicaState
 from orchestration.starts import Start as TimedStart
 from orchestration.starts import parts
 
-STARTS_KEPT: Final = 4096
+STARTS_KEPT: Final = 1024
+"""0.55 KiB each: as many as the last cold calls of some dozen busy functions are explained by."""
 LEAST_S: Final = 0.000_05
 """What takes less than 50 µs is no phase of its own."""
 
