@@ -37,11 +37,13 @@ from autoscaler.starts import StartLimits
 from builder.registry.reference import ANY
 from builder.service import Builder
 from builder.store import BundleStore
-from cli import credentials
+from cli import asynchronous, credentials
+from cli.asynchronous import Asynchronous
 from cli.errors import CliError
 from cli.metrics import Metering, metrics_port, no_consumption
 from cli.settings import ServeSettings
 from cli.tracing import tracing
+from gateway.asynchronous.store import StoreUnavailable
 from gateway.control.app import build_app, control_app
 from gateway.control.auth import Auth, NoLogin
 from gateway.control.info import About
@@ -140,16 +142,17 @@ async def _platform(settings: ServeSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, life.stop)
     try:
-        async with _running(settings, life) as (edge, monitor):
+        async with _running(settings, life) as (edge, monitor, calls):
             url = _url(settings.host, edge.port)
             print(f"ready {url}", flush=True)
             service_manager.notify("READY=1")
             await life.over.wait()
             service_manager.notify("STOPPING=1")
             log.info("stopping")
+            calls.pause()
             monitor.dismiss()  # those who watch would go on for as long as they are let
             await edge.drain(DRAIN_S)
-    except (StorageError, Unreachable, NoLogin) as error:
+    except (StorageError, StoreUnavailable, Unreachable, NoLogin) as error:
         raise CannotServe(str(error)) from None
     except asyncio.CancelledError:
         if life.waiting is None:
@@ -159,7 +162,7 @@ async def _platform(settings: ServeSettings) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[Edge | Fleet, Monitor]]:
+async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[Edge | Fleet, Monitor, Asynchronous]]:
     async with contextlib.AsyncExitStack() as stack:
         bundles = _bundle_store(settings)
         place = await stack.enter_async_context(_place(settings, bundles, life))
@@ -186,7 +189,8 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[
         await stack.enter_async_context(Measuring(scaler, orchestrator, queries))
         if place.cluster is not None:
             await stack.enter_async_context(place.cluster.leading(scaler.lead))
-        edge = _edge(settings, place, scaler, traced.path)
+        calls = await stack.enter_async_context(asynchronous.opened(settings, place.run_dir))
+        edge = _edge(settings, place, scaler, traced.path, calls.acceptor)
         about = About(metadata.version("pinnace"), orchestration=settings.orchestration)
         hosts = Hosts(settings.allow_hosts, settings.host)
         metering = Metering(
@@ -229,6 +233,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[
             async for event in orchestrator.watch():
                 monitor.apply(event)
                 ends.apply(event)
+                calls.apply(event)
                 edge.apply(event)
                 scaler.apply(event)
                 metering.starts.apply(event)
@@ -244,7 +249,8 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[
         await stack.enter_async_context(metrics_port(metering, hosts, settings, _uvicorn))
         if settings.auth and settings.save_login and auth.login is not None:
             await asyncio.to_thread(_save_login, _url(settings.host, edge.port), auth.login.user, auth.login.password)
-        yield edge, monitor
+        await stack.enter_async_context(calls.carried_out(edge.names, life.part_ended))
+        yield edge, monitor, calls
 
 
 class _Place(NamedTuple):
@@ -349,19 +355,20 @@ def _auth(settings: ServeSettings) -> Auth:
     return Auth.open(settings.folder, enabled=settings.auth, secret_mount_path=Path(mounted) if mounted else None)
 
 
-def _edge(settings: ServeSettings, place: _Place, scaler: Scaler, spans: str) -> Edge | Fleet:
+def _edge(settings: ServeSettings, place: _Place, scaler: Scaler, spans: str, acceptor: Endpoint) -> Edge | Fleet:
     """Return the edge in this process, or as many edge processes as are wanted."""
     edge_settings = EdgeSettings(
         host=settings.host,
         port=settings.port,
         trusted_proxies=settings.trusted_proxies,
         max_body_bytes=settings.body_limit_bytes,
+        inner_folder=str(place.run_dir),
         spans=spans,
         trace_ratio=settings.trace_ratio,
     )
     control, orchestrator = Endpoint(unix=str(place.run_dir / "control.sock")), place.orchestrator
     if settings.workers == 1:
-        return Edge(edge_settings, control=control, on_load=scaler.sample, on_released=orchestrator.released)
+        return Edge(edge_settings, control=control, on_load=scaler.sample, on_released=orchestrator.released, acceptor=acceptor)
     return Fleet(
         edge_settings,
         settings.workers,
@@ -370,6 +377,7 @@ def _edge(settings: ServeSettings, place: _Place, scaler: Scaler, spans: str) ->
         on_released=orchestrator.released,
         on_gone=scaler.forget_edge,
         log_format=settings.log_format,
+        acceptor=acceptor,
     )
 
 

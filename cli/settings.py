@@ -82,6 +82,14 @@ class ServeSettings:
     queue_wait_for_disk: bool = _field(
         True, "Acknowledge a call when that server has synced it, where it can be asked (WAITAOF, Redis 7.2)."
     )
+    async_body_limit_bytes: int = _field(16 << 20, "Largest body of an asynchronous call accepted.")
+    async_result_limit_bytes: int = _field(16 << 20, "How much of a response to an asynchronous call is kept.")
+    async_concurrency: int = _field(500, "Asynchronous calls that run at a time, of all functions together.")
+    async_waiting_calls: int = _field(1_000_000, "Asynchronous calls of one function that may wait.")
+    async_waiting_bytes: int = _field(4 << 30, "Bytes that the waiting asynchronous calls of one function may hold.")
+    async_keep_s: float = _field(86400.0, "How long an asynchronous call and its result are known after its end.")
+    async_keep_dead_s: float = _field(7 * 86400.0, "How long a dead asynchronous call can be replayed.")
+    async_quota_bytes: int = _field(1 << 30, "Most space for ended asynchronous calls; the oldest go first.")
     prometheus_url: str = _field("", "Prometheus that answers the queries of functions scaled by a metric of their own.")
     metrics_host: str = _field("127.0.0.1", "Address for the metrics port, which asks for no login.")
     metrics_port: int = _field(
@@ -203,6 +211,9 @@ def _check(settings: ServeSettings) -> None:
         except InvalidRedisSetting as error:
             raise InvalidServeSetting(f"queue: {error}") from None
     for name in ("starts_per_function", "starts_total"):
+        if getattr(settings, name) < 1:
+            raise InvalidServeSetting(f"{name} {getattr(settings, name)}: 1 or more")
+    for name in ("async_concurrency", "async_waiting_calls"):
         if getattr(settings, name) < 1:
             raise InvalidServeSetting(f"{name} {getattr(settings, name)}: 1 or more")
     if not 0 <= settings.zygote_memory_percent <= 90:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from orchestration.gradual import KNATIVE_DURATION_KEY, PREFIX
+from orchestration.queueing import is_queue_key
 from orchestration.scaling_labels import is_scaling_key
 from orchestration.settings import InvalidSetting, ReplicaSettings, parse_count, replica_settings
 from orchestration.spec import FunctionSpec, Resources
@@ -56,7 +57,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 def is_function_key(key: str) -> bool:
     """Whether a label or annotation is a setting of the function as a whole: it takes effect at once and makes no revision."""
-    by_others = is_scaling_key(key) or is_timer_key(key) or is_subscription_key(key)
+    by_others = is_scaling_key(key) or is_timer_key(key) or is_subscription_key(key) or is_queue_key(key)
     return by_others or key.startswith(PREFIX) or key in (KEEP_KEY, KNATIVE_DURATION_KEY)
 
 

@@ -145,8 +145,8 @@ class Depth(msgspec.Struct, frozen=True):
 
 
 def queue_of(function: FunctionId) -> str:
-    """Return the line in which a function's calls wait."""
-    return str(function)
+    """Return the line in which a function's calls wait; those to one of its tags (`name--tag`) wait in the same one."""
+    return f"{function.name.partition('--')[0]}.{function.namespace}"
 
 
 def new_id(now: float) -> str:

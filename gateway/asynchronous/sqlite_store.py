@@ -78,7 +78,7 @@ class SqliteStore:
         entries = await self._kept(submissions)
         try:
             done = await self._writer.run(lambda connection: self._ledger.submit(connection, entries, now, bounds))
-        except BaseException:
+        except Exception:  # not when cancelled: what is being written may be kept all the same
             await self._removed([entry.file for entry in entries if entry.file is not None])
             raise
         self._bell.set()
@@ -122,7 +122,7 @@ class SqliteStore:
             unused = await self._writer.run(
                 lambda connection: self._ledger.finish(connection, lease, number, told, result, now, entries)
             )
-        except BaseException:
+        except Exception:
             await self._removed(own)
             raise
         if unused is None:
@@ -320,7 +320,7 @@ class SqliteStore:
                 length, data, file = await self._stored(wanted.body)
                 request = encoded_request(wanted)
                 entries.append(Kept(wanted, request, length + len(request), data, file))
-        except BaseException:
+        except Exception:
             files = [entry.file for entry in entries if entry.file is not None]
             files += [wanted.body.name for wanted in submissions[len(entries) :] if isinstance(wanted.body, Path)]
             await self._removed(files)

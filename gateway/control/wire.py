@@ -21,6 +21,7 @@ from orchestration.orchestrator import FunctionStatus as Status
 from orchestration.orchestrator import Namespace
 from orchestration.orchestrator import Usage as UsedResources
 from orchestration.quantity import cpu_cores, memory_bytes
+from orchestration.queueing import queue_settings
 from orchestration.replica import Replica
 from orchestration.rollout import Condition
 from orchestration.scaling import HIGHEST_REPLICAS
@@ -261,6 +262,7 @@ def to_spec(deployment: FunctionDeployment, namespace: str) -> FunctionSpec:
     replica_settings(spec)
     scale_settings(spec)
     timer_settings(spec)
+    queue_settings(spec)
     subscription(spec)
     return spec
 

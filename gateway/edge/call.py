@@ -320,7 +320,7 @@ class Call:
     def _traced(self) -> Trace | None:
         """Return the call's trace, begun now if need be; None where nothing is traced."""
         context = self.client.context
-        if context.tracing is not None and self.trace is None and self.dispatcher is not context.control:
+        if context.tracing is not None and self.trace is None and self.dispatcher.namespace:
             self.trace = context.tracing.later(self)
         return self.trace
 

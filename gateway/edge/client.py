@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from gateway.edge.asynchronous import acceptor_of, marks_for_acceptor
 from gateway.edge.call import ENDED, INFINITE, Call
 from gateway.edge.context import EdgeContext
 from gateway.edge.flow import PacedConnection
@@ -174,8 +175,11 @@ class ClientConnection(PacedConnection):
                 return
             call.tally = route.tally
         elif target.startswith(ASYNC_PREFIX):
-            call.refusal = Refusal(501, "asynchronous calls are not served here; call /function/NAME instead")
-            return
+            acceptor, call.refusal = acceptor_of(context, head)
+            if acceptor is None:
+                return
+            dispatcher = acceptor
+            call.tally = context.control_tally
         else:
             dispatcher = context.control
             call.tally = context.control_tally
@@ -184,8 +188,9 @@ class ClientConnection(PacedConnection):
             head.fields.append(crossing)
         else:
             forwarded = self._forwarded + head.host
-        call.head = head.to_upstream(path, call.marks, forwarded)
-        if context.tracing is not None and dispatcher is not context.control:
+        marks = call.marks if dispatcher is not context.acceptor else marks_for_acceptor(call.marks, head)
+        call.head = head.to_upstream(path, marks, forwarded)
+        if context.tracing is not None and dispatcher.namespace:
             context.tracing.left -= 1
             call.trace = context.tracing.begin(call.marks, call.head)
             if call.trace is not None:

@@ -48,11 +48,13 @@ class EdgeContext:
     deadlines and free to read. `date` is the present `Date` header line. In a read of `small_bytes` no head can be too
     large: a field takes at least four. `soon` runs a function in the next turn of the loop. Requests that are no
     function's are counted in `control_tally`, or in `unrouted_tally` when the edge refused them itself; `accepted` and
-    `turned_away` count connections. `tracing` is None where nothing is traced."""
+    `turned_away` count connections. `tracing` is None where nothing is traced, `acceptor` where asynchronous calls are not
+    served."""
 
     __slots__ = (
         "_trusted",
         "accepted",
+        "acceptor",
         "call_ids",
         "clock",
         "connections",
@@ -92,6 +94,7 @@ class EdgeContext:
         self.nobody.set()
         self.draining = False
         self.tracing: Tracing | None = None
+        self.acceptor: Dispatcher | None = None
         self.plain_requests = PlainRequests(settings)
         self.plain_responses = PlainResponses()
         self._trusted = tuple(ipaddress.ip_network(network, strict=False) for network in settings.trusted_proxies)

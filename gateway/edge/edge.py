@@ -28,10 +28,12 @@ from telemetry.span_sink import SpanSink
 
 CONTROL: Final = "control-api"
 """What messages call the control API; no function can have its namespace, which is empty."""
+ACCEPTOR: Final = "acceptor"
+"""What messages call the acceptor of asynchronous calls."""
 
 
 class Edge:
-    """Serves `/function/…` from replicas and everything else from the control API at `control`.
+    """Serves `/function/…` from replicas, `/async-function/…` from the acceptor and all else from the control API at `control`.
 
     `on_load(sample)`, `on_released(replica id)` and `on_slots` are called on the loop and must not block. `clock` gives
     monotonic seconds. With `on_slots` the edge is one of several: it owns only the slots that it is granted, and tells
@@ -46,6 +48,7 @@ class Edge:
         on_load: Callable[[LoadSample], None],
         on_released: Callable[[str], None],
         on_slots: Callable[[Want | Return], None] | None = None,
+        acceptor: Endpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
@@ -55,7 +58,9 @@ class Edge:
         self._clock = clock
         self._context = EdgeContext(settings, clock)
         self._routes = self._context.routes = Routes(self._dispatcher, clock)
-        self._context.control = self._control_dispatcher(control)
+        self._context.control = self._control_dispatcher(CONTROL, control)
+        if acceptor is not None:
+            self._context.acceptor = self._control_dispatcher(ACCEPTOR, acceptor)
         self._context.soon = self.soon
         self._spans = SpanSink(settings.spans) if settings.spans else None
         if self._spans is not None:
@@ -85,6 +90,8 @@ class Edge:
         await self._server.stop()
         self._routes.close()
         self._context.control.close()
+        if self._context.acceptor is not None:
+            self._context.acceptor.close()
         if self._spans is not None:
             await self._spans.close()
         await asyncio.sleep(0)  # transports tell their protocols of the end in the next turn
@@ -107,6 +114,11 @@ class Edge:
     def port(self) -> int:
         """The port that is listened on."""
         return self._server.port
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the edge is called: here there is one."""
+        return (self.settings.name,)
 
     def counts(self) -> Mapping[FunctionId, int]:
         """Return how many calls of each function have ended since the edge started."""
@@ -140,7 +152,8 @@ class Edge:
                 load = loads.get(function, FunctionLoad())
                 waiting = len(dispatcher.waiting)
                 loads[function] = load.plus(dispatcher.in_flight, waiting, dispatcher.oldest_wait_s(self._clock()))
-        loads.pop(FunctionId("", CONTROL), None)
+        for part in (CONTROL, ACCEPTOR):
+            loads.pop(FunctionId("", part), None)
         return loads
 
     def figures(self) -> Mapping[str, EdgeFigures]:
@@ -164,7 +177,7 @@ class Edge:
 
     def on_load(self, sample: LoadSample) -> None:
         """A revision's load may change a decision."""
-        if sample.revision != CONTROL:
+        if sample.namespace:
             self._on_load(sample)
 
     def on_released(self, replica_id: str) -> None:
@@ -201,9 +214,9 @@ class Edge:
             tell_slots=self._on_slots,
         )
 
-    def _control_dispatcher(self, endpoint: Endpoint) -> Dispatcher:
-        dispatcher = Dispatcher("", CONTROL, CONTROL, self, timeout_s=self.settings.control_timeout_s, streams=True)
+    def _control_dispatcher(self, name: str, endpoint: Endpoint) -> Dispatcher:
+        dispatcher = Dispatcher("", name, name, self, timeout_s=self.settings.control_timeout_s, streams=True)
         dispatcher.replica_changed(
-            Replica(id=CONTROL, namespace="", function=CONTROL, revision=CONTROL, state=ReplicaState.RUNNING, endpoint=endpoint)
+            Replica(id=name, namespace="", function=name, revision=name, state=ReplicaState.RUNNING, endpoint=endpoint)
         )
         return dispatcher

@@ -77,8 +77,10 @@ class Fleet:
         on_released: Callable[[str], None],
         on_gone: Callable[[str], None],
         log_format: str = "console",
+        acceptor: Endpoint | None = None,
     ) -> None:
         self._settings = settings
+        self._acceptor = acceptor
         self._control = control
         self._on_load, self._on_released, self._on_gone = on_load, on_released, on_gone
         self._log_format = log_format
@@ -169,6 +171,11 @@ class Fleet:
         return self._port.number
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What the edges are called."""
+        return tuple(self._names)
+
+    @property
     def pids(self) -> Mapping[str, int]:
         """The processes of the edges that live now."""
         return {process.name: process.pid for process in self._processes.values()}
@@ -223,7 +230,7 @@ class Fleet:
         """From a process's first word to its end, which is told in words."""
         self._processes[process.name] = process
         try:
-            process.send(Configure(self._settings_of(process.name), self._control, self._log_format))
+            process.send(Configure(self._settings_of(process.name), self._control, self._log_format, self._acceptor))
             for event in (*self._functions.values(), *self._replicas.values()):
                 process.send(event)
             process.send(Listen())

@@ -55,7 +55,7 @@ RESPONSE: Final[Mapping[bytes, int]] = {
     b"content-length": CONTENT_LENGTH,
     b"transfer-encoding": TRANSFER_ENCODING,
     b"upgrade": UPGRADE,
-    b"x-call-id": DROP,
+    b"x-call-id": CALL_ID,
     b"x-start-time": DROP,
     b"date": DATE,
     b"x-duration-seconds": DURATION,

@@ -22,11 +22,12 @@ from telemetry.histogram import Histogram
 
 
 class Configure(msgspec.Struct, frozen=True, tag="configure"):
-    """The first message: what the edge is. `control` is where the control API listens."""
+    """The first message: what the edge is. `control` and `acceptor` are where those listen."""
 
     settings: EdgeSettings
     control: Endpoint
     log_format: str
+    acceptor: Endpoint | None = None
 
 
 class Listen(msgspec.Struct, frozen=True, tag="listen"):

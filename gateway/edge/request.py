@@ -281,8 +281,9 @@ def forwarded_lines(address: bytes) -> bytes:
 def believed_forwarded_lines(said: list[tuple[int, bytes, bytes]], host: bytes, address: bytes) -> tuple[bytes, bytes]:
     """Return what upstream is told when the client is a trusted proxy: what that said, with its own address appended.
 
-    `said` has kind, name and value of each such field. Those that are not rewritten (`Forwarded`, `X-Real-Ip`, other
-    `X-Forwarded-*`) come first, as they came; then the others, up to the value of `X-Forwarded-Host`.
+    `said` has kind, name and value of each such field; without an `address` nothing is appended. Those that are not
+    rewritten (`Forwarded`, `X-Real-Ip`, other `X-Forwarded-*`) come first, as they came; then the others, up to the value
+    of `X-Forwarded-Host`.
     """
     came: dict[int, list[bytes]] = {}
     crossing = b""
@@ -290,7 +291,7 @@ def believed_forwarded_lines(said: list[tuple[int, bytes, bytes]], host: bytes, 
         came.setdefault(kind, []).append(value)
         if kind == FORWARDED_OTHER:
             crossing += b"%b: %b\r\n" % (name, value)
-    chain = b", ".join([*came.get(FORWARDED_FOR, []), address or b"unknown"])
+    chain = b", ".join([*came.get(FORWARDED_FOR, []), *([address] if address else [])]) or b"unknown"
     proto = came.get(FORWARDED_PROTO, [b"http"])[0]
     host = came.get(FORWARDED_HOST, [host])[0]
     return crossing, b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b" % (chain, proto, host)

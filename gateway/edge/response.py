@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gateway.edge.headers import (
+    CALL_ID,
     CONNECTION,
     CONTENT_LENGTH,
     DATE,
@@ -42,6 +43,7 @@ class ResponseHead:
         "_date",
         "_duration",
         "_named",
+        "call_id",
         "content_length",
         "fields",
         "internal",
@@ -62,6 +64,7 @@ class ResponseHead:
         self.transfer_encoding: bytes | None = None
         self.upgrade = b""
         self.internal = b""
+        self.call_id = b""
         if self._named:
             self._named = []
         self._date = False
@@ -96,6 +99,9 @@ class ResponseHead:
                 self._duration = True
             elif kind == INTERNAL:
                 self.internal = value
+            elif kind == CALL_ID:
+                self.call_id = value
+                return
             else:
                 return
             self.fields += (name, b": ", value, b"\r\n")

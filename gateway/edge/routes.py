@@ -24,6 +24,11 @@ PREFIX: Final = b"/function/"
 ASYNC_PREFIX: Final = b"/async-function/"
 
 
+def name_in(target: bytes, prefix: bytes) -> bytes:
+    """Return what stands for a function in a target that begins with `prefix`."""
+    return target[len(prefix) :].partition(b"?")[0].partition(b"/")[0]
+
+
 def split_target(target: bytes) -> tuple[bytes, bytes]:
     """Split `/function/NAME[/rest][?query]` into the name and what the function sees: the rest, byte for byte."""
     start = len(PREFIX)

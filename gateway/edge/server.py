@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import cast
 
 from gateway.edge.client import ClientConnection
 from gateway.edge.context import EdgeContext
+from gateway.edge.inner import InnerConnection
 from gateway.edge.refusal import Refusal
 
 
@@ -32,6 +34,7 @@ class Server:
     def __init__(self, context: EdgeContext) -> None:
         self._context = context
         self._server: asyncio.Server | None = None
+        self._inner: asyncio.Server | None = None
         self.port = 0
 
     async def start(self) -> None:
@@ -45,11 +48,16 @@ class Server:
             reuse_port=settings.reuse_port or None,
         )
         self.port = self._server.sockets[0].getsockname()[1]
+        if settings.inner_socket:
+            path = Path(settings.inner_socket)
+            path.unlink(missing_ok=True)
+            loop = asyncio.get_running_loop()
+            self._inner = await loop.create_unix_server(lambda: InnerConnection(self._context), settings.inner_socket)
+            path.chmod(0o600)  # whoever connects is believed
 
     async def drain(self, timeout_s: float) -> bool:
         """Accept no more and wait for the calls in progress. Returns whether all ended in time."""
-        if self._server is not None:
-            self._server.close()
+        self._close()
         self._context.draining = True
         connections = self._context.connections
         for connection in list(connections):
@@ -63,11 +71,16 @@ class Server:
         """Close the socket and break what is still connected."""
         if self._server is None:
             return
-        self._server.close()
+        self._close()
         for connection in list(self._context.connections):
             connection.abort()
         await self._context.nobody.wait()
         self._server = None
+
+    def _close(self) -> None:
+        for server in (self._server, self._inner):
+            if server is not None:
+                server.close()
 
     def _accept(self) -> asyncio.Protocol:
         if len(self._context.connections) >= self._context.settings.max_connections:

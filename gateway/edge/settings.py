@@ -44,6 +44,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Longest wait for a replica; then 504."""
     held_body_bytes: int = 64 * 1024
     """How much of one request body is held while its call waits, and for trying it again; the rest stays unread."""
+    inner_folder: str = ""
+    """Folder for the socket on which asynchronous calls come back to be carried out; empty: there is none."""
     control_timeout_s: float = 600.0
     """Longest wait for the first byte of a control API response."""
     upstream_connect_s: float = 5.0
@@ -56,3 +58,13 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the calls that are traced, of those whose client says nothing of it."""
     name: str = "edge"
     """What load samples call this edge."""
+
+    @property
+    def inner_socket(self) -> str:
+        """The Unix socket of this edge's inner side; empty where it has none."""
+        return inner_socket(self.inner_folder, self.name) if self.inner_folder else ""
+
+
+def inner_socket(folder: str, name: str) -> str:
+    """Return the path of the inner socket of the edge `name`."""
+    return f"{folder}/inner-{name}.sock"

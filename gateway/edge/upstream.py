@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import httptools
 
+from gateway.edge.asynchronous import accepted_marks
 from gateway.edge.call import CONNECTING, INFINITE, RESPONDING, Call
 from gateway.edge.flow import PacedConnection
 from gateway.edge.response import CHUNKED, CLOSE, NO_BODY, ResponseHead
@@ -273,6 +274,8 @@ class UpstreamConnection(PacedConnection):
         context = self._owner.context
         if self._framing == CLOSE or not call.complete or context.draining:
             call.keep_alive = False
+        if head.call_id and call.dispatcher is context.acceptor:
+            call.marks = accepted_marks(head.call_id, call.marks)
         now = context.clock()
         if call.trace is not None or code >= LEAST_ERROR:
             call.answered(now, b"\r\n" + b"".join(head.fields))

@@ -90,7 +90,7 @@ class Worker:
 
     def _hear(self, message: ToEdge) -> None:
         match message:
-            case Configure(settings, control, log_format):
+            case Configure(settings, control, log_format, acceptor):
                 logs.configure(log_format)
                 self._edge = Edge(
                     settings,
@@ -98,6 +98,7 @@ class Worker:
                     on_load=self._on_load,
                     on_released=lambda replica: self._link.send(Released(replica)),
                     on_slots=self._link.send,
+                    acceptor=acceptor,
                 )
             case Ping(number):
                 self._link.send(Pong(number))

@@ -1,19 +1,29 @@
-"""Both stores, and the server that one of them needs."""
+"""Both stores, the server that one of them needs, and a lab. Everything runs on uvloop, as the platform does."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from gateway.asynchronous.redis.store import RedisStore
+from gateway.asynchronous.settings import AsyncSettings
 from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.asynchronous.store import Store
+from tests.gateway.asynchronous.lab import AsyncLab
 from tests.gateway.asynchronous.redis_server import RedisServer, needs_redis
 
+MakeLab = Callable[..., Awaitable[AsyncLab]]
 Stores = Callable[[], contextlib.AbstractAsyncContextManager[Store]]
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
 
 
 async def bodies(store: Store) -> int:
@@ -54,3 +64,32 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
             await store.close()
 
     return opened
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for Unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="async") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+async def make_lab(folder: Path) -> AsyncIterator[MakeLab]:
+    """Make a lab whose asynchronous calls have the given settings."""
+    labs: list[AsyncLab] = []
+
+    async def make(**settings: object) -> AsyncLab:
+        lab = AsyncLab(folder, AsyncSettings(**settings))  # type: ignore[arg-type]
+        await lab.begin()
+        labs.append(lab)
+        return lab
+
+    yield make
+    for lab in labs:
+        await lab.end()
+
+
+@pytest.fixture
+async def lab(make_lab: MakeLab) -> AsyncLab:
+    """A lab with default settings."""
+    return await make_lab()

@@ -178,11 +178,18 @@ class Lab:
         self.replicas: dict[str, Replica] = {}
         self.control = Origin(Endpoint(unix=str(folder / "control")))
         self.control.response = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontrol"
+        self.acceptor: Endpoint | None = None
         self.edge: Edge
 
     async def start(self, settings: EdgeSettings) -> None:
         await self.control.start()
-        self.edge = Edge(settings, control=self.control.endpoint, on_load=self.samples.append, on_released=self.released.append)
+        self.edge = Edge(
+            settings,
+            control=self.control.endpoint,
+            on_load=self.samples.append,
+            on_released=self.released.append,
+            acceptor=self.acceptor,
+        )
         await self.edge.start()
 
     def apply(self, event: Event) -> None:

@@ -44,6 +44,7 @@ TO_THE_FUNCTION: Final[Mapping[int, str]] = {
 }
 TO_THE_CLIENT: Final[Mapping[int, str]] = {
     headers.CONNECTION: "removed, with every field that it names; the edge's own when its connection ends",
+    headers.CALL_ID: "that of the accepted call where it is asynchronous",
     headers.CONTENT_LENGTH: "as it came, but for 204; without one the body goes chunked (HTTP/1.0: to the connection's end)",
     headers.TRANSFER_ENCODING: "written anew: `chunked`; anything else is a 502",
     headers.UPGRADE: "removed, but for `101 Switching Protocols`",

@@ -103,7 +103,7 @@ class Rig:
         self.edge.connections = lambda endpoint: self.pool  # type: ignore[method-assign]
         self._later: list[Callable[[], object]] = []
         self.edge.soon = context.soon = self._later.append  # type: ignore[method-assign,assignment]
-        context.control = self.edge._control_dispatcher(Endpoint(unix="/none"))
+        context.control = self.edge._control_dispatcher("control-api", Endpoint(unix="/none"))
         self.function = deploy(None, FunctionSpec(service="echo", image="x"), "sha256:0", 0.0)
         self.edge.apply(FunctionChanged(self.function))
         replica = Replica(

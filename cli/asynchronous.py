@@ -1,0 +1,91 @@
+"""Wires asynchronous calls: the store, the acceptor that edges pass submissions to, the workers that call through edges.
+
+The store and the acceptor are there before the edges, the workers after them: `opened`, then `carried_out`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from cli.settings import ServeSettings
+from gateway.asynchronous.acceptor import Acceptor
+from gateway.asynchronous.caller import Caller
+from gateway.asynchronous.carrier import Execution, FunctionCarrier
+from gateway.asynchronous.functions import Functions
+from gateway.asynchronous.settings import AsyncSettings
+from gateway.asynchronous.sqlite_store import SqliteStore
+from gateway.asynchronous.store import Store
+from gateway.asynchronous.workers import Workers
+from gateway.edge.settings import inner_socket
+from orchestration.events import Event
+from orchestration.replica import Endpoint
+
+SOCKET: Final = "async.sock"
+
+
+class Asynchronous:
+    """The parts. `acceptor` is where it listens; `apply` is to be told of events, `pause` of the platform's end."""
+
+    def __init__(self, settings: AsyncSettings, store: Store, run_dir: Path) -> None:
+        self.settings = settings
+        self.store = store
+        self.functions = Functions()
+        self.acceptor = Endpoint(unix=str(run_dir / SOCKET))
+        self.workers: Workers | None = None
+        self._run_dir = run_dir
+
+    def apply(self, event: Event) -> None:
+        """Follow a change that an orchestrator's `watch` yielded."""
+        self.functions.apply(event)
+
+    def cancelled(self, call_id: str) -> None:
+        """Break off a call that was cancelled, if it runs here."""
+        if self.workers is not None:
+            self.workers.cancelled(call_id)
+
+    def pause(self) -> None:
+        """Take no more calls."""
+        if self.workers is not None:
+            self.workers.pause()
+
+    @contextlib.asynccontextmanager
+    async def carried_out(self, edges: Sequence[str], part_ended: Callable[[asyncio.Task[None]], None]) -> AsyncIterator[None]:
+        """Carry out calls through these edges while entered. `part_ended` is told when a task ended that must go on."""
+        sockets = [inner_socket(str(self._run_dir), name) for name in edges]
+        caller = Caller(sockets, self.store.spool, self.settings.result_bytes)
+        execution = Execution(self.store, self.functions, {"": FunctionCarrier(self.store, caller, self.functions)})
+        try:
+            async with Workers(self.store, self.functions, execution, self.settings) as workers:
+                self.workers = workers
+                for task in workers.tasks:
+                    task.add_done_callback(part_ended)
+                yield
+        finally:
+            self.workers = None
+            caller.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: ServeSettings, run_dir: Path) -> AsyncIterator[Asynchronous]:
+    """Open the store in the data folder and accept calls while entered. Raises store.StoreUnavailable."""
+    wanted = AsyncSettings(
+        body_bytes=settings.async_body_limit_bytes,
+        result_bytes=settings.async_result_limit_bytes,
+        waiting_calls=settings.async_waiting_calls,
+        waiting_bytes=settings.async_waiting_bytes,
+        concurrency=settings.async_concurrency,
+        keep_s=settings.async_keep_s,
+        keep_dead_s=settings.async_keep_dead_s,
+        keep_bytes=settings.async_quota_bytes,
+    )
+    store = await asyncio.to_thread(SqliteStore, settings.folder)
+    try:
+        parts = Asynchronous(wanted, store, run_dir)
+        async with Acceptor(run_dir / SOCKET, store, parts.functions, wanted, cancelled=parts.cancelled):
+            yield parts
+    finally:
+        await store.close()

@@ -1,0 +1,131 @@
+"""One attempt to carry out a call, and what is written down of it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from gateway.asynchronous.caller import Caller, Request, Response
+from gateway.asynchronous.calls import Call, Headers, Lease, Outcome, State, Submission
+from gateway.asynchronous.functions import Functions
+from gateway.asynchronous.retry import Again, Answer, Dead, Succeeded, Verdict, after, before
+from gateway.asynchronous.store import Store
+
+MARGIN_S: Final = 90.0
+"""How much longer than the function's own limit an attempt may take: it may wait for a replica."""
+_NOT_KEPT: Final = frozenset(
+    ("connection", "keep-alive", "transfer-encoding", "content-length", "date", "x-call-id", "x-start-time")
+)
+
+
+class Carrier(Protocol):
+    """Makes one attempt for calls of a kind."""
+
+    async def carry(self, call: Call) -> Response:
+        """Return what came back; whatever goes wrong on the way is a failure in the answer."""
+
+
+Follow = Callable[[Call, State, Outcome, Response], Sequence[Submission]]
+"""What is to be submitted along with a call's end."""
+
+
+def nothing_follows(call: Call, state: State, outcome: Outcome, response: Response) -> Sequence[Submission]:
+    """Return nothing: a call's end is its end."""
+    return ()
+
+
+class FunctionCarrier:
+    """Calls functions by way of an edge."""
+
+    def __init__(self, store: Store, caller: Caller, functions: Functions) -> None:
+        self._store, self._caller, self._functions = store, caller, functions
+
+    async def carry(self, call: Call) -> Response:
+        request = Request(
+            method=call.method,
+            target=f"/function/{call.function}{call.path}",
+            host=_value(call.headers, "host") or "localhost",
+            headers=call.headers,
+            call_id=call.id,
+            size=call.body.size,
+        )
+        timeout_s = self._functions.of(call.queue).timeout_s + MARGIN_S
+        return await self._caller.call(request, self._store.chunks(call.body), timeout_s)
+
+
+class Execution:
+    """Carries out calls that were taken: `run` makes an attempt and tells the store what came of it.
+
+    `carriers` are chosen by the part of the queue's name behind `#`; "" is for functions. `attempted` is told of each attempt.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        functions: Functions,
+        carriers: dict[str, Carrier],
+        *,
+        follow: Follow = nothing_follows,
+        attempted: Callable[[Call, Verdict], None] = lambda call, verdict: None,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._store, self._functions = store, functions
+        self._carriers = carriers
+        self._follow = follow
+        self._attempted = attempted
+        self._clock, self._chance = clock, chance
+
+    async def run(self, call: Call) -> None:
+        """Make an attempt. Raises store.StoreUnavailable: then nothing was written, and the call is taken again once its lease
+        is over."""
+        settings = self._functions.of(call.queue).retry
+        started = self._clock()
+        verdict: Verdict
+        if (dead := before(call, settings, started)) is not None:
+            response = Response(answer=Answer(0, failure=dead.reason))
+            verdict = dead
+            if call.outcome is not None:
+                response = Response(answer=Answer(call.outcome.status, call.outcome.headers))
+        else:
+            response = await self._carry(call)
+            verdict = after(call, response.answer, settings, self._clock(), self._chance)
+        self._attempted(call, verdict)
+        await self._write(call.lease, call, response, verdict, started)
+
+    async def _carry(self, call: Call) -> Response:
+        carrier = self._carriers.get(call.queue.partition("#")[2])
+        if carrier is None:
+            return Response(answer=Answer(0, failure=f"nothing here carries out calls of {call.queue}"))
+        try:
+            return await carrier.carry(call)
+        except KeyError:
+            return Response(answer=Answer(0, failure="the call's body is not there any more"))
+        except OSError as error:
+            return Response(answer=Answer(0, failure=f"the answer could not be kept: {error.strerror or error}"))
+
+    async def _write(self, lease: Lease, call: Call, response: Response, verdict: Verdict, started: float) -> None:
+        now = self._clock()
+        answer = response.answer
+        outcome = Outcome(
+            status=answer.status,
+            headers=tuple((name, value) for name, value in answer.headers if name.lower() not in _NOT_KEPT),
+            reason="" if isinstance(verdict, Succeeded) else verdict.reason,
+            started=started,
+            ended=now,
+            cut=response.cut,
+        )
+        if isinstance(verdict, Again):
+            if not isinstance(response.body, bytes):
+                response.body.unlink(missing_ok=True)
+            await self._store.retry(lease, verdict.due, outcome, now)
+            return
+        state = State.DEAD if isinstance(verdict, Dead) else State.SUCCEEDED
+        then = self._follow(call, state, outcome, response)
+        await self._store.finish(lease, state, outcome, now, body=response.body, then=then)
+
+
+def _value(headers: Headers, name: str) -> str:
+    return next((value for field, value in headers if field.lower() == name), "")

@@ -1,0 +1,45 @@
+"""What functions exist and how their asynchronous calls are carried out, as an orchestrator's events tell."""
+
+from __future__ import annotations
+
+import logging
+
+from gateway.asynchronous.calls import queue_of
+from orchestration.events import Event, FunctionChanged, FunctionRemoved
+from orchestration.names import FunctionId
+from orchestration.queueing import QueueSettings, queue_settings
+from orchestration.settings import InvalidSetting
+
+log = logging.getLogger("pinnace.async")
+
+_UNKNOWN = QueueSettings()
+
+
+class Functions:
+    """Settings by function and by queue. Those of a function that is not known (any more) are the defaults: what waits for it
+    is tried, and fails."""
+
+    def __init__(self) -> None:
+        self._settings: dict[str, QueueSettings] = {}
+
+    def apply(self, event: Event) -> None:
+        """Follow a change that an orchestrator's `watch` yielded."""
+        match event:
+            case FunctionChanged(function):
+                try:
+                    self._settings[queue_of(function.id)] = queue_settings(function.spec)
+                except InvalidSetting as error:  # deployed by other means than the API, which refuses it
+                    log.warning("%s: %s; its asynchronous calls have the default settings", function.id, error)
+                    self._settings[queue_of(function.id)] = _UNKNOWN
+            case FunctionRemoved(namespace, name):
+                self._settings.pop(queue_of(FunctionId(namespace, name)), None)
+            case _:
+                pass
+
+    def knows(self, function: FunctionId) -> bool:
+        """Whether the function exists."""
+        return queue_of(function) in self._settings
+
+    def of(self, queue: str) -> QueueSettings:
+        """Return the settings of the function whose calls wait in `queue`."""
+        return self._settings.get(queue, _UNKNOWN)

@@ -1,0 +1,105 @@
+"""From a request's head to the submission that it asks for. Pure: time is an argument.
+
+Its own words, beside OpenFaaS's: `X-Delay-Seconds: 90` or `X-Delay-Until: 2030-01-31T08:00:00Z` for when it is carried out
+first, `X-TTL-Seconds: 3600` for how long after its submission it is worth doing, `Idempotency-Key` (IETF httpapi draft) for
+submissions that may be repeated. The first three are not passed on; the function gets the rest of the head as it came.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Final
+
+import msgspec
+
+from gateway.asynchronous.calls import Headers, Submission, queue_of
+from gateway.asynchronous.functions import Functions
+from gateway.asynchronous.settings import AsyncSettings
+from gateway.edge.refusal import Refusal, not_found
+from gateway.edge.routes import ASYNC_PREFIX
+from orchestration.names import parse_function_id
+
+DELAY: Final = "x-delay-seconds"
+UNTIL: Final = "x-delay-until"
+TTL: Final = "x-ttl-seconds"
+KEY: Final = "idempotency-key"
+CALL_ID: Final = "x-call-id"
+LONGEST_KEY: Final = 255
+_OURS: Final = frozenset((DELAY, UNTIL, TTL, CALL_ID, "x-start-time", "content-length", "transfer-encoding", "connection"))
+_PREFIX: Final = ASYNC_PREFIX.decode()
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What stands behind `/async-function/`: a function's name (or a call's id), and what follows it."""
+
+    name: str
+    rest: str
+
+    @classmethod
+    def of(cls, target: str) -> Target:
+        """Split a target; without anything behind the name the rest is a slash."""
+        path, mark, query = target.removeprefix(_PREFIX).partition("?")
+        name, slash, rest = path.partition("/")
+        return cls(name, f"/{rest if slash else ''}{mark}{query}")
+
+
+def submission_of(
+    method: str, target: Target, headers: Headers, functions: Functions, settings: AsyncSettings, now: float
+) -> Submission | Refusal:
+    """Return the submission, without its body, or why there is none."""
+    function = parse_function_id(target.name)
+    if not functions.knows(function):
+        return not_found(str(function))
+    said: dict[str, str] = {}
+    for name, value in headers:
+        said.setdefault(name.lower(), value.strip())
+    key = said.get(KEY, "")
+    if len(key) > LONGEST_KEY:
+        return Refusal(400, f"Idempotency-Key has {len(key)} characters; at most {LONGEST_KEY} fit")
+    try:
+        due = _due(said, now, settings.delay_s)
+        expires = now + ttl if (ttl := _seconds(TTL, said.get(TTL), settings.delay_s)) else 0.0
+    except ValueError as error:
+        return Refusal(400, str(error))
+    if expires and due >= expires:
+        return Refusal(400, "the call would expire (X-TTL-Seconds) before its delay is over")
+    return Submission(
+        queue=queue_of(function),
+        function=function,
+        method=method,
+        path=target.rest,
+        headers=tuple((name, value) for name, value in headers if name.lower() not in _OURS),
+        due=due,
+        expires=expires,
+        idempotency_key=key,
+        id=said.get(CALL_ID, ""),
+    )
+
+
+def _due(said: dict[str, str], now: float, longest_s: float) -> float:
+    until = said.get(UNTIL)
+    if until is None:
+        return now + _seconds(DELAY, said.get(DELAY), longest_s)
+    if DELAY in said:
+        raise ValueError("X-Delay-Seconds and X-Delay-Until contradict each other: give one of them")
+    try:
+        moment = datetime.datetime.fromisoformat(until)
+    except ValueError:
+        raise ValueError(f"X-Delay-Until: {until[:40]!r} is not a time such as 2030-01-31T08:00:00Z") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"X-Delay-Until: {until[:40]!r} has no time zone; write Z for UTC")
+    if moment.timestamp() > now + longest_s:
+        raise ValueError(f"X-Delay-Until: at most {longest_s / 86400:g} days from now")
+    return max(now, moment.timestamp())
+
+
+def _seconds(name: str, text: str | None, longest_s: float) -> float:
+    if text is None:
+        return 0.0
+    spoken = "-".join("TTL" if word == "ttl" else word.capitalize() for word in name.split("-"))
+    digits = text.replace(".", "", 1)
+    if not (digits.isascii() and digits.isdigit() and len(text) <= 20):
+        raise ValueError(f"{spoken}: {text[:40]!r} is not a number of seconds")
+    if float(text) > longest_s:
+        raise ValueError(f"{spoken}: at most {longest_s:g} s")
+    return float(text)

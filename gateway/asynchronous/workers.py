@@ -1,0 +1,160 @@
+"""Takes what is due from the store and has it carried out, many calls at a time.
+
+Which calls: those of each queue in turn (the store's order), no more of one function than its settings say, and no more of
+one than there are places left free. So the first slow function gets half of all places, a second one a third of them each,
+and so on: one that comes later always finds some (Choudhury and Hahne, dynamic queue length thresholds, 1998, with alpha = 1).
+
+A lease is prolonged three times as often as it would end. When it is not held any more the attempt is broken off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+from gateway.asynchronous.calls import Call, Lease
+from gateway.asynchronous.carrier import Execution
+from gateway.asynchronous.functions import Functions
+from gateway.asynchronous.settings import AsyncSettings
+from gateway.asynchronous.store import Store, StoreUnavailable
+
+log = logging.getLogger("pinnace.async")
+
+IDLE_S: Final = 5.0
+"""How long nothing is taken, at most, without a look whether something is due."""
+SWEEP_S: Final = 1.0
+BROKEN_S: Final = 1.0
+"""Pause after the store could not be used."""
+
+
+class Workers:
+    """Carries out calls of `store` while entered. `pause` takes no more; leaving gives back what still runs."""
+
+    def __init__(
+        self,
+        store: Store,
+        functions: Functions,
+        execution: Execution,
+        settings: AsyncSettings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._functions, self._execution = store, functions, execution
+        self._settings = settings
+        self._clock = clock
+        self._running: dict[Lease, asyncio.Task[None]] = {}
+        self._paused = False
+        self._room = asyncio.Event()
+        self._taking = asyncio.Lock()
+        self.tasks: list[asyncio.Task[None]] = []
+        """Those that must go on as long as the workers are entered."""
+
+    async def __aenter__(self) -> Self:
+        self.tasks = [asyncio.create_task(loop()) for loop in (self._take, self._extend, self._sweep)]
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.pause()
+        async with self._taking:  # what is being taken is to be known, and given back
+            await _end(self.tasks)
+        leases = list(self._running)
+        await _end(list(self._running.values()))
+        if leases:
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.release(leases, self._clock())
+
+    @property
+    def running(self) -> int:
+        """How many calls are carried out now."""
+        return len(self._running)
+
+    def pause(self) -> None:
+        """Take no more calls; those that run go on."""
+        self._paused = True
+
+    def cancelled(self, call_id: str) -> None:
+        """Break off the call if it runs here; where it runs elsewhere, its lease tells."""
+        for lease, task in self._running.items():
+            if lease.id == call_id:
+                task.cancel()
+
+    def limit(self, queue: str) -> int:
+        """Return how many calls of a queue may run at a time now."""
+        free = self._settings.concurrency - len(self._running)
+        return min(self._functions.of(queue).concurrency, max(1, free))
+
+    async def _take(self) -> None:
+        while True:
+            self._room.clear()
+            free = self._settings.concurrency - len(self._running)
+            if self._paused or free <= 0:
+                await self._room.wait()
+                continue
+            try:
+                async with self._taking:
+                    now = self._clock()
+                    calls = await self._store.take(self.limit, -(-free // 2), now, self._settings.lease_s)
+                    for call in calls:
+                        self._begin(call)
+                if not calls:
+                    await self._store.changed(await self._patience(now))
+            except StoreUnavailable as error:
+                log.error("asynchronous calls wait: %s", error)
+                await asyncio.sleep(BROKEN_S)
+
+    async def _patience(self, looked: float) -> float:
+        """Return for how long nothing need be taken if nothing changes, when nothing was there at `looked`."""
+        due = await self._store.next_due()
+        if due is None or due <= looked:  # what was due then waits for a place, not for the clock
+            return IDLE_S
+        return min(IDLE_S, max(0.0, due - self._clock()))
+
+    def _begin(self, call: Call) -> None:
+        lease = call.lease
+        task = self._running[lease] = asyncio.create_task(self._run(call))
+        task.add_done_callback(lambda _: self._ended(lease))
+
+    def _ended(self, lease: Lease) -> None:
+        self._running.pop(lease, None)
+        self._room.set()
+
+    async def _run(self, call: Call) -> None:
+        try:
+            await self._execution.run(call)
+        except StoreUnavailable as error:
+            log.error("what came of the asynchronous call %s of %s could not be kept: %s", call.id, call.queue, error)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("the asynchronous call %s of %s could not be carried out", call.id, call.queue)
+
+    async def _extend(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease_s / 3)
+            for lease, task in list(self._running.items()):
+                try:
+                    held = await self._store.extend(lease, self._clock(), self._settings.lease_s)
+                except StoreUnavailable as error:
+                    log.error("leases cannot be prolonged: %s", error)
+                    break
+                if not held:
+                    task.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            more = False
+            try:
+                more = await self._store.sweep(self._clock(), self._settings.keep)
+            except StoreUnavailable as error:
+                log.error("ended asynchronous calls cannot be removed: %s", error)
+            await asyncio.sleep(0.01 if more else SWEEP_S)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

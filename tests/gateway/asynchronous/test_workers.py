@@ -1,0 +1,200 @@
+"""Accepted calls are carried out, tried again, given back, broken off; and one function leaves room for the others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from gateway.asynchronous.calls import State
+from gateway.asynchronous.ledger import Queue
+from gateway.asynchronous.workers import Workers
+from tests.gateway.asynchronous.conftest import MakeLab
+from tests.gateway.asynchronous.lab import PROMPT, AsyncLab
+from tests.gateway.edge.lab import Origin, eventually, field, read_request
+
+
+class Gate:
+    """A replica that answers when it is let to; `left` counts clients that left before."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.inside = self.left = 0
+
+    async def __call__(self, origin: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (await read_request(reader))[0]:
+            self.inside += 1
+            gone = asyncio.create_task(reader.read(1))
+            opened = asyncio.create_task(self.open.wait())
+            await asyncio.wait((gone, opened), return_when=asyncio.FIRST_COMPLETED)
+            self.inside -= 1
+            if gone.done():
+                self.left += 1
+                opened.cancel()
+                return
+            writer.write(origin.response)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+
+
+async def test_the_function_gets_the_call_as_it_was_submitted(lab: AsyncLab) -> None:
+    origin = await lab.replica(lab.deploy("echo"))
+    await lab.work()
+    call_id = await lab.submit(
+        "/async-function/echo/a?b=c", b"x" * 100_000, X_Thing="1", traceparent=f"00-{'a' * 32}-{'b' * 16}-01"
+    )
+    assert (await lab.outcome(call_id))["state"] == "succeeded"
+    (head,) = origin.heads
+    assert head.startswith(b"POST /a?b=c HTTP/1.1\r\n")
+    assert field(head, b"x-call-id") == call_id.encode()
+    assert field(head, b"host") == field(head, b"x-forwarded-host") == b"gateway.example"
+    assert field(head, b"x-forwarded-for") == b"127.0.0.1"
+    assert field(head, b"x-thing") == b"1"
+    assert (field(head, b"traceparent") or b"")[3:35] == b"a" * 32
+    assert origin.bodies == [b"x" * 100_000]
+    assert list(lab.store.spool.iterdir()) == []
+
+
+async def test_a_call_waits_until_its_function_can_be_woken(lab: AsyncLab) -> None:
+    function = lab.deploy("echo")
+    await lab.work()
+    call_id = await lab.submit()
+    await eventually(lambda: any(sample.queued for sample in lab.samples))
+    await lab.replica(function)
+    assert (await lab.outcome(call_id))["state"] == "succeeded"
+
+
+async def test_a_failing_call_is_tried_as_often_as_it_may_be_and_then_dead(lab: AsyncLab) -> None:
+    origin = await lab.replica(lab.deploy_with("echo", PROMPT))
+    origin.response = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
+    await lab.work()
+    ended = await lab.outcome(await lab.submit())
+    assert (ended["state"], ended["attempts"], ended["response"]["body"]) == ("dead", 3, "busy")
+    assert ended["reason"] == "the function answered 503 at the last of 3 attempts"
+    assert len(origin.heads) == 3
+
+
+async def test_a_call_that_is_tried_again_may_succeed(lab: AsyncLab) -> None:
+    async def second_time(origin: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (await read_request(reader))[0]:
+            origin.heads.append(b"")
+            status = b"500 No" if len(origin.heads) == 1 else b"200 OK"
+            writer.write(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)
+
+    await lab.replica(lab.deploy_with("echo", PROMPT), second_time)
+    await lab.work()
+    ended = await lab.outcome(await lab.submit())
+    assert (ended["state"], ended["attempts"]) == ("succeeded", 2)
+
+
+async def test_a_status_that_is_not_retried_is_the_end(lab: AsyncLab) -> None:
+    origin = await lab.replica(lab.deploy_with("echo", PROMPT))
+    origin.response = b"HTTP/1.1 400 Bad\r\nContent-Length: 3\r\n\r\nbad"
+    await lab.work()
+    ended = await lab.outcome(await lab.submit())
+    assert (ended["state"], ended["attempts"]) == ("dead", 1)
+    assert ended["reason"] == "the function answered 400, after which it is not tried again"
+
+
+async def test_a_call_that_is_too_late_is_dead_without_an_attempt(lab: AsyncLab) -> None:
+    origin = await lab.replica(lab.deploy("echo"))
+    call_id = await lab.submit(X_TTL_Seconds="0.01")
+    await asyncio.sleep(0.02)
+    await lab.work()
+    ended = await lab.outcome(call_id)
+    assert (ended["state"], ended["reason"]) == ("dead", "expired before it could be carried out")
+    assert origin.heads == []
+
+
+async def test_a_delayed_call_comes_when_it_is_due(lab: AsyncLab) -> None:
+    origin = await lab.replica(lab.deploy("echo"))
+    await lab.work()
+    began = time.monotonic()
+    call_id = await lab.submit(X_Delay_Seconds="0.2")
+    assert (await lab.outcome(call_id))["state"] == "succeeded"
+    assert 0.2 <= time.monotonic() - began < 2
+    assert len(origin.heads) == 1
+
+
+async def test_a_slow_function_leaves_room_for_others_and_keeps_its_own_limit(make_lab: MakeLab) -> None:
+    lab = await make_lab(concurrency=8)
+    slow, few = Gate(), Gate()
+    await lab.replica(lab.deploy("slow"), slow)
+    await lab.replica(lab.deploy_with("few", {"com.pinnace.async.concurrency": "1"}), few)
+    await lab.replica(lab.deploy("echo"))
+    for _ in range(20):
+        await lab.submit("/async-function/slow")
+        await lab.submit("/async-function/few")
+    await lab.work()
+    await eventually(lambda: slow.inside >= 3 and few.inside == 1)
+    assert (await lab.outcome(await lab.submit()))["state"] == "succeeded"
+    assert slow.inside < 8 and few.inside == 1
+    slow.open.set()
+    few.open.set()
+    await eventually(lambda: not any(depth.running or depth.waiting for depth in _depths(lab)))
+
+
+def _depths(lab: AsyncLab) -> list[Queue]:
+    return list(lab.store._ledger.queues.values())
+
+
+async def test_cancelling_breaks_off_a_call_that_runs(lab: AsyncLab) -> None:
+    gate = Gate()
+    await lab.replica(lab.deploy("echo"), gate)
+    workers = await lab.work()
+    call_id = await lab.submit()
+    await eventually(lambda: gate.inside)
+    assert (await lab.ask("DELETE", f"/async-function/{call_id}")).json["was"] == "running"
+    await eventually(lambda: gate.left == 1 and not workers.running)
+    assert (await lab.outcome(call_id))["state"] == "cancelled"
+
+
+async def test_leases_are_prolonged_and_a_lost_one_breaks_the_call_off(make_lab: MakeLab) -> None:
+    lab = await make_lab(lease_s=0.3)
+    gate = Gate()
+    await lab.replica(lab.deploy("echo"), gate)
+    workers = await lab.work()
+    call_id = await lab.submit()
+    await eventually(lambda: gate.inside)
+    await asyncio.sleep(0.7)
+    call = await lab.store.get(call_id)
+    assert call is not None and (call.state, call.takes) == (State.RUNNING, 1)
+    await lab.store.cancel(call_id, time.time())  # as another process might
+    await eventually(lambda: gate.left == 1 and not workers.running)
+
+
+async def test_what_runs_at_the_end_is_given_back_and_does_not_count(lab: AsyncLab) -> None:
+    gate = Gate()
+    await lab.replica(lab.deploy("echo"), gate)
+    workers = await lab.work()
+    call_id = await lab.submit()
+    await eventually(lambda: gate.inside)
+    await workers.__aexit__(None, None, None)
+    call = await lab.store.get(call_id)
+    assert call is not None and (call.state, call.attempts) == (State.WAITING, 0)
+
+
+async def test_workers_that_are_paused_take_nothing_and_finish_what_runs(lab: AsyncLab) -> None:
+    gate = Gate()
+    await lab.replica(lab.deploy("echo"), gate)
+    workers: Workers = await lab.work()
+    first = await lab.submit()
+    await eventually(lambda: gate.inside)
+    workers.pause()
+    second = await lab.submit()
+    gate.open.set()
+    assert (await lab.outcome(first))["state"] == "succeeded"
+    waiting = await lab.store.get(second)
+    assert waiting is not None and waiting.state is State.WAITING
+
+
+async def test_an_edge_that_cannot_be_reached_is_tried_again_soon(lab: AsyncLab) -> None:
+    await lab.replica(lab.deploy("echo"))
+    inner = lab.edge.settings.inner_socket
+    aside = lab.folder / "aside"
+    (lab.folder / inner).rename(aside)
+    await lab.work()
+    call_id = await lab.submit()
+    await eventually(lambda: lab.store._ledger.queues and next(iter(lab.store._ledger.queues.values())).waiting)
+    aside.rename(inner)
+    ended = await lab.outcome(call_id)
+    assert ended["state"] == "succeeded"
