@@ -77,8 +77,9 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     failures: Mapping[str, str] = {}
 
 
-class LogLine(msgspec.Struct, frozen=True, rename={"call_id": "callId"}, omit_defaults=True):
-    """One line that a replica wrote. `timestamp` is RFC 3339 with nanoseconds, UTC; `call_id` is empty outside of calls."""
+class LogLine(msgspec.Struct, frozen=True, rename={"call_id": "callId", "trace_id": "traceId"}, omit_defaults=True):
+    """One line that a replica wrote. `timestamp` is RFC 3339 with nanoseconds, UTC; `call_id` is empty outside of calls,
+    `trace_id` for calls that were not traced when they came to the replica."""
 
     name: str
     namespace: str
@@ -86,6 +87,7 @@ class LogLine(msgspec.Struct, frozen=True, rename={"call_id": "callId"}, omit_de
     timestamp: str
     text: str
     call_id: str = ""
+    trace_id: str = ""
 
 
 class LogQuery(msgspec.Struct, frozen=True, kw_only=True):

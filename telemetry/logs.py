@@ -7,6 +7,8 @@ import json
 import logging
 import sys
 
+from telemetry.current import current
+
 
 class ConsoleFormatter(logging.Formatter):
     """`12:30:05 WARNING autoscaler  text`: the level only where it is not INFO."""
@@ -19,7 +21,8 @@ class ConsoleFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, and `exception` where there is one."""
+    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, and where there is one `exception`; in what
+    is traced `trace_id` and `span_id`, as in OpenTelemetry's data model of logs."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -28,6 +31,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if (place := current.get()) is not None:
+            entry |= {"trace_id": place.trace, "span_id": place.span}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)

@@ -30,6 +30,7 @@ READ_SILENCE_S = 60.0
 )
 @click.option("--json", "-j", "as_json", is_flag=True, help="The same as -o json: one object a line.")
 @click.option("--call-id", is_flag=True, help="Show the id of the call that a line belongs to.")
+@click.option("--trace-id", is_flag=True, help="Show the id of the trace that a line's call belongs to, where it is traced.")
 @click.option("--call", default="", metavar="ID", help="Only the lines of this call.")
 @click.option("--time/--no-time", "times", default=True, help="Show when a line was written. Default: yes.")
 @click.option("--show-instance", is_flag=True, help="Show which replica wrote a line.")
@@ -44,6 +45,7 @@ def logs(
     output: str,
     as_json: bool,
     call_id: bool,
+    trace_id: bool,
     call: str,
     times: bool,
     show_instance: bool,
@@ -69,23 +71,21 @@ def logs(
         if reply.status != 200:
             _refused(connection, name, namespace, Reply(reply.status, reply.headers, reply.read()))
         wanted = (line for text in reply.lines() if (line := _read(text)) is not None and call in ("", line.get("callId")))
+        shown_keys = (("instance", show_instance), ("callId", call_id), ("traceId", trace_id))
         shown = list(wanted)[-tail:] if call and tail and not follow else wanted
         for line in shown:
             if as_json or output == "json":
                 print(json.dumps(line, ensure_ascii=False), flush=follow)
             else:
-                print(_plain(line, times, show_instance, call_id), flush=follow)
+                print(_plain(line, times, *(key for key, wanted in shown_keys if wanted)), flush=follow)
 
 
-def _plain(line: dict[str, Any], times: bool, show_instance: bool, call_id: bool) -> str:
+def _plain(line: dict[str, Any], times: bool, *keys: str) -> str:
     parts = []
     if times:
         at = unix_seconds(line.get("timestamp"))
         parts.append(f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}" if at is not None else "-")
-    if show_instance:
-        parts.append(str(line.get("instance") or "-"))
-    if call_id:
-        parts.append(str(line.get("callId") or "-"))
+    parts += [str(line.get(key) or "-") for key in keys]
     return "  ".join((*parts, str(line.get("text", "")).rstrip("\n")))
 
 

@@ -1,8 +1,8 @@
 """A function's output on disk: numbered segments of JSON lines, the oldest of which go when there are too many.
 
-`logs/NAMESPACE/FUNCTION/00000007.log` holds lines as `{"t": NANOSECONDS, "i": INSTANCE, "x": TEXT, "c": CALL-ID}`. A reader
-is a position (segment, offset) that moves forward; it needs nothing of the writer, so a slow one holds nothing up, and one
-that is so slow that its segment is gone goes on with the oldest there is.
+`logs/NAMESPACE/FUNCTION/00000007.log` holds lines as `{"t": NANOSECONDS, "i": INSTANCE, "x": TEXT, "c": CALL-ID}`, with
+`"r": TRACE-ID` where a call is traced. A reader is a position (segment, offset) that moves forward; it needs nothing of the
+writer, so a slow one holds nothing up, and one that is so slow that its segment is gone goes on with the oldest there is.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ READ_BYTES = 256 << 10
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`t` is Unix time in nanoseconds, `i` the instance, `x` the text, `c` the call id."""
+    """`t` is Unix time in nanoseconds, `i` the instance, `x` the text, `c` the call id, `r` the id of its trace."""
 
     t: int
     i: str
     x: str
     c: str = ""
+    r: str = ""
 
     def line(self, function: FunctionId) -> LogLine:
-        return LogLine(function.name, function.namespace, self.i, rfc3339(self.t), self.x, self.c)
+        return LogLine(function.name, function.namespace, self.i, rfc3339(self.t), self.x, self.c, self.r)
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -1,6 +1,7 @@
 """The output of all replicas: one thread owns every pipe, takes lines apart, and writes them to the functions' files.
 
-A line that belongs to a call is framed by the runtime (`\\x1e CALL-ID \\x1f TEXT`); others are taken as they are. A replica
+A line that belongs to a call is framed by the runtime (`\\x1e MARK \\x1f TEXT`, where the mark is the call's id and, behind a
+space, the trace's where the call is traced); others are taken as they are. A replica
 that writes faster than the thread reads is slowed down by its own full pipe: the thread works at most a quarter of the
 time, so that the loops that serve calls keep the rest. A disk that takes nothing more costs log lines, never a call.
 The platform's own lines about a replica, and the end of what a removed function wrote, wait for the same thread, in order.
@@ -28,6 +29,7 @@ from orchestration.orchestrator import LogLine, LogQuery, NotFound
 log = logging.getLogger("pinnace.logs")
 
 LONGEST_LINE_BYTES = 1 << 20
+LONGEST_MARK_BYTES = 128 + 1 + 32
 CUT = " …[cut: longer than 1 MiB]"
 PIPE_READ_BYTES = 64 << 10
 REST_FACTOR = 3.0
@@ -48,7 +50,7 @@ class Lines:
         self._skipping = False
 
     def feed(self, data: bytes) -> list[tuple[str, str]]:
-        """Return `(call id, text)` of the lines that `data` completes."""
+        """Return `(mark, text)` of the lines that `data` completes."""
         found = []
         *whole, rest = data.split(b"\n")
         for part in whole:
@@ -73,13 +75,13 @@ class Lines:
 
 
 def _parse(line: bytes, *, cut: bool) -> tuple[str, str]:
-    call_id = b""
+    mark = b""
     if line.startswith(b"\x1e"):
         framed, separator, text = line[1:].partition(b"\x1f")
-        if separator and len(framed) <= 128:
-            call_id, line = framed, text
+        if separator and len(framed) <= LONGEST_MARK_BYTES:
+            mark, line = framed, text
     shown = line[:LONGEST_LINE_BYTES].decode(errors="replace").removesuffix("\r")
-    return call_id.decode(errors="replace"), shown + CUT if cut else shown
+    return mark.decode(errors="replace"), shown + CUT if cut else shown
 
 
 class _Source:
@@ -327,7 +329,11 @@ class Logs:
             ended.append(source.instance)
         if source.unwanted:
             return []
-        return [Entry(now + place, source.instance, text, call_id) for place, (call_id, text) in enumerate(lines)]
+        entries = []
+        for place, (mark, text) in enumerate(lines):
+            call_id, _, trace = mark.partition(" ")
+            entries.append(Entry(now + place, source.instance, text, call_id, trace))
+        return entries
 
     def _closed(self, instance: str) -> None:
         with self._lock:

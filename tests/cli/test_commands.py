@@ -178,7 +178,7 @@ def test_an_async_call_tells_its_id(gateway: Gateway, faas: Faas) -> None:
 
 
 LINES = [
-    {"name": "f", "instance": "f-1", "timestamp": "2026-01-31T12:00:00.5Z", "text": "one\n", "callId": "c1"},
+    {"name": "f", "instance": "f-1", "timestamp": "2026-01-31T12:00:00.5Z", "text": "one\n", "callId": "c1", "traceId": "t1"},
     {"name": "f", "instance": "f-2", "timestamp": "2026-01-31T12:00:01Z", "text": "two"},
 ]
 
@@ -187,6 +187,7 @@ def test_logs_for_people_and_for_programs(gateway: Gateway, faas: Faas, monkeypa
     gateway.log_lines = list(LINES)
     assert faas("logs", "f", "--no-time").out == "one\ntwo\n"
     assert faas("logs", "f", "--no-time", "--call-id", "--show-instance").out == "f-1  c1  one\nf-2  -  two\n"
+    assert faas("logs", "f", "--no-time", "--trace-id").out == "t1  one\n-  two\n"
     assert [json.loads(line) for line in faas("logs", "f", "--json").out.splitlines()] == LINES
     assert faas("logs", "f", "-o", "json", "--call", "c1").out.count("\n") == 1
     assert faas("logs", "f").out.splitlines()[0].endswith("one")

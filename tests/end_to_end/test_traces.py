@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ HANDLER = """
 def handle(event, context):
     if event.path == "/fail":
         raise ValueError("broken")
+    print("handled")
     return event.headers.get("traceparent", "")
 """
 
@@ -82,6 +84,13 @@ def test_a_client_s_trace_goes_on(traced: tuple[Platform, Collector]) -> None:
     assert gateway.parent == span
     assert answer.text.startswith(f"00-{trace}-")
     assert span not in answer.text
+    call = answer.headers["x-call-id"]
+
+    def lines() -> list[str]:
+        return platform.faas("logs", "hello", "--call", call, "--json").stdout.splitlines()
+
+    (line,) = until(lines)
+    assert (json.loads(line)["text"], json.loads(line)["traceId"]) == ("handled", trace)
 
 
 def test_a_deploy_is_traced_with_the_steps_of_its_build(traced: tuple[Platform, Collector]) -> None:

@@ -181,3 +181,28 @@ def test_the_date_is_in_the_form_of_rfc_9110() -> None:
 def test_headers_that_would_split_a_response_are_not_valid(name: bytes, value: bytes) -> None:
     assert not valid_header(name, value)
     assert valid_header(b"X-Name", b"a value\t\xe9")
+
+
+TRACE, SPAN = b"4bf92f3577b34da6a3ce929d0e0e4736", b"00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "mark"),
+    [
+        (b"00-%b-%b-01" % (TRACE, SPAN), f"c1 {TRACE.decode()}"),
+        (b"cc-%b-%b-03-more" % (TRACE, SPAN), f"c1 {TRACE.decode()}"),
+        (b"00-%b-%b-00" % (TRACE, SPAN), "c1"),
+        (b"00-%b-%b-" % (TRACE, SPAN), "c1"),
+        (b"00-%b-%b-011" % (TRACE, SPAN), "c1"),
+        (b"00-%b-%b-01" % (TRACE.upper(), SPAN), "c1"),
+        (b"00-%b-%b-01" % (TRACE[:-1], SPAN), "c1"),
+        (b"", "c1"),
+        (b"-", "c1"),
+    ],
+)
+def test_lines_of_a_call_that_is_recorded_carry_its_trace(traceparent: bytes, mark: str) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: h\r\ntraceparent: %b\r\n" % traceparent
+    request = parse_head(head + b"X-Call-Id: c1")
+    assert (request.call_id, request.mark) == ("c1", mark)
+    assert (b"traceparent", traceparent) in request.headers
+    assert parse_head(head + b"X-Other: 1").mark == ""  # who belongs to no call belongs to no trace

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
 import pytest
-from pinnace_runtime.logs import CALL_ID, LINE_LIMIT_BYTES, LineWriter
+from pinnace_runtime.logs import LINE_LIMIT_BYTES, MARK, LineWriter
 
 
 class Pipe:
@@ -38,9 +38,9 @@ def pipe() -> Iterator[Pipe]:
 
 @pytest.fixture
 def call() -> Iterator[str]:
-    token = CALL_ID.set("c1")
+    token = MARK.set("c1")
     yield "c1"
-    CALL_ID.reset(token)
+    MARK.reset(token)
 
 
 def test_lines_outside_of_calls_have_no_frame(pipe: Pipe) -> None:
@@ -80,7 +80,7 @@ def test_threads_do_not_mix_their_lines(pipe: Pipe) -> None:
     barrier = threading.Barrier(2, timeout=10)
 
     def write(call_id: str) -> None:
-        CALL_ID.set(call_id)
+        MARK.set(call_id)
         for piece in (b"x", b"y", b"\n"):
             barrier.wait()
             pipe.writer.write(call_id.encode() + piece if piece != b"\n" else piece)

@@ -183,10 +183,14 @@ def test_lines_carry_their_call_even_after_an_await(run: StartReplica) -> None:
         "module.exports = async event => { console.log('begin', event.path); await new Promise(r => setTimeout(r, 5));"
         " console.error('end', event.path); process.stdout.write('rest') }"
     )
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    replica.call("/0", X_Call_Id="c-0", traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+    replica.wait_for_log(f"c-0 {trace}|rest")
+    assert replica.log == [f"c-0 {trace}|{text}" for text in ("begin /0", "end /0", "rest")]
     for n in (1, 2):
-        replica.call(f"/{n}", X_Call_Id=f"c-{n}")
+        replica.call(f"/{n}", X_Call_Id=f"c-{n}", traceparent=f"00-{trace}-00f067aa0ba902b7-00")
     replica.wait_for_log("c-2|rest")
-    assert replica.log == ["c-1|begin /1", "c-1|end /1", "c-1|rest", "c-2|begin /2", "c-2|end /2", "c-2|rest"]
+    assert replica.log[3:] == ["c-1|begin /1", "c-1|end /1", "c-1|rest", "c-2|begin /2", "c-2|end /2", "c-2|rest"]
 
 
 def test_more_than_max_inflight_is_refused_unread(run: StartReplica) -> None:

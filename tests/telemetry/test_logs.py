@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 
+from telemetry.current import Current, current
 from telemetry.logs import ConsoleFormatter, JsonFormatter
 
 
@@ -28,3 +29,13 @@ def test_json_lines_are_one_object_each() -> None:
     entry = json.loads(text)
     assert (entry["level"], entry["logger"], entry["message"]) == ("error", "pinnace.edge", "two\nlines")
     assert "ValueError: bad" in entry["exception"]
+
+
+def test_json_lines_of_what_is_traced_carry_the_trace() -> None:
+    token = current.set(Current("a" * 32, "b" * 16))
+    try:
+        entry = json.loads(JsonFormatter().format(record(logging.INFO, "traced")))
+    finally:
+        current.reset(token)
+    assert (entry["trace_id"], entry["span_id"]) == ("a" * 32, "b" * 16)
+    assert "trace_id" not in json.loads(JsonFormatter().format(record(logging.INFO, "not traced")))

@@ -1,6 +1,7 @@
 'use strict'
 // Standard output and error: whole lines, each with the id of the call that wrote it. With frames on, a line of a call is
-// `\x1e CALL-ID \x1f TEXT \n` (without the spaces). The call is found by AsyncLocalStorage, so it is right after an await.
+// `\x1e MARK \x1f TEXT \n` (without the spaces); the mark is the call's id, with ` TRACE-ID` behind it where the call is traced.
+// The call is found by AsyncLocalStorage, so it is right after an await.
 
 const { AsyncLocalStorage } = require('node:async_hooks')
 
@@ -19,7 +20,7 @@ class LineWriter {
   write (chunk, encoding, callback) {
     if (typeof encoding === 'function') [encoding, callback] = [undefined, encoding]
     const text = typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString('utf8')
-    const id = calls.getStore()?.id ?? ''
+    const id = calls.getStore()?.mark ?? ''
     const end = text.lastIndexOf('\n') + 1
     let lines = ''
     if (end) {

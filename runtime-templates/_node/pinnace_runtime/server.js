@@ -14,6 +14,8 @@ const QUIET_TURNS = 3
 const REFUSED_BODY_WITHIN_MS = 1000
 const BACKLOG = 1024
 const CALL_ID = /^[A-Za-z0-9._-]{1,128}$/
+// A traceparent (W3C Trace Context) that says that its call is recorded.
+const TRACED = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f][13579bdf](-|$)/
 const MARK = { 'X-OpenFaaS-Internal': 'runtime' }
 
 class FunctionServer {
@@ -117,6 +119,8 @@ class Call {
     this.response = response
     const id = request.headers['x-call-id'] ?? ''
     this.id = CALL_ID.test(id) ? id : ''
+    const trace = this.id && TRACED.exec(request.headers.traceparent ?? '')?.[1]
+    this.mark = trace ? `${this.id} ${trace}` : this.id // what its log lines carry
     this.answered = false
     this.limitMs = limitMs(request.headers['x-timeout'], server.settings.timeoutMs)
   }
@@ -137,7 +141,7 @@ class Call {
       else this.failed(error)
     } finally {
       this.server.inflight.delete(this)
-      if (this.id) logs.endCall(this.id)
+      if (this.id) logs.endCall(this.mark)
     }
   }
 

@@ -27,10 +27,22 @@ _TEXT = bytes(c for c in range(256) if c == 0x09 or (c >= 0x20 and c != 0x7F))
 _TARGET = bytes(range(0x21, 0x7F)) + bytes(range(0x80, 0x100))
 _CALL_ID = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 _HEX = b"0123456789abcdefABCDEF"
+_LOWER_HEX = b"0123456789abcdef"
+_ODD = frozenset((b"1", b"3", b"5", b"7", b"9", b"b", b"d", b"f"))  # the last digit of flags that say "sampled"
 
 # Headers that steer the connection or the call; the rest only travels to the handler.
 _STEERING = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"x-call-id", b"x-timeout", b"upgrade")
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"expect",
+        b"x-call-id",
+        b"x-timeout",
+        b"upgrade",
+        b"traceparent",
+    )
 )
 
 _REASONS = """
@@ -67,7 +79,8 @@ class BadRequest(Exception):
 class Request:
     """One request's head. Header names are lower case; `content_length` is None for a chunked body.
 
-    `call_id` is empty where the client sent none or one that the platform would not make: it goes into log lines.
+    `call_id` is empty where the client sent none or one that the platform would not make: it goes into log lines. `mark` is
+    what they carry: the call's id and, where the call is traced, the trace's behind a space.
     """
 
     __slots__ = (
@@ -77,6 +90,7 @@ class Request:
         "headers",
         "http_1_0",
         "keep_alive",
+        "mark",
         "method",
         "path",
         "query",
@@ -93,7 +107,7 @@ class Request:
         self.keep_alive = not http_1_0
         self.content_length: int | None = 0
         self.expects_continue = False
-        self.call_id = ""
+        self.call_id = self.mark = ""
         self.timeout = ""
         self.upgrade = b""
 
@@ -144,6 +158,7 @@ def _origin_form(method: bytes, target: bytes) -> bytes:
 
 def _steer(request: Request, steering: Headers) -> None:
     seen = set()
+    trace = ""
     for name, value in steering:
         if name in seen and name in (b"host", b"content-length", b"transfer-encoding"):
             raise BadRequest(400, f"more than one {name.decode()}")
@@ -165,15 +180,35 @@ def _steer(request: Request, steering: Headers) -> None:
             request.expects_continue = not request.http_1_0
         elif name == b"x-call-id":
             if len(value) <= CALL_ID_LIMIT and not value.translate(None, _CALL_ID):
-                request.call_id = value.decode()
+                request.call_id = request.mark = value.decode()
         elif name == b"x-timeout":
             request.timeout = value.decode("latin-1")
         elif name == b"upgrade":
             request.upgrade = value
+        elif name == b"traceparent":
+            trace = _recorded_trace(value)
+    if trace and request.call_id:
+        request.mark = f"{request.call_id} {trace}"
     if b"host" not in seen and not request.http_1_0:
         raise BadRequest(400, "a host header is missing")
     if b"transfer-encoding" in seen and (b"content-length" in seen or request.http_1_0):
         raise BadRequest(400, "transfer-encoding with content-length or in HTTP/1.0")
+
+
+def _recorded_trace(value: bytes) -> str:
+    """Return the trace id of a `traceparent` (W3C Trace Context) that says that the call is recorded; of others nothing."""
+    version, _, rest = value.partition(b"-")
+    trace, _, rest = rest.partition(b"-")
+    span, _, rest = rest.partition(b"-")
+    lengths = (len(version), len(trace), len(span))
+    if (
+        lengths != (2, 32, 16)
+        or (version + trace + span).translate(None, _LOWER_HEX)
+        or rest[1:2] not in _ODD
+        or rest[2:3] not in (b"", b"-")
+    ):
+        return ""
+    return trace.decode()
 
 
 class SizedBody:

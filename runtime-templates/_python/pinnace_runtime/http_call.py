@@ -57,7 +57,7 @@ class HttpCall:
 
     async def run(self, application: Application) -> None:
         """Run the application; log what it raises, and answer for it where it did not answer."""
-        logs.CALL_ID.set(self.request.call_id)
+        logs.MARK.set(self.request.mark)
         try:
             await application(self._scope, self.receive, self.send)
         except asyncio.CancelledError:
@@ -76,7 +76,7 @@ class HttpCall:
                 self._connection.call_complete(lasts=lasts)
             elif self.phase is Phase.SENDING:
                 self._connection.cut(reset=self.request.http_1_0)
-            logs.end_call(self.request.call_id)
+            logs.end_call(self.request.mark)
 
     def take_over(self) -> bool:
         """The connection answers instead of the application, or cuts the response. Whether nothing was sent yet."""

@@ -2,8 +2,8 @@
 
 `sys.stdout` and `sys.stderr` are replaced by text streams over a `LineWriter`, which collects what each call writes in
 each thread until a line is complete, and then hands the line to the descriptor in one piece, however long it is. With
-frames on, a line of a call is `\\x1e CALL-ID \\x1f TEXT \\n` (without the spaces). The call is found through a context
-variable, so it is right in threads, in asyncio tasks and in executors that copy the context.
+frames on, a line of a call is `\\x1e MARK \\x1f TEXT \\n` (without the spaces). The call is found through a context variable,
+so it is right in threads, in asyncio tasks and in executors that copy the context.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-CALL_ID: ContextVar[str] = ContextVar("pinnace_call_id", default="")
+MARK: ContextVar[str] = ContextVar("pinnace_mark", default="")
+"""What the lines of a call carry: `CALL-ID`, or `CALL-ID TRACE-ID` where it is traced."""
 
 LINE_LIMIT_BYTES = 16 * 1024 * 1024
 
@@ -47,7 +48,7 @@ class LineWriter(io.RawIOBase):
 
     def write(self, data: ReadableBuffer) -> int:
         data = bytes(data)
-        writer = (CALL_ID.get(), _thread.get_ident())
+        writer = (MARK.get(), _thread.get_ident())
         with _locks[0]:
             end = data.rfind(b"\n") + 1
             if end:
@@ -59,24 +60,24 @@ class LineWriter(io.RawIOBase):
                     self._emit(writer[0], bytes(self._unfinished.pop(writer)) + b"\n")
         return len(data)
 
-    def end_call(self, call_id: str) -> None:
+    def end_call(self, mark: str) -> None:
         """Write what the call left without a line end."""
         with _locks[0]:
-            for writer in [writer for writer in self._unfinished if writer[0] == call_id]:
-                self._emit(call_id, bytes(self._unfinished.pop(writer)) + b"\n")
+            for writer in [writer for writer in self._unfinished if writer[0] == mark]:
+                self._emit(mark, bytes(self._unfinished.pop(writer)) + b"\n")
 
     def end_all(self) -> None:
         with _locks[0]:
-            for call_id in {writer[0] for writer in self._unfinished}:
-                self.end_call(call_id)
+            for mark in {writer[0] for writer in self._unfinished}:
+                self.end_call(mark)
 
     @property
     def has_unfinished(self) -> bool:
         return bool(self._unfinished)
 
-    def _emit(self, call_id: str, lines: bytes) -> None:
-        if self._frames and call_id:
-            frame = b"\x1e" + call_id.encode("latin-1", "replace") + b"\x1f"
+    def _emit(self, mark: str, lines: bytes) -> None:
+        if self._frames and mark:
+            frame = b"\x1e" + mark.encode("latin-1", "replace") + b"\x1f"
             lines = frame + lines[:-1].replace(b"\n", b"\n" + frame) + b"\n"
         _write_all(self._fd, lines)
 
@@ -95,11 +96,11 @@ def _text_stream(writer: Any) -> io.TextIOWrapper:
     return io.TextIOWrapper(writer, encoding="utf-8", errors="backslashreplace", newline="\n", write_through=True)
 
 
-def end_call(call_id: str) -> None:
+def end_call(mark: str) -> None:
     """Write what the call printed without a line end: its last line is whole too."""
     for writer in _writers:
         if writer.has_unfinished:
-            writer.end_call(call_id)
+            writer.end_call(mark)
 
 
 def end_all() -> None:

@@ -283,7 +283,7 @@ class Connection:
     def _answer(self, request: Request, body: Any) -> bool:
         """Have the handler answer, in a context of the call's own. Whether the connection lasts."""
         leadership = self._server.leadership
-        logs.CALL_ID.set(request.call_id)
+        logs.MARK.set(request.mark)
         leads = self.led and leadership.begin(self)
         worked_s = time.thread_time() if leads and leadership.weighs else 0.0
         began = time.monotonic()
@@ -300,7 +300,7 @@ class Connection:
             elif leadership.end(self):
                 took_s = time.monotonic() - began
                 leadership.ran(took_s, took_s - (time.thread_time() - worked_s) if worked_s else 0.0)
-            logs.end_call(request.call_id)
+            logs.end_call(request.mark)
         return self._send_reply(request, reply) if lasts is None else lasts
 
     def _reply(self, request: Request, body: Any) -> Reply:

@@ -69,7 +69,7 @@ class WebSocketCall:
 
     async def run(self, application: Application) -> None:
         """Run the application; log what it raises; close what it leaves open."""
-        logs.CALL_ID.set(self.request.call_id)
+        logs.MARK.set(self.request.mark)
         code, status, text = NORMAL, 403, "Forbidden\n"
         try:
             await application(self._scope, self.receive, self.send)
@@ -84,7 +84,7 @@ class WebSocketCall:
                 self._connection.write(plain_response(status, text, close=True))
             self._close(code)
             self._connection.websocket_ended()
-            logs.end_call(self.request.call_id)
+            logs.end_call(self.request.mark)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client."""

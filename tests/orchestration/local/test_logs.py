@@ -100,6 +100,17 @@ async def test_lines_are_kept_with_instance_call_and_time(logs: Logs) -> None:
     assert logs.last_line("one") == "outside"
 
 
+async def test_lines_of_a_traced_call_carry_its_trace(logs: Logs) -> None:
+    pipe, trace = Pipe(logs), "4bf92f3577b34da6a3ce929d0e0e4736"
+    os.write(pipe.fd, b"\x1e%b %b\x1ftraced\n\x1ecall-8\x1fnot\n" % (b"c" * 128, trace.encode()))
+    await pipe.end()
+    assert [(line.text, line.call_id, line.trace_id) for line in await read(logs)] == [
+        ("traced", "c" * 128, trace),
+        ("not", "call-8", ""),
+    ]
+    assert [line.text for line in await read(logs, call="c" * 128)] == ["traced"]
+
+
 async def test_tail_since_and_instance_choose(logs: Logs) -> None:
     for instance in ("one", "two"):
         pipe = Pipe(logs, instance)
