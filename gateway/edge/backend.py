@@ -36,13 +36,12 @@ class Backend:
     `limit` is `slots`, the calls that it may have from this edge, unless it turned a call away a moment ago.
     """
 
-    __slots__ = ("connections", "endpoint", "epoch", "id", "in_flight", "limit", "open", "rest_s", "rested_at", "slots")
+    __slots__ = ("connections", "endpoint", "id", "in_flight", "limit", "open", "rest_s", "rested_at", "slots")
 
     def __init__(self, replica_id: str, endpoint: Endpoint, slots: int, connections: Connections) -> None:
         self.id = replica_id
         self.endpoint = endpoint
         self.limit = self.slots = slots
-        self.epoch = 0
         self.connections = connections
         self.in_flight = 0
         self.open = True

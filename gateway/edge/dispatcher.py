@@ -118,9 +118,11 @@ class Dispatcher:
         """Take a revision's settings, when its replicas were heard of before it."""
         self.timeout_s = timeout_s
         if concurrency != self.concurrency:
+            if self.concurrency and self.share is not None:
+                self.share.give_back()
             self.concurrency = concurrency
             for backend in self._backends.values():
-                backend.own(self._slots())
+                backend.own(self._slots(backend.id))
             self.serve()
 
     # a call comes, and goes
@@ -202,6 +204,8 @@ class Dispatcher:
         known = self._backends.get(replica.id)
         if replica.state is ReplicaState.STOPPED:
             self._replicas.pop(replica.id, None)
+            if self.share is not None:
+                self.share.gone(replica.id)
         else:
             self._replicas[replica.id] = replica
         if replica.state is ReplicaState.RUNNING and replica.endpoint is not None:
@@ -274,6 +278,10 @@ class Dispatcher:
         """Return the replica's backend, if it was ready and is not done with."""
         return self._backends.get(replica_id)
 
+    def backends(self) -> Iterable[Backend]:
+        """Return those of `backend`."""
+        return self._backends.values()
+
     def start_of(self, replica_id: str) -> Start | None:
         """Return what the replica's start took, while that is known."""
         replica = self._replicas.get(replica_id)
@@ -289,8 +297,9 @@ class Dispatcher:
 
     @property
     def forgettable(self) -> bool:
-        """No replica, no call: nothing would be lost with this dispatcher."""
-        return not self._replicas and not self.waiting and not self.in_flight
+        """No replica, no call, no slot: nothing would be lost with this dispatcher."""
+        owns = self.share is not None and self.share.owns
+        return not (self._replicas or self.waiting or self.in_flight or owns)
 
     def close(self) -> None:
         """Let go of every replica."""
@@ -375,16 +384,16 @@ class Dispatcher:
             self._refuse_waiting()
 
     def _open(self, replica_id: str, endpoint: Endpoint) -> None:
-        backend = Backend(replica_id, endpoint, self._slots(), self._observer.connections(endpoint))
+        backend = Backend(replica_id, endpoint, self._slots(replica_id), self._observer.connections(endpoint))
         self._backends[replica_id] = backend
         self._ready.append(backend)
         self.serve()
 
-    def _slots(self) -> int:
-        """Return how many calls a replica may have from this edge before others have a say."""
+    def _slots(self, replica_id: str) -> int:
+        """Return how many calls a replica may have from this edge."""
         if not self.concurrency:
             return maxsize
-        return self.concurrency if self.share is None else 0
+        return self.concurrency if self.share is None else self.share.slots(replica_id)
 
     def _drain(self, replica_id: str, backend: Backend | None) -> None:
         if backend is None:

@@ -12,10 +12,11 @@ from gateway.edge.backend import Connections
 from gateway.edge.context import EdgeContext
 from gateway.edge.dispatcher import Dispatcher
 from gateway.edge.figures import EdgeFigures, FunctionLoad
-from gateway.edge.messages import Grant, Recall, Return, Want
+from gateway.edge.messages import Claim, Grant, Recall, Return, Want
 from gateway.edge.routes import Routes
 from gateway.edge.server import Server
 from gateway.edge.settings import EdgeSettings
+from gateway.edge.share import Share
 from gateway.edge.tally import Tally
 from gateway.edge.timeouts import Sweep
 from gateway.edge.tracing import Tracing
@@ -102,13 +103,34 @@ class Edge:
 
     def share(self, message: Grant | Recall) -> None:
         """Follow what is said about slots that several edges share."""
-        dispatcher = self._routes.dispatchers.get((message.namespace, message.revision))
-        if dispatcher is None or dispatcher.share is None:
-            return
+        share = self._routes.expect((message.namespace, message.revision)).share
+        assert share is not None, "the edge is one of several"
         if isinstance(message, Grant):
-            dispatcher.share.grant(message)
+            share.grant(message)
         else:
-            dispatcher.share.recall(message)
+            share.recall(message)
+
+    def claim(self) -> list[Claim]:
+        """Say what the edge owns, to a ledger that is to know: see `Share.claim`."""
+        return [claim for share in self._shares() for claim in share.claim()]
+
+    def unlinked(self) -> None:
+        """There is no ledger to speak to: what is owned stays."""
+        for share in self._shares():
+            share.unlinked()
+
+    def give_up(self) -> None:
+        """Own no slots any more."""
+        for share in self._shares():
+            share.give_up()
+
+    def ask_again(self) -> None:
+        """Tell a ledger that has been claimed from what is wanted."""
+        for share in self._shares():
+            share.look()
+
+    def _shares(self) -> list[Share]:
+        return [d.share for d in self._routes.dispatchers.values() if d.share is not None]
 
     @property
     def port(self) -> int:

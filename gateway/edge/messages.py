@@ -175,6 +175,13 @@ class Return(msgspec.Struct, frozen=True, tag="return"):
     slots: int
 
 
+class Claim(msgspec.Struct, frozen=True, array_like=True):
+    """An edge owns `slots` of a replica's slots."""
+
+    replica: str
+    slots: int
+
+
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """Everything before the ping of this number has been done."""
 

@@ -125,6 +125,10 @@ class Routes:
         has = f"its tags are {', '.join(sorted(route.tags))}" if route.tags else "it has none"
         return Refusal(404, f"function {function} has no tag {told[:60]!r}: {has}")
 
+    def expect(self, key: RevisionKey) -> Dispatcher:
+        """Return the dispatcher of a revision that may not have been heard of yet."""
+        return self.dispatchers.get(key) or self._dispatcher(key, key[1].rpartition("-")[0])
+
     def counts(self) -> Mapping[FunctionId, int]:
         """Return how many calls of each function have ended."""
         return {function: tally.completed for function, tally in self.tallies.items()}

@@ -12,20 +12,26 @@ asking call is older than their own (see `share`). So slots follow the load, and
 in which they came, whichever edge they came to. Example: limit 100, two edges, 50 each; all clients on one edge: its
 51st call fetches 25 of the other's idle slots, and so on until it owns all it can use.
 
-An edge that died owns nothing: its slots are spare again. Calls of its that still run in a replica are the runtime's to
-count; what it refuses waits (see `Dispatcher.turned_away`).
+A replica's slots are dealt out once and stay until the replica is gone: also while it restarts or drains, when nobody
+uses them. So it does not matter in which order an edge hears of replicas and of slots.
+
+An edge that ended owns nothing: its slots are spare again. One that cannot be reached (`lost`) keeps what it owns until it
+comes back, with a list of that, or is known to have given it up (`leave`; see `tenure`). A ledger that begins where another
+left off does the same with the edges that the other knew (`await_edges`): what these may own is given to nobody until they
+have come, or left. Calls that still run in a replica when their edge's slots are given up are the runtime's to count; what
+it refuses waits (see `Dispatcher.turned_away`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from gateway.edge.messages import Grant, Recall, Return, Want
+from gateway.edge.messages import Claim, Grant, Recall, Return, Want
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.function import Function
 from orchestration.names import FunctionId
-from orchestration.replica import Endpoint, Replica, ReplicaState
+from orchestration.replica import Replica, ReplicaState
 
 RevisionKey = tuple[str, str]
 """(namespace, revision name)"""
@@ -52,17 +58,27 @@ def shares(replica: str, limit: int, edges: Sequence[str]) -> dict[str, int]:
 
 
 class _Slots:
-    """A ready replica's slots."""
+    """A replica's slots, `limit` of them: those in `held`, `spare` ones, and `unknown` ones, which edges that are awaited may
+    own. `open` while the replica is ready."""
 
-    __slots__ = ("endpoint", "epoch", "held", "replica", "revision", "spare")
+    __slots__ = ("epoch", "held", "open", "replica", "revision", "spare", "unknown")
 
-    def __init__(self, replica: str, revision: _Revision, endpoint: Endpoint) -> None:
+    def __init__(self, replica: str, revision: _Revision) -> None:
         self.replica = replica
         self.revision = revision
-        self.endpoint = endpoint
+        self.open = True
         self.epoch = 0
         self.held: dict[str, int] = {}
         self.spare = 0
+        self.unknown = 0
+
+    def take(self, count: int) -> int:
+        """Take up to `count` of what nobody is known to own; return how many there were."""
+        unknown = min(count, self.unknown)
+        spare = min(count - unknown, self.spare)
+        self.unknown -= unknown
+        self.spare -= spare
+        return unknown + spare
 
 
 class _Revision:
@@ -79,11 +95,18 @@ class _Revision:
 
 
 class SlotLedger:
-    """Owns the truth about slots. `tell(edge, message)` must keep the order of what it is given, and of events."""
+    """Owns the truth about slots. `tell(edge, message)` must keep the order of what it is given.
+
+    Where edges hear of events from here, they must have heard of one before the ledger does.
+    """
 
     def __init__(self, tell: Callable[[str, Grant | Recall], None]) -> None:
         self._tell = tell
         self._edges: list[str] = []
+        self._lost: set[str] = set()
+        self._awaited: set[str] = set()
+        self._claims: dict[str, dict[str, int]] = {}
+        """By replica that is not known yet, or whose limit is not: what edges said that they own of it."""
         self._revisions: dict[RevisionKey, _Revision] = {}
         self._slots: dict[str, _Slots] = {}
         self._listed: dict[FunctionId, set[RevisionKey]] = {}
@@ -91,21 +114,69 @@ class SlotLedger:
 
     # edges come and go
 
-    def join(self, edge: str) -> None:
-        """An edge takes part. It gets slots of replicas that are there already when it wants them."""
-        self._edges.append(edge)
+    def join(self, edge: str, claims: Iterable[Claim] = ()) -> None:
+        """An edge takes part, and owns `claims`, as far as no other does. It gets more when it wants some.
 
-    def leave(self, edge: str) -> None:
-        """An edge is gone, and its calls with it."""
+        Every slot that is left to it is granted to it again: a first grant counts from none.
+        """
+        claimed = {claim.replica: claim.slots for claim in claims if claim.slots > 0}
+        self._lost.discard(edge)
+        if edge not in self._edges:
+            self._edges.append(edge)
+        for slots in self._slots.values():
+            if slots.epoch and (slots.replica in claimed or edge in slots.held):
+                self._adopt(edge, slots, claimed.pop(slots.replica, 0))
+        for replica, count in claimed.items():
+            self._claims.setdefault(replica, {})[edge] = count
+        self._arrived(edge)
+        for revision in self._revisions.values():
+            self._settle(revision)
+
+    def lose(self, edge: str) -> None:
+        """An edge cannot be reached: it keeps what it owns, and gets nothing."""
         if edge not in self._edges:
             return
         self._edges.remove(edge)
+        self._lost.add(edge)
         for revision in self._revisions.values():
             revision.wants.pop(edge, None)
             revision.asked.pop(edge, None)
-            for slots in revision.slots.values():
-                slots.spare += slots.held.pop(edge, 0)
             self._settle(revision)
+
+    def leave(self, edge: str) -> None:
+        """An edge owns nothing any more: it ended, or has given up what it had."""
+        self.lose(edge)
+        self._lost.discard(edge)
+        for claims in self._claims.values():
+            claims.pop(edge, None)
+        for slots in self._slots.values():
+            slots.spare += slots.held.pop(edge, 0)
+        self._arrived(edge)
+        for revision in self._revisions.values():
+            self._settle(revision)
+
+    def await_edges(self, edges: Iterable[str]) -> None:
+        """These may own slots of what comes from now on, and will join or leave."""
+        self._awaited.update(edges)
+
+    def forget_all(self) -> None:
+        """Begin anew, with neither edges nor slots: another ledger has the truth."""
+        self._edges.clear()
+        self._lost.clear()
+        self._awaited.clear()
+        self._claims.clear()
+        for revision in self._revisions.values():
+            revision.wants.clear()
+            revision.asked.clear()
+            for slots in revision.slots.values():
+                slots.held.clear()
+                slots.epoch = slots.spare = slots.unknown = 0
+
+    def begin(self) -> None:
+        """Deal out the slots of all replicas that are there, which nobody has dealt out here yet."""
+        for slots in self._slots.values():
+            if not slots.epoch:
+                self._deal(slots)
 
     # functions and replicas come and go
 
@@ -123,9 +194,9 @@ class SlotLedger:
 
     def wanted(self, edge: str, want: Want) -> None:
         """An edge could use more slots."""
-        revision = self._revisions.get((want.namespace, want.revision))
-        if revision is None or edge not in self._edges:
+        if edge not in self._edges:
             return
+        revision = self._revision((want.namespace, want.revision))  # the edge may have heard of it first
         if want.calls > 0:
             revision.wants[edge] = (want.calls, want.since)
         else:
@@ -168,40 +239,64 @@ class SlotLedger:
 
     def _replica_changed(self, replica: Replica) -> None:
         known = self._slots.get(replica.id)
-        if replica.state is ReplicaState.RUNNING and replica.endpoint is not None:
-            if known is not None and known.endpoint == replica.endpoint:
-                return
-            self._close(replica.id)
+        if replica.state is ReplicaState.STOPPED:
+            self._claims.pop(replica.id, None)
+            if known is not None:
+                del self._slots[replica.id], known.revision.slots[replica.id]
+                if known.revision.key not in self._listed.get(FunctionId(replica.namespace, replica.function), set()):
+                    self._unlist({known.revision.key})
+        elif known is not None:
+            known.open = replica.state is ReplicaState.RUNNING
+            self._settle(known.revision)
+        elif replica.state is ReplicaState.RUNNING and replica.endpoint is not None:
             revision = self._revision((replica.namespace, replica.revision))
-            slots = _Slots(replica.id, revision, replica.endpoint)
+            slots = _Slots(replica.id, revision)
             self._slots[replica.id] = revision.slots[replica.id] = slots
             self._deal(slots)
-        elif known is not None:
-            self._close(replica.id)
-            listed = self._listed.get(FunctionId(replica.namespace, replica.function), set())
-            if known.revision.key not in listed:
-                self._unlist({known.revision.key})
-
-    def _close(self, replica: str) -> None:
-        if (slots := self._slots.pop(replica, None)) is not None:
-            del slots.revision.slots[replica]
 
     def _revision(self, key: RevisionKey) -> _Revision:
         if (revision := self._revisions.get(key)) is None:
             revision = self._revisions[key] = _Revision(key)
         return revision
 
+    def _adopt(self, edge: str, slots: _Slots, claim: int) -> None:
+        """Let an edge own what it claims, as far as it did or nobody does; the rest of what it did is spare."""
+        before = slots.held.pop(edge, 0)
+        count = min(claim, before)
+        slots.spare += before - count
+        count += slots.take(claim - count)
+        slots.held[edge] = count
+        self._tell(edge, Grant(*slots.revision.key, slots.replica, slots.epoch, count))
+
+    def _arrived(self, edge: str) -> None:
+        """An edge that was awaited has come or left; with the last one everything is known."""
+        if edge in self._awaited:
+            self._awaited.discard(edge)
+            if not self._awaited:
+                for slots in self._slots.values():
+                    slots.spare, slots.unknown = slots.spare + slots.unknown, 0
+
     def _deal(self, slots: _Slots) -> None:
-        """Give all of a replica's slots away, in a new epoch: what edges owned of it before is void."""
+        """Give all of a replica's slots away, in a new epoch: what edges owned of it before is void.
+
+        Those that cannot be reached keep theirs, and claims are honoured as far as they go.
+        """
         limit = slots.revision.limit
         if not limit:
             return  # without a limit, or with one that is not known yet
         self._epoch += 1
         slots.epoch = self._epoch
-        slots.held = shares(slots.replica, limit, self._edges)
-        slots.spare = limit - sum(slots.held.values())
-        for edge, count in slots.held.items():
-            self._tell(edge, Grant(*slots.revision.key, slots.replica, slots.epoch, count))
+        claims = self._claims.pop(slots.replica, {}) | {e: n for e, n in slots.held.items() if e in self._lost}
+        slots.held, slots.spare, slots.unknown = {}, 0, limit
+        for edge, claim in claims.items():
+            slots.held[edge] = slots.take(claim)
+        if not self._awaited:
+            if not claims:
+                slots.held, slots.unknown = shares(slots.replica, limit, self._edges), 0
+            slots.spare, slots.unknown = limit - sum(slots.held.values()), 0
+        for edge in self._edges:
+            if edge in slots.held:
+                self._tell(edge, Grant(*slots.revision.key, slots.replica, slots.epoch, slots.held[edge]))
         self._settle(slots.revision)
 
     def _grant(self, edge: str, slots: _Slots, count: int) -> None:
@@ -213,7 +308,7 @@ class SlotLedger:
     def _settle(self, revision: _Revision) -> None:
         """Grant what is spare, oldest call first; ask for what is still wanted."""
         wants = revision.wants
-        while wants and (heaps := [slots for slots in revision.slots.values() if slots.spare]):
+        while wants and (heaps := [slots for slots in revision.slots.values() if slots.open and slots.spare]):
             edge = min(wants, key=lambda edge: wants[edge][1])
             calls, since = wants.pop(edge)
             spare = sum(slots.spare for slots in heaps)
@@ -225,7 +320,7 @@ class SlotLedger:
                 wants[edge] = (calls - count, since)
         for edge in self._edges:
             others = [want for other, want in wants.items() if other != edge]
-            if others and any(slots.held.get(edge) for slots in revision.slots.values()):
+            if others and any(slots.open and slots.held.get(edge) for slots in revision.slots.values()):
                 ask = (sum(calls for calls, _ in others), min(since for _, since in others))
             else:
                 ask = (0, 0.0)
