@@ -11,18 +11,18 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 from builder.registry.digest import find_digest
 from cli.errors import CliError
 from cli.settings import ServeSettings
-from orchestration.kubernetes.api import ApiError
+from orchestration.kubernetes.api import ApiError, Kind
 from orchestration.kubernetes.client import Cluster, NoCluster
 from orchestration.kubernetes.controller import Controller
 from orchestration.kubernetes.install import NotServed, ensure
-from orchestration.kubernetes.lease import Leadership
+from orchestration.kubernetes.lease import HolderLook, Leadership
 from orchestration.kubernetes.orchestrator import KubernetesOrchestrator
 from orchestration.kubernetes.view import NotSynced, View
 
@@ -45,11 +45,12 @@ class OnCluster:
         self,
         cluster: Cluster,
         orchestrator: KubernetesOrchestrator,
-        controller: Controller,
+        controller: Controller | None,
         namespace: str,
         part_ended: PartEnded,
     ) -> None:
         self.orchestrator = orchestrator
+        self.url = cluster.url
         self._cluster = cluster
         self._controller = controller
         self._namespace = namespace
@@ -57,8 +58,13 @@ class OnCluster:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, settings: ServeSettings, part_ended: PartEnded) -> AsyncIterator[OnCluster]:
-        """Connect, and see what is there. `part_ended` is told when a task ended that must go on. Raises CannotReach."""
+    async def open(
+        cls, settings: ServeSettings, part_ended: PartEnded, *, kinds: Collection[Kind] | None = None
+    ) -> AsyncIterator[OnCluster]:
+        """Connect, and see what is there: all, or only what is of some `kinds`; then there is no controller.
+
+        `part_ended` is told when a task ended that must go on. Raises CannotReach.
+        """
         namespace = settings.platform_namespace or _own_namespace() or "default"
         kubeconfig = Path(settings.kubeconfig) if settings.kubeconfig else None
 
@@ -70,15 +76,17 @@ class OnCluster:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 cluster = await stack.enter_async_context(Cluster.open(kubeconfig))
-                if not _own_namespace():
+                if not _own_namespace() and kinds is None:
                     await ensure(cluster)
-                view = await stack.enter_async_context(View(cluster))
+                view = await stack.enter_async_context(View(cluster, kinds=kinds))
             except (NoCluster, NotServed, NotSynced, ApiError) as error:
                 raise CannotReach(str(error)) from None
             orchestrator = await stack.enter_async_context(KubernetesOrchestrator(cluster, view, resolve=resolve))
-            controller = Controller(cluster, view, leads=False, platform_namespace=namespace)
-            await stack.enter_async_context(controller)
-            for task in (*view.tasks, *controller.tasks):
+            controller = None
+            if kinds is None:
+                controller = Controller(cluster, view, leads=False, platform_namespace=namespace)
+                await stack.enter_async_context(controller)
+            for task in (*view.tasks, *(controller.tasks if controller is not None else ())):
                 task.add_done_callback(part_ended)
             log.info("functions run on the cluster at %s", cluster.url)
             yield cls(cluster, orchestrator, controller, namespace, part_ended)
@@ -88,13 +96,37 @@ class OnCluster:
         """Take part in the election; who is elected carries out what is deployed and decides how many pods there are."""
 
         def changed(leads: bool) -> None:
-            self._controller.lead(leads)
+            self.lead(leads)
             lead_scaler(leads)
 
-        identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        async with Leadership(self._cluster, self._namespace, identity, changed) as leadership:
+        async with self.leadership(changed) as leadership:
             leadership.task.add_done_callback(self._part_ended)
             yield
+
+    def leadership(
+        self,
+        changed: Callable[[bool], None],
+        *,
+        notes: Callable[[], Mapping[str, str]] = dict,
+        other: Callable[[], None] = lambda: None,
+    ) -> Leadership:
+        """Return a part in the election: see `Leadership`."""
+        identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        return Leadership(self._cluster, self._namespace, identity, changed, notes=notes, other=other)
+
+    def lead(self, leads: bool) -> None:
+        """Begin or cease to carry out what is deployed."""
+        if self._controller is not None:
+            self._controller.lead(leads)
+
+    def look(self) -> HolderLook:
+        """Return a look at the election from outside."""
+        return HolderLook(self._cluster, self._namespace)
+
+
+def own_place() -> str:
+    """Return the name of the pod that this process runs in; empty outside of a cluster."""
+    return socket.gethostname() if _own_namespace() else ""
 
 
 def _own_namespace() -> str:

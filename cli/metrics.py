@@ -115,7 +115,9 @@ class Metering:
 
 
 @contextlib.asynccontextmanager
-async def metrics_port(metering: Metering, hosts: Hosts, settings: ServeSettings, serve: Serve) -> AsyncIterator[None]:
+async def metrics_port(
+    page: MetricsPage, hosts: Hosts, settings: ServeSettings, serve: Serve, targets: Targets | None = None
+) -> AsyncIterator[None]:
     """Serve the page on the metrics port, if one is wanted. The default one may be another platform's already.
 
     Raises CannotServeMetrics when one that was chosen is taken.
@@ -137,6 +139,6 @@ async def metrics_port(metering: Metering, hosts: Hosts, settings: ServeSettings
         yield
         return
     with listener:
-        async with serve(metrics_app(metering.page, hosts, metering.targets), sockets=[listener]):
+        async with serve(metrics_app(page, hosts, targets), sockets=[listener]):
             log.info("metrics at %s", where)
             yield

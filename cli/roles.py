@@ -70,9 +70,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pinnace.platform")
 
-DRAIN_S = 4.0
-"""How long calls in flight may take to finish when the platform stops; the rest of the ten seconds is the replicas'."""
-
 
 class CannotServe(CliError):
     """The platform, or what works on its data folder, cannot do it; the message is one sentence that says why."""
@@ -84,6 +81,10 @@ def serve(settings: ServeSettings) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if settings.role != "all":
+            from cli import apart
+
+            return runner.run(apart.serve(settings))
         return runner.run(_platform(settings))
 
 
@@ -115,7 +116,7 @@ def restore(file: Path, data_dir: Path) -> tuple[int, tuple[str, ...]]:
     return restored.files, restored.warnings
 
 
-class _Life:
+class Life:
     """Until when the platform runs: a signal ends it well, a part that ends by itself ends it badly (`code` 1)."""
 
     def __init__(self) -> None:
@@ -138,12 +139,12 @@ class _Life:
 
 
 async def _platform(settings: ServeSettings) -> int:
-    life = _Life()
+    life = Life()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, life.stop)
     try:
         async with _running(settings, life) as (edge, monitor, calls):
-            url = _url(settings.host, edge.port)
+            url = url_of(settings.host, edge.port)
             print(f"ready {url}", flush=True)
             service_manager.notify("READY=1")
             await life.over.wait()
@@ -151,7 +152,7 @@ async def _platform(settings: ServeSettings) -> int:
             log.info("stopping")
             calls.pause()
             monitor.dismiss()  # those who watch would go on for as long as they are let
-            await edge.drain(DRAIN_S)
+            await edge.drain(settings.drain_s)
     except (StorageError, StoreUnavailable, Unreachable, NoLogin) as error:
         raise CannotServe(str(error)) from None
     except asyncio.CancelledError:
@@ -162,9 +163,9 @@ async def _platform(settings: ServeSettings) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[Edge | Fleet, Monitor, Asynchronous]]:
+async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[Edge | Fleet, Monitor, Asynchronous]]:
     async with contextlib.AsyncExitStack() as stack:
-        bundles = _bundle_store(settings)
+        bundles = bundle_store(settings)
         place = await stack.enter_async_context(_place(settings, bundles, life))
         orchestrator = place.orchestrator
         traced = await stack.enter_async_context(tracing(settings, place.run_dir))
@@ -180,7 +181,7 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[
                 on_span=traced.sink.add if traced.sink is not None else None,
             )
         )
-        auth = await asyncio.to_thread(_auth, settings)
+        auth = await asyncio.to_thread(auth_of, settings)
         limits = StartLimits(settings.starts_per_function, settings.starts_total)
         history = await stack.enter_async_context(History(settings.folder / "idle-times"))
         leads = place.cluster is None  # on a cluster who holds the lease
@@ -240,15 +241,15 @@ async def _running(settings: ServeSettings, life: _Life) -> AsyncIterator[tuple[
 
         pumping = asyncio.create_task(pump())  # the edge is told what exists before it listens
         pumping.add_done_callback(life.part_ended)
-        stack.push_async_callback(_cancel, pumping)
+        stack.push_async_callback(cancel_task, pumping)
         try:
             await stack.enter_async_context(edge)
         except OSError as error:
-            where = _url(settings.host, settings.port)
-            raise _cannot_listen(where, error) from None
-        await stack.enter_async_context(metrics_port(metering, hosts, settings, _uvicorn))
+            where = url_of(settings.host, settings.port)
+            raise cannot_listen(where, error) from None
+        await stack.enter_async_context(metrics_port(metering.page, hosts, settings, uvicorn_server, metering.targets))
         if settings.auth and settings.save_login and auth.login is not None:
-            await asyncio.to_thread(_save_login, _url(settings.host, edge.port), auth.login.user, auth.login.password)
+            await asyncio.to_thread(_save_login, url_of(settings.host, edge.port), auth.login.user, auth.login.password)
         await stack.enter_async_context(calls.carried_out(edge.names, life.part_ended))
         yield edge, monitor, calls
 
@@ -268,7 +269,7 @@ class _Place(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def _place(settings: ServeSettings, bundles: BundleStore, life: _Life) -> AsyncIterator[_Place]:
+async def _place(settings: ServeSettings, bundles: BundleStore, life: Life) -> AsyncIterator[_Place]:
     if settings.orchestration == "local":
         local = LocalOrchestrator.open(
             settings.folder,
@@ -298,21 +299,21 @@ async def _place(settings: ServeSettings, bundles: BundleStore, life: _Life) -> 
             yield _Place(cluster.orchestrator, run_dir, frozenset, cluster)
 
 
-def _cannot_listen(where: str, error: OSError) -> CannotServe:
+def cannot_listen(where: str, error: OSError) -> CannotServe:
     """What is wrong with the address, without asyncio's words around it: they say the address again."""
     reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or error
     return CannotServe(f"cannot listen on {where}: {reason}; choose another with --port")
 
 
 async def _build_service(settings: ServeSettings) -> int:
-    life = _Life()
+    life = Life()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, life.over.set)
     async with contextlib.AsyncExitStack() as stack:
-        bundles = _bundle_store(settings)
+        bundles = bundle_store(settings)
         try:
             stack.enter_context(DataFolder(settings.folder))
-            auth = await asyncio.to_thread(_auth, settings)
+            auth = await asyncio.to_thread(auth_of, settings)
         except (StorageError, NoLogin) as error:
             raise CannotServe(str(error)) from None
         builder = await stack.enter_async_context(
@@ -336,10 +337,10 @@ async def _build_service(settings: ServeSettings) -> int:
         try:
             listener = stack.enter_context(socket.create_server((settings.host, settings.port), family=family))
         except OSError as error:
-            where = _url(settings.host, settings.port)
-            raise _cannot_listen(where, error) from None
-        await stack.enter_async_context(_uvicorn(api, sockets=[listener]))
-        url = _url(settings.host, listener.getsockname()[1])
+            where = url_of(settings.host, settings.port)
+            raise cannot_listen(where, error) from None
+        await stack.enter_async_context(uvicorn_server(api, sockets=[listener]))
+        url = url_of(settings.host, listener.getsockname()[1])
         if settings.auth and settings.save_login and auth.login is not None:
             await asyncio.to_thread(_save_login, url, auth.login.user, auth.login.password)
         print(f"ready {url}", flush=True)
@@ -350,7 +351,7 @@ async def _build_service(settings: ServeSettings) -> int:
     return life.code
 
 
-def _auth(settings: ServeSettings) -> Auth:
+def auth_of(settings: ServeSettings) -> Auth:
     mounted = os.environ.get("secret_mount_path")  # noqa: SIM112  # OpenFaaS's name
     return Auth.open(settings.folder, enabled=settings.auth, secret_mount_path=Path(mounted) if mounted else None)
 
@@ -411,7 +412,7 @@ async def _control_server(app: ASGIApp, path: Path) -> AsyncIterator[None]:
     closed = path.with_name("closed")
     closed.mkdir(mode=0o700)  # uvicorn opens its socket to all, and functions have nothing to say here
     try:
-        async with _uvicorn(app, uds=str(closed / "socket")):
+        async with uvicorn_server(app, uds=str(closed / "socket")):
             (closed / "socket").chmod(0o600)
             (closed / "socket").rename(path)
             yield
@@ -421,7 +422,9 @@ async def _control_server(app: ASGIApp, path: Path) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _uvicorn(app: ASGIApp, *, uds: str | None = None, sockets: list[socket.socket] | None = None) -> AsyncIterator[None]:
+async def uvicorn_server(
+    app: ASGIApp, *, uds: str | None = None, sockets: list[socket.socket] | None = None
+) -> AsyncIterator[None]:
     """Serve `app` on a Unix socket or on listening sockets."""
     config = uvicorn.Config(
         app,
@@ -448,7 +451,7 @@ async def _uvicorn(app: ASGIApp, *, uds: str | None = None, sockets: list[socket
         await asyncio.wait_for(serving, 3)
 
 
-def _bundle_store(settings: ServeSettings) -> BundleStore:
+def bundle_store(settings: ServeSettings) -> BundleStore:
     folder = settings.folder
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
@@ -464,12 +467,12 @@ def _save_login(url: str, user: str, password: str) -> None:
         log.warning("the login was not written to %s: %s", credentials.config_path(), error)
 
 
-def _url(host: str, port: int) -> str:
+def url_of(host: str, port: int) -> str:
     """Return the address that people on this machine use."""
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104  # compared, not bound
     return f"http://{f'[{name}]' if ':' in name and '[' not in name else name}:{port}"
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
+async def cancel_task(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])

@@ -56,6 +56,11 @@ class ServeSettings:
     platform_namespace: str = _field(
         "", "Namespace of the platform itself in the cluster. Default: the pod's own, else default."
     )
+    role: str = _field("all", "What of the platform this process is, on a cluster: edge, control, controller, or all of it.")
+    link_port: int = _field(8083, "Port on which a controller waits for edges (roles that run apart).")
+    link_secret_file: str = _field("", "File with the secret that edge, control and controller share (roles that run apart).")
+    control: str = _field("control:8080", "HOST:PORT of the control API, for edges (roles that run apart).")
+    drain_s: float = _field(4.0, "How long calls in progress may take to finish when the platform stops.")
     allow_hosts: tuple[str, ...] = _field(
         (), "Further names this gateway is called by (Host header), comma-separated; names of this machine are known."
     )
@@ -201,6 +206,10 @@ def _check(settings: ServeSettings) -> None:
         raise InvalidServeSetting(f"workers {settings.workers}: 1 to 64")
     if settings.orchestration not in ("local", "kubernetes"):
         raise InvalidServeSetting(f"orchestration {settings.orchestration!r}: local or kubernetes")
+    if settings.role not in ("edge", "control", "controller", "all"):
+        raise InvalidServeSetting(f"role {settings.role!r}: edge, control, controller or all")
+    if settings.role != "all":
+        _check_apart(settings)
     if settings.log_format not in ("console", "json"):
         raise InvalidServeSetting(f"log_format {settings.log_format!r}: console or json")
     if settings.prometheus_url and not settings.prometheus_url.startswith(("http://", "https://")):
@@ -224,3 +233,17 @@ def _check(settings: ServeSettings) -> None:
         raise InvalidServeSetting(f"build_body_limit {settings.build_body_limit_bytes}: 1 to 576Mi; no build unpacks more")
     if settings.build_time_limit_s <= 0:
         raise InvalidServeSetting("build_time_limit: more than 0")
+
+
+def _check_apart(settings: ServeSettings) -> None:
+    if settings.orchestration != "kubernetes":
+        raise InvalidServeSetting(f"role {settings.role}: with --orchestration kubernetes only; on one machine use --workers")
+    if settings.workers != 1:
+        raise InvalidServeSetting(f"workers {settings.workers}: 1 where roles run apart; start more edges instead")
+    if not settings.link_secret_file:
+        raise InvalidServeSetting("link_secret_file: needed where roles run apart; `openssl rand -hex 32` makes a secret")
+    host, _, port = settings.control.rpartition(":")
+    if not host or not port.isdigit():
+        raise InvalidServeSetting(f"control {settings.control!r}: HOST:PORT")
+    if not 0 <= settings.link_port <= 65535:
+        raise InvalidServeSetting(f"link_port {settings.link_port}: 0 to 65535")

@@ -271,7 +271,9 @@ class Call:
         if self.phase == WAITING:
             waited = self.client.context.settings.queue_timeout_s
             why = "all replicas are busy" if dispatcher.ready else "no replica is ready"
-            self.cut(Refusal(504, f"function {name}: {why} after waiting {waited:g} s", retry_after_s=1))
+            trouble = self.client.context.trouble
+            text = f"function {name}: {why} after waiting {waited:g} s" + (f": {trouble}" if trouble else "")
+            self.cut(Refusal(503 if trouble else 504, text, retry_after_s=1))
         else:
             self.cut(Refusal(504, f"function {name} did not answer within {dispatcher.timeout_s:g} s"))
 

@@ -49,7 +49,7 @@ class EdgeContext:
     large: a field takes at least four. `soon` runs a function in the next turn of the loop. Requests that are no
     function's are counted in `control_tally`, or in `unrouted_tally` when the edge refused them itself; `accepted` and
     `turned_away` count connections. `tracing` is None where nothing is traced, `acceptor` where asynchronous calls are not
-    served."""
+    served. `trouble` says why nobody starts replicas, while nobody does."""
 
     __slots__ = (
         "_trusted",
@@ -71,6 +71,7 @@ class EdgeContext:
         "small_bytes",
         "soon",
         "tracing",
+        "trouble",
         "turned_away",
         "unrouted_tally",
     )
@@ -95,6 +96,7 @@ class EdgeContext:
         self.draining = False
         self.tracing: Tracing | None = None
         self.acceptor: Dispatcher | None = None
+        self.trouble = ""
         self.plain_requests = PlainRequests(settings)
         self.plain_responses = PlainResponses()
         self._trusted = tuple(ipaddress.ip_network(network, strict=False) for network in settings.trusted_proxies)

@@ -14,7 +14,7 @@ Nothing in this module knows sockets or reads a clock: callers say what time it 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from sys import maxsize
 from typing import Final, Protocol
 
@@ -209,7 +209,9 @@ class Dispatcher:
         else:
             self._replicas[replica.id] = replica
         if replica.state is ReplicaState.RUNNING and replica.endpoint is not None:
-            if known is None or known.endpoint != replica.endpoint or not known.open:
+            if known is not None and known.endpoint == replica.endpoint:
+                self._reopen(known)
+            else:
                 self._close(replica.id)
                 self._open(replica.id, replica.endpoint)
         elif replica.state is ReplicaState.DRAINING:
@@ -388,6 +390,14 @@ class Dispatcher:
         self._backends[replica_id] = backend
         self._ready.append(backend)
         self.serve()
+
+    def _reopen(self, backend: Backend) -> None:
+        """It drains no more: the calls that it still has count."""
+        if not backend.open:
+            backend.open = True
+            backend.connections = self._observer.connections(backend.endpoint)
+            self._ready.append(backend)
+            self.serve()
 
     def _slots(self, replica_id: str) -> int:
         """Return how many calls a replica may have from this edge."""

@@ -114,8 +114,15 @@ class Edge:
         """Say what the edge owns, to a ledger that is to know: see `Share.claim`."""
         return [claim for share in self._shares() for claim in share.claim()]
 
-    def unlinked(self) -> None:
-        """There is no ledger to speak to: what is owned stays."""
+    def linked(self) -> None:
+        """The ledger that was told of the claims can be asked for more."""
+        self._context.trouble = ""
+        for share in self._shares():
+            share.look()
+
+    def unlinked(self, why: str) -> None:
+        """There is no ledger to speak to: what is owned stays. `why` is for calls that wait in vain."""
+        self._context.trouble = why
         for share in self._shares():
             share.unlinked()
 
@@ -123,11 +130,6 @@ class Edge:
         """Own no slots any more."""
         for share in self._shares():
             share.give_up()
-
-    def ask_again(self) -> None:
-        """Tell a ledger that has been claimed from what is wanted."""
-        for share in self._shares():
-            share.look()
 
     def _shares(self) -> list[Share]:
         return [d.share for d in self._routes.dispatchers.values() if d.share is not None]

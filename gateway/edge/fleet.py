@@ -20,6 +20,7 @@ from typing import Final, Self
 import msgspec
 
 from gateway.edge.figures import EdgeFigures, FunctionLoad
+from gateway.edge.gathered import Gathered
 from gateway.edge.link import TooLong, frame
 from gateway.edge.messages import (
     CannotListen,
@@ -38,7 +39,7 @@ from gateway.edge.messages import (
 )
 from gateway.edge.port import SharedPort
 from gateway.edge.process import EdgeProcess
-from gateway.edge.records import Records
+from gateway.edge.releases import Releases
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.slots import SlotLedger
 from gateway.edge.tally import Tally
@@ -82,7 +83,7 @@ class Fleet:
         self._settings = settings
         self._acceptor = acceptor
         self._control = control
-        self._on_load, self._on_released, self._on_gone = on_load, on_released, on_gone
+        self._on_load, self._on_gone = on_load, on_gone
         self._log_format = log_format
         self._names = [f"edge-{number}" for number in range(workers)]
         self._port = SharedPort(settings.host, settings.port)
@@ -92,8 +93,8 @@ class Fleet:
         self._stopping = False
         self._functions: dict[FunctionId, FunctionChanged] = {}
         self._replicas: dict[str, ReplicaChanged] = {}
-        self._totals: dict[FunctionId, Tally] = {}
-        self._releasing: dict[str, set[EdgeProcess]] = {}
+        self._gathered = Gathered()
+        self._releases = Releases(lambda: self._processes, on_released)
         self._ledger = SlotLedger(self._tell)
 
     async def __aenter__(self) -> Self:
@@ -153,6 +154,7 @@ class Fleet:
     def apply(self, event: Event) -> None:
         """Follow a change that an orchestrator's `watch` yielded."""
         self._remember(event)
+        self._gathered.apply(event)
         try:
             data = frame(event)
         except TooLong as error:
@@ -161,9 +163,7 @@ class Fleet:
         for process in self._processes.values():
             process.send_frame(data)
         self._ledger.apply(event)
-        if isinstance(event, ReplicaChanged) and event.replica.state is ReplicaState.DRAINING:
-            self._releasing[event.replica.id] = set(self._processes.values())
-            self._released(event.replica.id, None)
+        self._releases.apply(event)
 
     @property
     def port(self) -> int:
@@ -182,25 +182,19 @@ class Fleet:
 
     def counts(self) -> Mapping[FunctionId, int]:
         """Return how many calls of each function have ended since the fleet started, as of a moment ago."""
-        return {function: tally.completed for function, tally in self._totals.items()}
+        return self._gathered.counts()
 
     def tallies(self) -> Mapping[FunctionId, Tally]:
         """Return each function's counters over all edges, as of a moment ago. They go on counting."""
-        return self._totals
+        return self._gathered.tallies()
 
     def loads(self) -> Mapping[FunctionId, FunctionLoad]:
         """Return the calls that each function has, as last told; functions without any are left out."""
-        loads: dict[FunctionId, FunctionLoad] = {}
-        for process in self._processes.values():
-            for sample in process.loads.values():
-                function = FunctionId(sample.namespace, sample.function)
-                load = loads.get(function, FunctionLoad())
-                loads[function] = load.plus(sample.in_flight, sample.queued, sample.oldest_wait_s)
-        return loads
+        return self._gathered.loads()
 
     def figures(self) -> Mapping[str, EdgeFigures]:
         """Return what each edge that lives now tells of itself, by its name."""
-        return {process.name: process.figures for process in self._processes.values()}
+        return self._gathered.figures()
 
     # one edge's life
 
@@ -255,8 +249,8 @@ class Fleet:
     def _forget(self, process: EdgeProcess) -> None:
         del self._processes[process.name]
         process.listening = False
-        for replica in list(self._releasing):
-            self._released(replica, process)
+        self._releases.changed()
+        self._gathered.forget(process.name)
         self._ledger.leave(process.name)
         self._on_gone(process.name)
 
@@ -274,23 +268,16 @@ class Fleet:
 
     def _hear(self, process: EdgeProcess, message: FromEdge) -> None:
         match message:
-            case Load(sample):
-                self._loaded(process, sample)
+            case Load() | Counted() | Recorded():
+                self._gathered.hear(process.name, message)
+                if isinstance(message, Load):
+                    self._on_load(message.sample)
             case Want():
                 self._ledger.wanted(process.name, message)
             case Return():
                 self._ledger.returned(process.name, message)
-            case Counted(counts, figures):
-                process.figures = figures
-                for count in counts:
-                    if (total := self._totals.get(FunctionId(count.namespace, count.function))) is not None:
-                        total.add(count.tally())
-            case Recorded(namespace, name, recent, notable):
-                if (total := self._totals.get(FunctionId(namespace, name))) is not None:
-                    total.records = total.records or Records()
-                    total.records.add(recent, notable)
             case Released(replica):
-                self._released(replica, process)
+                self._releases.released(replica, process.name)
             case Listening():
                 process.listening = True
                 self._ledger.join(process.name)
@@ -301,25 +288,6 @@ class Fleet:
                     self._started[process.name].set_exception(OSError(number, text))
                 process.kill()
 
-    def _loaded(self, process: EdgeProcess, sample: LoadSample) -> None:
-        key = (sample.namespace, sample.revision)
-        if sample.in_flight or sample.queued:
-            process.loads[key] = sample
-        else:
-            process.loads.pop(key, None)
-        self._on_load(sample)
-
-    def _released(self, replica: str, process: EdgeProcess | None) -> None:
-        """`process` has let go of a draining replica; the last one to do so lets it stop."""
-        waiting = self._releasing.get(replica)
-        if waiting is None:
-            return
-        if process is not None:
-            waiting.discard(process)
-        if not waiting:
-            del self._releasing[replica]
-            self._on_released(replica)
-
     # inside
 
     def _remember(self, event: Event) -> None:
@@ -327,15 +295,12 @@ class Fleet:
         match event:
             case FunctionChanged(function):
                 self._functions[function.id] = event
-                self._totals.setdefault(function.id, Tally())
             case FunctionRemoved(namespace, name):
                 self._functions.pop(FunctionId(namespace, name), None)
-                self._totals.pop(FunctionId(namespace, name), None)
             case ReplicaChanged(replica):
                 self._replicas[replica.id] = event
                 if replica.state is ReplicaState.STOPPED:
                     del self._replicas[replica.id]
-                    self._releasing.pop(replica.id, None)
 
     def _tell(self, edge: str, message: Grant | Recall) -> None:
         with contextlib.suppress(KeyError):

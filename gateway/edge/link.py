@@ -1,4 +1,4 @@
-"""The link between the control process and one edge: typed messages over a stream socket, in order.
+"""The link between an edge and the process that leads it: typed messages over a stream socket, in order.
 
 A frame is the length of what follows (4 bytes, big endian) and one message in msgpack. What is sent while the peer does
 not read is held by the transport; a peer that leaves too much of it unread is given up. What may be held back or merged
@@ -47,15 +47,24 @@ class Link(asyncio.Protocol, Generic[Incoming]):
         on_message: Callable[[Incoming], None],
         on_lost: Callable[[], None],
         on_writable: Callable[[], None] = lambda: None,
+        on_open: Callable[[], None] = lambda: None,
     ) -> None:
         self._decoder = decoder
         self._on_message = on_message
         self._on_lost = on_lost
         self._on_writable = on_writable
+        self._on_open = on_open
+        self._ended = False
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._lost = asyncio.Event()
         self.writable = True
+        self.frame_limit_bytes = FRAME_LIMIT_BYTES
+        """The longest frame that is taken now: less from a peer that is not known yet."""
+
+    async def dial(self, host: str, port: int) -> None:
+        """Become an end of a new TCP connection. Raises OSError."""
+        await asyncio.get_running_loop().create_connection(lambda: self, host, port)
 
     async def open(self, sock: socket.socket) -> None:
         """Become an end of this connected Unix socket, and own it. Messages may come before this returns."""
@@ -87,8 +96,15 @@ class Link(asyncio.Protocol, Generic[Incoming]):
                 self.abort()
                 await self._lost.wait()
 
+    @property
+    def peer(self) -> str:
+        """The other end's address, for logs; empty where there is none."""
+        name = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
+
     def abort(self) -> None:
         """End at once."""
+        self._ended = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -96,6 +112,10 @@ class Link(asyncio.Protocol, Generic[Incoming]):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        if self._ended:
+            self.abort()
+            return
+        self._on_open()
 
     def data_received(self, data: bytes) -> None:
         received = self._received
@@ -103,7 +123,7 @@ class Link(asyncio.Protocol, Generic[Incoming]):
         start = 0
         while len(received) - start >= _LENGTH_BYTES:
             length = int.from_bytes(received[start : start + _LENGTH_BYTES], "big")
-            if length > FRAME_LIMIT_BYTES:
+            if length > self.frame_limit_bytes:
                 log.error("a frame of %d bytes came over a link: giving it up", length)
                 self.abort()
                 return
@@ -118,6 +138,8 @@ class Link(asyncio.Protocol, Generic[Incoming]):
                 return
             start = end
             self._on_message(message)
+            if self._ended:
+                return
         del received[:start]
 
     def pause_writing(self) -> None:

@@ -194,5 +194,73 @@ class Drained(msgspec.Struct, frozen=True, tag="drained"):
     whole: bool
 
 
+# over a network: hub → member. A member is an edge, or who only follows what edges tell.
+
+
+class Challenge(msgspec.Struct, frozen=True, tag="challenge"):
+    """The first message; see `handshake`."""
+
+    nonce: bytes
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """The hub knows the secret too, and leads (or did until a moment ago). Now an edge says what it holds."""
+
+    proof: bytes
+    leads: bool
+
+
+class Answered(msgspec.Struct, frozen=True, tag="answered"):
+    """The beat of this number was heard by who leads, or (`leads` is false) by who did until a moment ago."""
+
+    number: int
+    leads: bool
+
+
+class Relayed(msgspec.Struct, frozen=True, tag="relayed"):
+    """What an edge told, for those who follow."""
+
+    edge: str
+    told: Load | Counted | Recorded
+
+
+class Gone(msgspec.Struct, frozen=True, tag="gone"):
+    """An edge is gone, and its calls with it."""
+
+    edge: str
+
+
+# over a network: member → hub
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """Who answers the challenge: an edge, or (`follows`) one that wants to hear what edges tell."""
+
+    name: str
+    follows: bool
+    nonce: bytes
+    proof: bytes
+
+
+class Holding(msgspec.Struct, frozen=True, tag="holding"):
+    """What the edge owns, and the draining replicas that it has let go of. From now on it takes part."""
+
+    claims: tuple[Claim, ...]
+    released: tuple[str, ...]
+
+
+class Beat(msgspec.Struct, frozen=True, tag="beat"):
+    """To be answered."""
+
+    number: int
+
+
+class Leaving(msgspec.Struct, frozen=True, tag="leaving"):
+    """The edge has ended its calls and owns nothing any more."""
+
+
+ToMember = Challenge | Welcome | Answered | Grant | Recall | Relayed | Gone | Released
+FromMember = Hello | Holding | Beat | Leaving | Load | Released | Counted | Recorded | Want | Return
+
 ToEdge = FunctionChanged | FunctionRemoved | ReplicaChanged | Configure | Listen | Grant | Recall | Ping | Drain
 FromEdge = Listening | CannotListen | Load | Released | Counted | Recorded | Want | Return | Pong | Drained

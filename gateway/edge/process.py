@@ -14,10 +14,8 @@ from typing import Final
 
 import msgspec
 
-from gateway.edge.figures import EdgeFigures
 from gateway.edge.link import Link
 from gateway.edge.messages import Drain, Drained, FromEdge, Ping, Pong
-from orchestration.load import LoadSample
 
 PACKAGES: Final = Path(__file__).resolve().parents[2]
 ENDED_WITHIN_S: Final = 1.0
@@ -26,14 +24,12 @@ _decoder: Final = msgspec.msgpack.Decoder(FromEdge)
 
 
 class EdgeProcess:
-    """The process of the edge `name`. `listening` is set by its owner, `loads` are its newest samples that are not zero,
-    `figures` what it last told of itself, `heard_at` is when it last said something (monotonic seconds)."""
+    """The process of the edge `name`. `listening` is set by its owner, `heard_at` is when it last said something (monotonic
+    seconds)."""
 
     def __init__(self, name: str, on_message: Callable[[EdgeProcess, FromEdge], None]) -> None:
         self.name = name
         self.listening = False
-        self.loads: dict[tuple[str, str], LoadSample] = {}
-        self.figures = EdgeFigures()
         self.heard_at = time.monotonic()
         self.lost = asyncio.Event()
         self._on_message = on_message

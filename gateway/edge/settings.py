@@ -41,7 +41,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue_bytes: int = 64 * 1024 * 1024
     """Bytes that calls waiting for one revision may hold; more is answered 503 at once."""
     queue_timeout_s: float = 60.0
-    """Longest wait for a replica; then 504."""
+    """Longest wait for a replica; then 504, or 503 where nobody is there who would start one."""
     held_body_bytes: int = 64 * 1024
     """How much of one request body is held while its call waits, and for trying it again; the rest stays unread."""
     inner_folder: str = ""

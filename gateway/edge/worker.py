@@ -19,45 +19,26 @@ import msgspec
 import uvloop
 
 from gateway.edge.edge import Edge
-from gateway.edge.figures import EdgeFigures
 from gateway.edge.link import Link
 from gateway.edge.messages import (
     CannotListen,
     Configure,
-    Count,
-    Counted,
     Drain,
     Drained,
     Grant,
     Listen,
     Listening,
-    Load,
     Ping,
     Pong,
     Recall,
-    Recorded,
     Released,
     ToEdge,
 )
-from gateway.edge.tally import Tally
-from orchestration.load import LoadSample
-from orchestration.names import FunctionId
+from gateway.edge.report import Report
 from telemetry import logs
 
 COUNT_EVERY_S: Final = 0.1
 _decoder: Final = msgspec.msgpack.Decoder(ToEdge)
-
-
-def merged(earlier: LoadSample, later: LoadSample) -> LoadSample:
-    """Return one sample for two intervals that follow each other."""
-    interval_s = earlier.interval_s + later.interval_s
-    area = earlier.concurrency * earlier.interval_s + later.concurrency * later.interval_s
-    return msgspec.structs.replace(
-        later,
-        interval_s=interval_s,
-        concurrency=area / interval_s if interval_s > 0 else later.concurrency,
-        arrivals=earlier.arrivals + later.arrivals,
-    )
 
 
 class Worker:
@@ -67,11 +48,9 @@ class Worker:
         self._sock = sock
         self._over = asyncio.Event()
         self._link = Link(_decoder, self._hear, self._over.set, self._tell_held)
+        self._report = Report(self._link.send, lambda: self._link.writable)
         self._edge: Edge | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held: dict[tuple[str, str], LoadSample] = {}
-        self._told: dict[FunctionId, tuple[Tally, Tally]] = {}
-        self._figures = EdgeFigures()
 
     async def run(self) -> None:
         """Serve until the link ends."""
@@ -95,7 +74,7 @@ class Worker:
                 self._edge = Edge(
                     settings,
                     control=control,
-                    on_load=self._on_load,
+                    on_load=self._report.load,
                     on_released=lambda replica: self._link.send(Released(replica)),
                     on_slots=self._link.send,
                     acceptor=acceptor,
@@ -131,52 +110,17 @@ class Worker:
 
     async def _drain(self, timeout_s: float) -> None:
         whole = await self._configured.drain(timeout_s)
-        self._tell_counts()
+        self._report.tell(self._configured)
         self._link.send(Drained(whole))
 
-    # what the edge tells
-
-    def _on_load(self, sample: LoadSample) -> None:
-        if self._link.writable:
-            self._link.send(Load(sample))
-        else:
-            key = (sample.namespace, sample.revision)
-            before = self._held.get(key)
-            self._held[key] = merged(before, sample) if before is not None else sample
-
     def _tell_held(self) -> None:
-        held, self._held = self._held, {}
-        for sample in held.values():
-            self._on_load(sample)
+        self._report.tell_held()
 
     async def _count(self) -> None:
         while True:
             await asyncio.sleep(COUNT_EVERY_S)
             if self._link.writable and self._edge is not None:
-                self._tell_counts()
-
-    def _tell_counts(self) -> None:
-        tallies = self._configured.tallies()
-        counts = []
-        for function, tally in tallies.items():
-            known, told = self._told.get(function) or (tally, Tally())
-            if known is not tally:  # the function was removed and deployed anew
-                told = Tally()
-            if tally.completed != told.completed or tally.started != told.started:
-                counts.append(Count.of(function, tally.since(told)))
-                self._told[function] = (tally, tally.copy())
-        for function in self._told.keys() - tallies.keys():
-            del self._told[function]
-        figures = self._configured.own_figures()
-        if counts or figures != self._figures:
-            self._figures = figures
-            self._link.send(Counted(tuple(counts), figures))
-        self._tell_records()
-
-    def _tell_records(self) -> None:
-        for function, tally in self._configured.tallies().items():
-            if tally.records is not None and tally.records.recent:
-                self._link.send(Recorded(function.namespace, function.name, *tally.records.take()))
+                self._report.tell(self._edge)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 from typing import Final, Self
 
@@ -45,6 +45,8 @@ log = logging.getLogger("pinnace.kubernetes")
 
 SYNC_LIMIT_S: Final = 60.0
 _OWNED: Final = (DEPLOYMENTS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGETS, SERVICE_ACCOUNTS)
+CALLED: Final = (REVISIONS, FUNCTIONS, PODS)
+"""The kinds that who only calls functions has to know."""
 
 
 class NotSynced(Exception):
@@ -52,9 +54,19 @@ class NotSynced(Exception):
 
 
 class View:
-    """Owns the watches and the probes. Listeners are called on the loop, after the view has changed."""
+    """Owns the watches and the probes. Listeners are called on the loop, after the view has changed.
 
-    def __init__(self, cluster: Cluster, *, probes: bool = True, clock: Callable[[], float] = time.time) -> None:
+    With `kinds` it knows of those only: a Deployment that it does not know of has no count.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        kinds: Collection[Kind] | None = None,
+        probes: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._clock = clock
         self._probes = probes
         self._functions: dict[FunctionId, FunctionResource] = {}
@@ -65,12 +77,13 @@ class View:
         self.on_function: list[Callable[[FunctionId], None]] = []
         self.on_replica: list[Callable[[Replica], None]] = []
         ours = FUNCTION_LABEL
-        self._reflectors = {
+        reflectors = {
             NAMESPACES: Reflector(cluster, NAMESPACES, self._namespace_changed),
             REVISIONS: Reflector(cluster, REVISIONS, self._record_changed, selector=ours),
             FUNCTIONS: Reflector(cluster, FUNCTIONS, self._function_changed),
             PODS: Reflector(cluster, PODS, self.replicas.pod_changed, selector=ours),
         } | {kind: Reflector(cluster, kind, self._object_changed(kind), selector=ours) for kind in _OWNED}
+        self._reflectors = {kind: made for kind, made in reflectors.items() if kinds is None or kind in kinds}
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -148,13 +161,13 @@ class View:
 
     def wanted(self, namespace: str, revision: str) -> int | None:
         """Return how many pods a revision should have; None where it has no Deployment."""
-        return replicas_of(self._reflectors[DEPLOYMENTS].get(namespace, revision))
+        return replicas_of(self.held(DEPLOYMENTS, namespace, revision))
 
     def trouble(self, function: FunctionId, revision: str) -> str:
         """Return why a revision has not the pods it should have: a pod's reason, or why none may be made."""
         if said := self.replicas.trouble(function, revision):
             return said
-        deployment = self._reflectors[DEPLOYMENTS].get(function.namespace, revision) or {}
+        deployment = self.held(DEPLOYMENTS, function.namespace, revision) or {}
         for condition in deployment.get("status", {}).get("conditions") or ():
             if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
                 return f"{condition.get('reason', '')}: {condition.get('message', '')}"
@@ -176,7 +189,8 @@ class View:
             reflector.drop(namespace, name)
 
     def held(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        return self._reflectors[kind].get(namespace, name)
+        reflector = self._reflectors.get(kind)
+        return reflector.get(namespace, name) if reflector is not None else None
 
     # what the reflectors tell
 

@@ -8,7 +8,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cli import roles
-from cli.roles import _cannot_listen, _Life, _url
+from cli.roles import Life, cannot_listen, url_of
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from cli.roles import _cannot_listen, _Life, _url
     ],
 )
 def test_the_address_that_is_printed_works_on_this_machine(host: str, url: str) -> None:
-    assert _url(host, 80) == url
+    assert url_of(host, 80) == url
 
 
 async def test_a_port_in_use_is_told_in_a_few_words() -> None:
@@ -32,7 +32,7 @@ async def test_a_port_in_use_is_told_in_a_few_words() -> None:
         port = taken.sockets[0].getsockname()[1]
         with pytest.raises(OSError, match="while attempting to bind") as caught:
             await loop.create_server(asyncio.Protocol, "127.0.0.1", port)
-    told = str(_cannot_listen(f"http://127.0.0.1:{port}", caught.value))
+    told = str(cannot_listen(f"http://127.0.0.1:{port}", caught.value))
     assert told == f"cannot listen on http://127.0.0.1:{port}: Address already in use; choose another with --port"
 
 
@@ -47,8 +47,8 @@ async def test_the_control_socket_is_never_open_to_others(tmp_path: Path, monkey
             await send({"type": "http.response.body"})
 
     bound: list[int] = []
-    uvicorn, path = roles._uvicorn, tmp_path / "control.sock"
-    monkeypatch.setattr(roles, "_uvicorn", serve)
+    uvicorn, path = roles.uvicorn_server, tmp_path / "control.sock"
+    monkeypatch.setattr(roles, "uvicorn_server", serve)
     async with roles._control_server(app, path):
         assert path.stat().st_mode & 0o777 == 0o600
         reader, writer = await asyncio.open_unix_connection(path)
@@ -63,7 +63,7 @@ async def test_a_part_that_ends_by_itself_ends_the_platform_badly() -> None:
     async def fails() -> None:
         raise ValueError("broken")
 
-    life = _Life()
+    life = Life()
     task = asyncio.create_task(fails())
     task.add_done_callback(life.part_ended)
     async with asyncio.timeout(5):
@@ -72,7 +72,7 @@ async def test_a_part_that_ends_by_itself_ends_the_platform_badly() -> None:
 
 
 async def test_a_part_that_is_cancelled_is_no_failure() -> None:
-    life = _Life()
+    life = Life()
     task = asyncio.create_task(asyncio.sleep(60))
     task.add_done_callback(life.part_ended)
     task.cancel()

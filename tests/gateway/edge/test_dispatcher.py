@@ -264,6 +264,19 @@ def test_calls_spread_over_the_least_loaded_replicas() -> None:
     assert sorted(c.backend.id for c in calls if c.backend) == ["r0", "r0", "r1", "r1", "r2", "r2"]
 
 
+def test_a_replica_that_drains_no_more_still_has_its_calls() -> None:
+    bench = Bench()
+    dispatcher = make_dispatcher(bench, concurrency=1)
+    ready(dispatcher, 0)
+    first, second = admit(dispatcher, 2)
+    dispatcher.replica_changed(replica(0, ReplicaState.DRAINING))
+    dispatcher.replica_changed(replica(0, ReplicaState.RUNNING))
+    assert (first.starts, second.starts, bench.released) == (1, 0, [])
+    assert first.backend is not None
+    dispatcher.release(first.backend, 1.0)
+    assert (second.starts, bench.released) == (1, [])
+
+
 def test_a_call_that_waited_learns_how_long_and_whether_for_a_replica() -> None:
     bench = Bench()
     dispatcher = make_dispatcher(bench, concurrency=1)

@@ -6,7 +6,7 @@ from collections import deque
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.edge.dispatcher import Dispatcher
@@ -178,8 +178,9 @@ class Cluster:
             self.states.pop(number, None)
         else:
             self.states[number] = state
-        for each in (*self.edges.values(), *self.leaders):
-            each.events.append(ReplicaChanged(replica(number, state)))
+        event = ReplicaChanged(replica(number, state))
+        for queue in (*(edge.events for edge in self.edges.values()), *(leader.events for leader in self.leaders)):
+            queue.append(event)
 
     def renew(self, leader: Leader) -> None:
         """What the election does every two seconds, for one process."""
@@ -282,6 +283,10 @@ class Cluster:
         for edge in self.edges.values():
             if edge.leader is not None and (not edge.leader.alive or edge.name not in edge.leader.down):
                 edge.unlink()
+        for leader in self.leaders:  # which notice who is silent
+            for name in set(leader.down):
+                if self.edges[name].leader is not leader:
+                    leader.lose(name, self.now)
         for _ in range(30):
             self.pass_time(LOOK_EVERY_S)
             self.settle()
@@ -357,6 +362,10 @@ class HandOver(RuleBasedStateMachine):
     def something_arrives(self, data: st.DataObject, way: int) -> None:
         self.cluster.deliver(self.edge(data), way)
 
+    @rule()
+    def everything_arrives(self) -> None:
+        self.cluster.settle()
+
     @rule(data=st.data())
     def a_leader_hears_of_an_event(self, data: st.DataObject) -> None:
         leader = data.draw(st.sampled_from(self.cluster.leaders))
@@ -381,6 +390,8 @@ class HandOver(RuleBasedStateMachine):
         edge = self.edge(data)
         self.cluster.break_link(edge, seen_by_edge=True, seen_by_leader=True)
         del self.cluster.edges[edge.name]
+        for leader in self.cluster.leaders:
+            leader.lose(edge.name, self.cluster.now)
 
     @precondition(lambda self: len(self.cluster.edges) < 4)
     @rule()
@@ -424,6 +435,90 @@ class HandOver(RuleBasedStateMachine):
                 assert count <= self.cluster.limit, number
             for number in range(self.next_replica):
                 assert self.cluster.owned(number) <= self.cluster.limit, number
+
+
+def cut_off(limit: int) -> tuple[Cluster, Edge, Edge]:
+    """A leader, an edge with all slots of one replica and calls on half of them, which is cut off, and another edge."""
+    cluster = Cluster(limit, 2)
+    cluster.pass_time(LOOK_EVERY_S)
+    for edge in cluster.edges.values():
+        cluster.connect(edge)
+    first, second = cluster.edges.values()
+    cluster.replica(0, ReplicaState.RUNNING)
+    cluster.settle()
+    call(cluster, first, limit)
+    cluster.settle()
+    assert first.share.slots("r0") == limit
+    cluster.break_link(first, seen_by_edge=True, seen_by_leader=True)
+    return cluster, first, second
+
+
+def call(cluster: Cluster, edge: Edge, count: int) -> None:
+    for number in range(count):
+        new = FakeCall(1000 * cluster.numbers + number, started=cluster.now)
+        edge.calls.append(new)
+        edge.dispatcher.admit(new, cluster.now)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_the_slots_of_an_edge_that_is_cut_off_go_to_others_after_it_has_given_them_up(limit: int) -> None:
+    cluster, first, second = cut_off(limit)
+    call(cluster, second, limit)
+    began = cluster.now
+    while not second.share.slots("r0"):
+        cluster.pass_time(0.5)
+        cluster.settle()
+        assert cluster.owned(0) <= limit
+        assert first.share.slots("r0") == limit or cluster.now - began >= TENURE_S
+        assert cluster.now - began <= TENURE_S + MARGIN_S + 0.5
+    assert (first.share.slots("r0"), len(second.running())) == (0, limit)
+
+
+def test_an_edge_that_comes_back_in_time_has_what_it_had() -> None:
+    cluster, first, second = cut_off(3)
+    cluster.pass_time(LOOK_EVERY_S)
+    cluster.connect(first)
+    call(cluster, second, 1)
+    cluster.settle()
+    assert (first.share.slots("r0"), cluster.owned(0)) == (3, 3)
+    for running in first.running():
+        assert running.backend is not None
+        running.over = True
+        first.dispatcher.release(running.backend, cluster.now)
+    cluster.settle()
+    assert len(second.running()) == 1
+
+
+def test_edges_go_on_while_nobody_leads_and_a_new_leader_takes_their_word() -> None:
+    cluster, first, second = cut_off(2)
+    (leader,) = (each for each in cluster.leaders if each.leads)
+    for each in cluster.leaders:
+        each.alive = False
+    cluster.unlink_all(leader)
+    for _ in range(60):
+        cluster.pass_time(LOOK_EVERY_S)
+    assert first.share.slots("r0") == 2, "two minutes without anybody who leads"
+    cluster.add_leader()
+    cluster.pass_time(LOOK_EVERY_S)
+    cluster.connect(second)
+    call(cluster, second, 1)
+    cluster.settle()
+    assert not second.running(), "the other edge may own all"
+    cluster.connect(first)
+    cluster.settle()
+    first.running()[0].over = True
+    backend = first.calls[0].backend
+    assert backend is not None
+    first.dispatcher.release(backend, cluster.now)
+    cluster.settle()
+    assert (len(second.running()), cluster.owned(0)) == (1, 2)
+
+
+def test_who_hears_from_nobody_goes_on() -> None:
+    tenure = Tenure()
+    tenure.confirmed(0.0)
+    assert not tenure.is_over(Sighting(TENURE_S - 0.1, True, "a"), TENURE_S - 0.1)
+    assert tenure.is_over(Sighting(1000.0, True, "a"), 1000.0), "no look between, and then somebody leads"
 
 
 HandOver.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

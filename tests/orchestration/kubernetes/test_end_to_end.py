@@ -50,9 +50,9 @@ class Pod:
 
 
 @contextlib.asynccontextmanager
-async def pod(number: int) -> AsyncIterator[Pod]:
+async def pod(number: int, kind: type[Pod] = Pod) -> AsyncIterator[Pod]:
     """A server at a loopback address of its own, on the port of all pods."""
-    made = Pod(f"127.{os.getpid() % 200 + 20}.{number % 250}.{number // 250 + 1}")
+    made = kind(f"127.{os.getpid() % 200 + 20}.{number % 250}.{number // 250 + 1}")
     listening = await asyncio.start_server(made.handle, made.address, 8080)
     async with listening:
         yield made

@@ -1,11 +1,11 @@
-"""What an edge process makes of its loads while nobody reads them. The process itself is tested with the fleet."""
+"""What an edge makes of its loads while nobody reads them. Processes that report are tested with the fleet."""
 
 from __future__ import annotations
 
 import msgspec
 import pytest
 
-from gateway.edge.worker import merged
+from gateway.edge.report import merged
 from orchestration.load import LoadSample
 
 FIRST = LoadSample(

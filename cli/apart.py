@@ -1,0 +1,339 @@
+"""Wires the roles that run apart on a cluster: many edges, the control API, and controllers of which one leads.
+
+| role | has | needs |
+|---|---|---|
+| edge | the way of calls; its own watch of functions and pods | nobody on the way of a warm call |
+| control | the API and the builder | the leader, for figures of calls |
+| controller | who holds the Lease: controller, autoscaler, the ledger of slots | |
+
+All find the leader by the Lease and link up with its hub (`gateway.edge.hub`). Controllers that do not lead, and the control
+API, follow what edges tell, so that the next leader knows the load and the API can tell of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from autoscaler.history import History
+from autoscaler.measuring import Measuring, NoPrometheus, Prometheus
+from autoscaler.scaler import Scaler
+from autoscaler.starts import StartLimits
+from builder.service import Builder
+from cli.cluster import OnCluster, own_place
+from cli.metrics import metrics_port
+from cli.roles import CannotServe, Life, auth_of, bundle_store, cancel_task, cannot_listen, url_of, uvicorn_server
+from cli.settings import ServeSettings
+from cli.tracing import Tracing, tracing
+from gateway.control.app import control_app
+from gateway.control.auth import NoLogin
+from gateway.control.info import About
+from gateway.control.origin import Hosts
+from gateway.control.targets import Targets
+from gateway.edge import handshake
+from gateway.edge.hub import Hub
+from gateway.edge.member import Look, new_name
+from gateway.edge.seats import Follower, LinkedEdge
+from gateway.edge.settings import EdgeSettings
+from gateway.edge.tenure import Sighting
+from gateway.metrics.builds import Builds, Release
+from gateway.metrics.calls import Calls
+from gateway.metrics.functions import Functions, Starts
+from gateway.metrics.page import MetricsPage, Source
+from gateway.metrics.processes import LoopLag, Processes
+from gateway.metrics.requests import Requests
+from gateway.metrics.spans import Spans
+from gateway.monitor.monitor import Monitor
+from orchestration.events import Event
+from orchestration.kubernetes.lease import EDGES, HUB, HolderLook, Leadership
+from orchestration.kubernetes.view import CALLED
+from orchestration.local.data_folder import DataFolder
+from orchestration.local.failures import StorageError
+from orchestration.local.run_folder import run_folder
+from orchestration.orchestrator import Orchestrator
+from orchestration.replica import Endpoint
+from telemetry import service_manager
+
+log = logging.getLogger("pinnace.platform")
+
+Drain = Callable[[], Awaitable[object]]
+
+
+async def serve(settings: ServeSettings) -> int:
+    """Run one role until SIGTERM or SIGINT; return the exit code. Raises CannotServe."""
+    life = Life()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, life.stop)
+    role = {"edge": _edge, "control": _control, "controller": _controller}[settings.role]
+    life.waiting = asyncio.current_task()
+    try:
+        async with role(settings, _secret(settings), life) as (where, drain):
+            life.waiting = None
+            print(f"ready {where}", flush=True)
+            service_manager.notify("READY=1")
+            await life.over.wait()
+            service_manager.notify("STOPPING=1")
+            log.info("stopping")
+            await drain()
+    except (StorageError, NoLogin) as error:
+        raise CannotServe(str(error)) from None
+    except asyncio.CancelledError:
+        if life.waiting is None:
+            raise
+        log.info("stopped before it served")
+    return life.code
+
+
+@contextlib.asynccontextmanager
+async def _edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIterator[tuple[str, Drain]]:
+    async with contextlib.AsyncExitStack() as stack:
+        run_dir = stack.enter_context(run_folder(None, f"edge-{os.getpid()}"))
+        traced = await stack.enter_async_context(tracing(settings, run_dir))
+        cluster = await stack.enter_async_context(OnCluster.open(settings, life.part_ended, kinds=CALLED))
+        host, _, port = settings.control.rpartition(":")
+        linked = LinkedEdge(
+            EdgeSettings(
+                host=settings.host,
+                port=settings.port,
+                trusted_proxies=settings.trusted_proxies,
+                max_body_bytes=settings.body_limit_bytes,
+                spans=traced.path,
+                trace_ratio=settings.trace_ratio,
+                name=new_name(own_place()),
+            ),
+            control=Endpoint(host=host.strip("[]"), port=int(port)),
+            secret=secret,
+            look=_look(cluster.look()),
+        )
+        await _pumped(stack, cluster.orchestrator, life, linked.apply)
+        lag = await stack.enter_async_context(LoopLag())
+        try:
+            await stack.enter_async_context(linked)
+        except OSError as error:
+            raise cannot_listen(url_of(settings.host, settings.port), error) from None
+        linked.member.task.add_done_callback(life.part_ended)
+        await _metered(stack, settings, traced, lag, Calls(linked.edge))
+        yield url_of(settings.host, linked.edge.port), lambda: linked.edge.drain(settings.drain_s)
+
+
+@contextlib.asynccontextmanager
+async def _control(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIterator[tuple[str, Drain]]:
+    async with contextlib.AsyncExitStack() as stack:
+        bundles = bundle_store(settings)
+        stack.enter_context(DataFolder(settings.folder))
+        run_dir = stack.enter_context(run_folder(None, f"control-{os.getpid()}"))
+        traced = await stack.enter_async_context(tracing(settings, run_dir))
+        cluster = await stack.enter_async_context(OnCluster.open(settings, life.part_ended))
+        builder = await stack.enter_async_context(
+            Builder(
+                bundles,
+                offline=settings.offline,
+                time_limit_s=settings.build_time_limit_s,
+                registries=settings.registries,
+                base_image=settings.base_image,
+                images_only=True,
+                on_span=traced.sink.add if traced.sink is not None else None,
+            )
+        )
+        auth = await asyncio.to_thread(auth_of, settings)
+        scaler = await stack.enter_async_context(Scaler(cluster.orchestrator, leads=False))  # knows why, and writes nothing
+        follower = Follower(
+            new_name(own_place()),
+            secret=secret,
+            look=_look(cluster.look()),
+            on_load=scaler.sample,
+            on_released=cluster.orchestrator.released,
+            on_gone=scaler.forget_edge,
+        )
+        gathered = follower.gathered
+        monitor = await stack.enter_async_context(Monitor(cluster.orchestrator, gathered.tallies, gathered.loads))
+        await _pumped(stack, cluster.orchestrator, life, gathered.apply, scaler.apply, monitor.apply)
+        await stack.enter_async_context(follower)
+        follower.member.task.add_done_callback(life.part_ended)
+        lag = await stack.enter_async_context(LoopLag())
+        about, requests = _about(settings), Requests()
+        hosts = Hosts(settings.allow_hosts, settings.host)
+        targets = Targets(cluster.orchestrator, lambda: [figures.function for figures in scaler.figures()], auth=None)
+        page = await _metered(stack, settings, traced, lag, requests, Builds(builder.durations), targets=targets)
+        api = control_app(
+            orchestrator=cluster.orchestrator,
+            builder=builder,
+            auth=auth,
+            hosts=hosts,
+            invocations=lambda function: gathered.counts().get(function, 0),
+            about=about,
+            data_dir=settings.folder,
+            monitor=monitor,
+            build_body_limit_bytes=settings.build_body_limit_bytes,
+            explain=scaler.explain,
+            recorded=scaler.recording.history,
+            metrics=page,
+            requests=requests,
+            spans=traced.sink,
+            functions=lambda: [figures.function for figures in scaler.figures()],
+        )
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        try:
+            listener = stack.enter_context(socket.create_server((settings.host, settings.port), family=family))
+        except OSError as error:
+            raise cannot_listen(url_of(settings.host, settings.port), error) from None
+        await stack.enter_async_context(uvicorn_server(api, sockets=[listener]))
+
+        async def dismiss() -> None:
+            monitor.dismiss()  # those who watch would go on for as long as they are let
+
+        yield url_of(settings.host, listener.getsockname()[1]), dismiss
+
+
+@contextlib.asynccontextmanager
+async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIterator[tuple[str, Drain]]:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(DataFolder(settings.folder))
+        run_dir = stack.enter_context(run_folder(None, f"controller-{os.getpid()}"))
+        traced = await stack.enter_async_context(tracing(settings, run_dir))
+        cluster = await stack.enter_async_context(OnCluster.open(settings, life.part_ended))
+        history = await stack.enter_async_context(History(settings.folder / "idle-times"))
+        limits = StartLimits(settings.starts_per_function, settings.starts_total)
+        scaler = await stack.enter_async_context(Scaler(cluster.orchestrator, limits=limits, history=history, leads=False))
+        queries = Prometheus(settings.prometheus_url) if settings.prometheus_url else NoPrometheus()
+        await stack.enter_async_context(Measuring(scaler, cluster.orchestrator, queries))
+        released = cluster.orchestrator.released
+        leadership: Leadership
+
+        async def publish() -> None:
+            await leadership.publish()
+
+        hub = Hub(
+            secret,
+            host="",
+            port=settings.link_port,
+            publish=publish,
+            on_load=scaler.sample,
+            on_released=released,
+            on_gone=scaler.forget_edge,
+            is_sure=lambda: leadership.is_sure,
+        )
+        try:
+            await stack.enter_async_context(hub)
+        except OSError as error:
+            raise CannotServe(f"cannot listen for edges on port {settings.link_port}: {error.strerror or error}") from None
+        address = f"{_own_address(cluster.url)}:{hub.port}"
+
+        def changed(leads: bool) -> None:
+            if not leads:
+                hub.cease()
+            elif leadership.was_ours:
+                hub.lead_again()
+            else:
+                inherited = leadership.inherited
+                known = () if inherited is None else inherited[EDGES].split() if EDGES in inherited else None
+                hub.take_over(known)
+            cluster.lead(leads)
+            scaler.lead(leads)
+
+        leadership = cluster.leadership(
+            changed, notes=lambda: {HUB: address, EDGES: " ".join(sorted(hub.names()))}, other=hub.step_down
+        )
+        starts = Starts()
+        follower = Follower(
+            new_name(own_place()),
+            secret=secret,
+            look=_look(cluster.look(), but=leadership.identity),
+            on_load=scaler.sample,
+            on_released=released,
+            on_gone=scaler.forget_edge,
+        )
+        await _pumped(stack, cluster.orchestrator, life, hub.apply, scaler.apply, starts.apply)
+        await stack.enter_async_context(follower)
+        await stack.enter_async_context(leadership)
+        for task in (follower.member.task, leadership.task):
+            task.add_done_callback(life.part_ended)
+        lag = await stack.enter_async_context(LoopLag())
+        functions = Functions(cluster.orchestrator, lambda: scaler.figures() if leadership.leads else [], starts)
+        await _metered(stack, settings, traced, lag, functions)
+
+        async def nothing() -> None:
+            return
+
+        yield f"for edges at {address}", nothing
+
+
+async def _pumped(
+    stack: contextlib.AsyncExitStack, orchestrator: Orchestrator, life: Life, *listeners: Callable[[Event], None]
+) -> None:
+    """Tell the listeners of all that there is and of every change."""
+
+    async def pump() -> None:
+        async for event in orchestrator.watch():
+            for listener in listeners:
+                listener(event)
+
+    pumping = asyncio.create_task(pump())
+    pumping.add_done_callback(life.part_ended)
+    stack.push_async_callback(cancel_task, pumping)
+
+
+async def _metered(
+    stack: contextlib.AsyncExitStack,
+    settings: ServeSettings,
+    traced: Tracing,
+    lag: LoopLag,
+    *sources: Source,
+    targets: Targets | None = None,
+) -> MetricsPage:
+    """Serve this process's part of the metrics; the sum over all processes is what one process of all roles would tell."""
+
+    def pids() -> dict[str, int]:
+        return {settings.role: os.getpid()} | ({"exporter": traced.pid} if traced.pid is not None else {})
+
+    about = _about(settings)
+    release = Release(about.release, about.orchestration)
+    page = MetricsPage((release, *sources, Spans(traced.report), Processes(pids, lag)))
+    hosts = Hosts(settings.allow_hosts, settings.host)
+    await stack.enter_async_context(metrics_port(page, hosts, settings, uvicorn_server, targets))
+    return page
+
+
+def _about(settings: ServeSettings) -> About:
+    return About(metadata.version("pinnace"), orchestration=settings.orchestration)
+
+
+def _secret(settings: ServeSettings) -> bytes:
+    try:
+        return handshake.check_secret(Path(settings.link_secret_file).read_bytes())
+    except OSError as error:
+        raise CannotServe(f"{settings.link_secret_file}: {error.strerror}") from None
+    except handshake.UnfitSecret as error:
+        raise CannotServe(f"{settings.link_secret_file}: {error}") from None
+
+
+def _look(holders: HolderLook, but: str = "") -> Look:
+    """Return who leads in the words of the link; `but` does not link up with itself."""
+
+    async def look() -> Sighting | None:
+        holder = await holders.look()
+        if holder is None:
+            return None
+        is_other = holder.leads and holder.identity != but
+        return Sighting(holder.began, is_other, holder.identity, holder.address)
+
+    return look
+
+
+def _own_address(api_server: str) -> str:
+    """Return the address of this machine, or pod, that others in the cluster reach: the one from which it speaks to the API."""
+    found = urlsplit(api_server)
+    for family, kind, _, _, address in socket.getaddrinfo(found.hostname, found.port or 443, type=socket.SOCK_DGRAM):
+        with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
+            probe.connect(address)  # sends nothing
+            own = str(probe.getsockname()[0])
+            return f"[{own}]" if ":" in own else own
+    raise CannotServe(f"no address of this machine reaches {api_server}")

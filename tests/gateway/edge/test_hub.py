@@ -1,0 +1,266 @@
+"""A hub and edges that link up with it over TCP, between real clients and origins, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.edge import handshake, member
+from gateway.edge.hub import Hub, place_of
+from gateway.edge.link import frame
+from gateway.edge.member import new_name
+from gateway.edge.messages import Challenge, Hello, Welcome
+from gateway.edge.seats import Follower, LinkedEdge
+from gateway.edge.settings import EdgeSettings
+from gateway.edge.tenure import Sighting
+from orchestration.events import Event, FunctionChanged, ReplicaChanged
+from orchestration.load import LoadSample
+from orchestration.replica import ReplicaState
+from tests.gateway.edge.lab import Client, Lab, eventually
+from tests.gateway.edge.test_fleet import ECHO, GET, Gate
+
+SECRET = b"0123456789abcdef"
+
+
+class HubLab(Lab):
+    """Two linked edges, a follower, and a hub that `leads` or not. All hear of events by themselves, as on a cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.leads = True
+        self.published: list[set[str]] = []
+        self.gone: list[str] = []
+        self.followed: list[LoadSample] = []
+        self.hub = self.new_hub()
+        self.linked: list[LinkedEdge] = []
+        self.follower = Follower(
+            new_name(),
+            secret=SECRET,
+            look=self.look,
+            on_load=self.followed.append,
+            on_released=lambda replica: None,
+            on_gone=lambda edge: None,
+        )
+
+    def new_hub(self) -> Hub:
+        async def publish() -> None:
+            self.published.append(self.hub.names())
+
+        return Hub(
+            SECRET,
+            host="127.0.0.1",
+            publish=publish,
+            on_load=self.samples.append,
+            on_released=self.released.append,
+            on_gone=self.gone.append,
+        )
+
+    async def look(self) -> Sighting | None:
+        return Sighting(time.monotonic(), self.leads, "leader", f"127.0.0.1:{self.hub.port}")
+
+    def new_edge(self, secret: bytes = SECRET, **settings: object) -> LinkedEdge:
+        chosen = EdgeSettings(port=0, name=new_name(), **settings)  # type: ignore[arg-type]
+        return LinkedEdge(chosen, control=self.control.endpoint, secret=secret, look=self.look)
+
+    async def begin(self, edges: int = 2) -> None:
+        await self.control.start()
+        await self.hub.__aenter__()
+        self.hub.take_over(())
+        for _ in range(edges):
+            self.linked.append(await self.new_edge().__aenter__())
+        await self.follower.__aenter__()
+        await eventually(lambda: all(edge.member.linked for edge in self.linked) and self.follower.member.linked)
+
+    def apply(self, event: Event) -> None:
+        for edge in self.linked:
+            edge.apply(event)
+        self.hub.apply(event)
+        self.follower.gathered.apply(event)
+
+    async def client_at(self, edge: LinkedEdge) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", edge.edge.port))
+        self.clients.append(client)
+        return client
+
+    async def stop(self) -> None:
+        for client in self.clients:
+            await client.close()
+        await self.follower.__aexit__(None, None, None)
+        for edge in self.linked:
+            await edge.__aexit__(None, None, None)
+        await self.hub.__aexit__(None, None, None)
+        for origin in (self.control, *self.origins):
+            await origin.stop()
+
+
+@pytest.fixture
+async def lab(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HubLab]:
+    monkeypatch.setattr(member, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(member, "FIRST_PAUSE_S", 0.01)
+    made = HubLab(folder)
+    yield made
+    await made.stop()
+
+
+async def test_a_limit_of_one_holds_over_edges_and_nobody_waits_in_vain(lab: HubLab) -> None:
+    await lab.begin()
+    gate = Gate()
+    await lab.replica(lab.deploy("echo", max_inflight="1"), gate)
+    clients = [await lab.client_at(lab.linked[n % 2]) for n in range(12)]
+    for client in clients:
+        client.send(GET)
+    for served in range(12):
+        await eventually(lambda: gate.inside == 1)
+        gate.let(1)
+        await eventually(lambda: gate.served == served + 1)  # noqa: B023 - awaited here
+    assert [(await client.response())[0] for client in clients] == [200] * 12
+    assert gate.most == 1
+
+
+async def test_loads_and_counts_of_all_edges_reach_who_leads_and_who_follows(lab: HubLab) -> None:
+    await lab.begin()
+    await lab.replica(lab.deploy("echo"))
+    for edge in lab.linked:
+        client = await lab.client_at(edge)
+        for _ in range(3):
+            assert (await client.get())[0] == 200
+    await eventually(lambda: lab.hub.gathered.counts() == lab.follower.gathered.counts() == {ECHO: 6})
+    names = {edge.member.name for edge in lab.linked}
+    assert {sample.edge for sample in lab.samples} == {sample.edge for sample in lab.followed} == names
+    assert names in lab.published, "before they could own anything"
+
+
+async def test_a_replica_that_drains_is_released_when_every_edge_has_let_go(lab: HubLab) -> None:
+    await lab.begin()
+    gate = Gate()
+    function = lab.deploy("echo")
+    await lab.replica(function, gate)
+    client = await lab.client_at(lab.linked[0])
+    client.send(GET)
+    await eventually(lambda: gate.inside == 1)
+    lab.tell(function, "r0", ReplicaState.DRAINING, lab.origins[0].endpoint)
+    await asyncio.sleep(0.05)
+    assert lab.released == []
+    gate.let(1)
+    assert (await client.response())[0] == 200
+    await eventually(lambda: lab.released == ["r0"])
+
+
+async def test_without_a_leader_warm_calls_are_served_and_others_are_told_in_time(lab: HubLab) -> None:
+    lab.leads = False
+    await lab.control.start()
+    await lab.hub.__aenter__()
+    await lab.follower.__aenter__()
+    edge = lab.new_edge(queue_timeout_s=0.3)
+    lab.linked.append(await edge.__aenter__())
+    await lab.replica(lab.deploy("echo", max_inflight="0"))
+    lab.deploy("asleep")
+    client = await lab.client_at(edge)
+    assert (await client.get())[0] == 200
+    status, _, text = await client.get("/function/asleep")
+    assert status == 503
+    assert text == (
+        b"function asleep.openfaas-fn: no replica is ready after waiting 0.3 s: the platform's controller cannot be reached\n"
+    )
+
+
+async def test_edges_take_what_they_own_to_the_next_leader(lab: HubLab) -> None:
+    await lab.begin()
+    gate = Gate()
+    function = lab.deploy("echo", max_inflight="2")
+    await lab.replica(function, gate)
+    holder, other = [await lab.client_at(edge) for edge in lab.linked]
+    second = await lab.client_at(lab.linked[0])
+    holder.send(GET)
+    second.send(GET)
+    await eventually(lambda: gate.inside == 2)
+    names = lab.hub.names()
+    await lab.hub.__aexit__(None, None, None)
+    await eventually(lambda: not any(edge.member.linked for edge in lab.linked))
+    lab.hub = lab.new_hub()
+    await lab.hub.__aenter__()
+    for known in lab.functions.values():
+        lab.hub.apply(FunctionChanged(known))
+        lab.hub.apply(ReplicaChanged(lab.replicas["r0"]))
+    lab.hub.take_over(names)
+    await eventually(lambda: all(edge.member.linked for edge in lab.linked))
+    other.send(GET)
+    await asyncio.sleep(0.1)
+    assert gate.inside == 2, "both slots are in use, by an edge that the new leader had not let in"
+    gate.let(3)
+    assert [(await client.response())[0] for client in (holder, second, other)] == [200] * 3
+    assert gate.most == 2
+
+
+async def test_an_edge_that_ends_gives_its_slots_back(lab: HubLab) -> None:
+    await lab.begin()
+    gate = Gate()
+    await lab.replica(lab.deploy("echo", max_inflight="1"), gate)
+    first = await lab.client_at(lab.linked[0])
+    gate.let(2)
+    assert (await first.get())[0] == 200, "the slot is here now"
+    await first.close()
+    leaving = lab.linked.pop(0)
+    await leaving.__aexit__(None, None, None)
+    await eventually(lambda: lab.gone == [leaving.member.name])
+    assert (await (await lab.client_at(lab.linked[0])).get())[0] == 200
+    assert lab.hub.names() == {lab.linked[0].member.name}
+
+
+async def test_who_does_not_know_the_secret_is_refused_by_both_ends(lab: HubLab) -> None:
+    await lab.begin(edges=1)
+    stranger = lab.new_edge(secret=b"another secret ..")
+    async with stranger:
+        await asyncio.sleep(0.2)
+        assert not stranger.member.linked
+        assert stranger.member.name not in lab.hub.names()
+
+
+async def test_a_hub_that_does_not_know_the_secret_gets_no_word(lab: HubLab) -> None:
+    heard: list[bytes] = []
+
+    async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame(Challenge(b"n" * 32)))
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        hello = msgspec.msgpack.decode(await reader.readexactly(size), type=Hello)
+        writer.write(frame(Welcome(handshake.proof(b"a guess", handshake.HUB, b"n" * 32, hello.nonce), True)))
+        heard.append(await reader.read())
+        writer.close()
+
+    await lab.begin(edges=0)
+    async with await asyncio.start_server(pretend, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+
+        async def look() -> Sighting:
+            return Sighting(time.monotonic(), True, "impostor", f"127.0.0.1:{port}")
+
+        edge = LinkedEdge(EdgeSettings(port=0, name="e"), control=lab.control.endpoint, secret=SECRET, look=look)
+        async with edge:
+            await eventually(lambda: heard)
+            assert not edge.member.linked
+    assert heard[0] == b""
+
+
+def test_an_answer_cannot_be_reflected() -> None:
+    mine, theirs = handshake.nonce(), handshake.nonce()
+    proof = handshake.proof(SECRET, handshake.MEMBER, mine, theirs)
+    assert handshake.is_proof(proof, SECRET, handshake.MEMBER, mine, theirs)
+    assert not handshake.is_proof(proof, SECRET, handshake.HUB, mine, theirs)
+    assert not handshake.is_proof(proof, SECRET, handshake.MEMBER, theirs, mine)
+    assert not handshake.is_proof(proof, SECRET + b"x", handshake.MEMBER, mine, theirs)
+
+
+@pytest.mark.parametrize("secret", [b"", b"short", b"   fifteen bytes.   "])
+def test_a_short_secret_is_none(secret: bytes) -> None:
+    with pytest.raises(handshake.UnfitSecret, match="16 at least"):
+        handshake.check_secret(secret)
+
+
+def test_the_place_is_before_the_last_dot() -> None:
+    assert place_of(new_name("edge-7d9c-x2x4z")) == "edge-7d9c-x2x4z"
+    assert place_of(new_name()) == ""
