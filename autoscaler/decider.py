@@ -87,6 +87,7 @@ class Decider:
         "_kept",
         "_learn",
         "_stopped",
+        "due_at",
         "keep_alive",
         "lead",
         "look_at",
@@ -110,6 +111,7 @@ class Decider:
         self.lead = LeadTime()
         self.keep_alive = learn() if settings.learns else None
         self.look_at = now
+        self.due_at = inf
         self._learn = learn
         self._capacity = capacity
         self._initial = settings.initial_replicas if replicas >= settings.initial_replicas else 0
@@ -172,7 +174,7 @@ class Decider:
             self.observed.forget_calls()
 
     def decide(self, now: float, wall: float, *, wanted: int, ready: int, starting: int) -> Decision:
-        """Return how many replicas to have, and set `look_at`.
+        """Return how many replicas to have, and set `look_at`; `due_at` is when one will be asked for though no call comes.
 
         `wanted` is the count until now, `ready` and `starting` are replicas that get calls and that will; `wall` is Unix
         seconds, for schedules.
@@ -183,7 +185,7 @@ class Decider:
         idle_s = 0.0 if load else now - observed.last_active
         steps: list[str] = []
         count, rule = wanted, Rule.NO_DATA
-        self.look_at = inf
+        self.look_at = self.due_at = inf
         if wanted:
             self._stopped = False  # by a deploy, where not by a call
 
@@ -300,7 +302,7 @@ class Decider:
                 self._look(self._held_until)
                 return count or 1, rule if count else Rule.KEPT
             if idle_s >= plan.keep_s:
-                self._look(since + prewarm_after_s if idle_s < prewarm_after_s else inf)
+                self._await(since + prewarm_after_s if idle_s < prewarm_after_s else inf)
                 if wanted:
                     steps.append(f"idle for {format_duration(idle_s)}: {plan.reason} → 0")
                 return 0, rule if wanted == 0 else Rule.IDLE if self.keep_alive is None else Rule.LEARNT
@@ -334,11 +336,14 @@ class Decider:
                     self._floor_since = wall
                 floors.append((self._floor[0], Rule.SCHEDULE, f"the schedule {self._floor[1]} has {self._floor[0]}"))
                 self._look(now + min(self._floor_until - wall, WALL_TRUST_S))
+                if not self._floor[0]:  # what changes next is that an entry begins
+                    self.due_at = min(self.due_at, now + self._floor_until - wall)
             if self._due:
                 self._due = tuple(due for due in self._due if due[1] > now)
                 if any(since <= now for since, _ in self._due):
                     floors.append((1, Rule.TIMER, "a call is due"))
-                self._look(min((since if since > now else until for since, until in self._due), default=inf))
+                self._look(min((until for since, until in self._due if since <= now), default=inf))
+                self._await(min((since for since, _ in self._due if since > now), default=inf))
         if count or any(floor for floor, _, _ in floors):
             floors.append((settings.min_replicas, Rule.MIN, f"raised to min {settings.min_replicas}"))
         for floor, why, words in floors:
@@ -380,6 +385,10 @@ class Decider:
 
     def _look(self, at: float) -> None:
         self.look_at = min(self.look_at, at)
+
+    def _await(self, at: float) -> None:
+        self._look(at)
+        self.due_at = min(self.due_at, at)
 
     def _calls_aim(self) -> float:
         """How many calls one replica should have, whatever the metric is."""

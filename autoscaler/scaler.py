@@ -28,6 +28,7 @@ from autoscaler.history import History
 from autoscaler.keep_alive import KeepAlive
 from autoscaler.recording import Recording
 from autoscaler.starts import StartLimits, Starts
+from autoscaler.warmth import AHEAD_S, Warmth
 from autoscaler.watched import FIRST_RETRY_S, Followed, RevisionKey, Watched, settings_of
 from orchestration.decisions import Decision, Rule, Scaling, ScalingFigures
 from orchestration.duration import format_duration
@@ -78,6 +79,7 @@ class Scaler:
         self._starts: Starts[RevisionKey] = Starts(limits or StartLimits())
         self._alarms: Alarms[RevisionKey] = Alarms()
         self._alarm: asyncio.TimerHandle | None = None
+        self._warmth = Warmth(orchestrator)
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -93,6 +95,7 @@ class Scaler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._warmth.close()
 
     # what it is told
 
@@ -137,7 +140,7 @@ class Scaler:
         watched = self._main(function)
         if watched is not None and watched.decider is not None:
             watched.decider.expect(self._clock() + at - self._wall())
-            self._wake_at(watched.key, watched.decider.look_at)
+            self._wake_at(watched.key, watched.decider.look_at - AHEAD_S)
 
     def forget_edge(self, edge: str) -> None:
         """Drop what an edge that is gone had reported; its calls ended with it."""
@@ -335,6 +338,10 @@ class Scaler:
         self._start_next()
         watched.latest = decision
         self._wake_at(watched.key, decider.look_at)
+        if decision.replicas:
+            watched.warm_for = -inf
+        elif self._leads:
+            self._wake_at(watched.key, self._warmth.at_zero(watched, now, decider.due_at, decision.idle_s))
         if decision.replicas != wanted and self._leads:
             watched.changes = (*watched.changes[-CHANGES_KEPT + 1 :], decision)
             watched.decided[decision.rule] = watched.decided.get(decision.rule, 0) + 1

@@ -7,6 +7,7 @@ function's scaling; when most calls go to another revision its decider goes alon
 from __future__ import annotations
 
 import asyncio
+from math import inf
 
 import msgspec
 
@@ -26,7 +27,8 @@ RevisionKey = tuple[str, str]
 
 class Watched:
     """One revision. `idle` maps an edge to its replicas without calls, `states` its replicas to where they are; `written` is
-    the count that was last asked for (None: not known)."""
+    the count that was last asked for (None: not known). `warm_for` is `warmth`'s: the time for which it was prepared, -inf for
+    none yet, inf once it was let go of."""
 
     __slots__ = (
         "again",
@@ -43,6 +45,7 @@ class Watched:
         "states",
         "touched",
         "trouble",
+        "warm_for",
         "writing",
         "written",
     )
@@ -64,6 +67,7 @@ class Watched:
         self.changes: tuple[Decision, ...] = ()
         self.decided: dict[Rule, int] = {}
         self.trouble = ""
+        self.warm_for = -inf
 
     @property
     def key(self) -> RevisionKey:
@@ -88,6 +92,7 @@ class Watched:
         self.states.clear()
         self.idle.clear()
         self.written = None
+        self.warm_for = -inf
         if self.decider is not None:
             self.decider.moved(now)
 

@@ -255,10 +255,13 @@ def test_activation_scale() -> None:
 def test_a_schedule_is_a_floor_while_it_holds() -> None:
     bench = Bench(schedule=parse_schedule("0 19 * * * | 0 20 * * * | 4 | UTC"), zero=True, zero_after_s=60)
     bench.decide()
+    begins_at = bench.now + 3600
     bench.quiet(3599)
     assert bench.wanted == 0
+    assert bench.decider.due_at == pytest.approx(begins_at)
     bench.quiet(2)
     assert bench.wanted == 4
+    assert bench.decider.due_at == inf
     bench.quiet(3600)
     assert bench.wanted == 0
     assert bench.changes == [0, 4, 0]
@@ -269,7 +272,11 @@ def test_a_call_that_is_due_finds_a_replica() -> None:
     bench.decide()
     bench.quiet(20)
     assert bench.wanted == 0
+    assert bench.decider.due_at == inf
     bench.decider.expect(bench.now + 100, lead_s=0.5)
+    due_at = bench.now + 99.5
+    bench.decide()
+    assert bench.decider.due_at == due_at
     bench.quiet(99.4)
     assert bench.wanted == 0
     bench.quiet(0.2)

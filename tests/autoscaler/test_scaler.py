@@ -48,6 +48,13 @@ class Place:
         self.written = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.warmth: list[str] = []
+
+    async def prewarm(self, revision: tuple[str, str]) -> None:
+        self.warmth.append(f"prewarm {revision[1]}")
+
+    async def cool(self, revision: tuple[str, str]) -> None:
+        self.warmth.append(f"cool {revision[1]}")
 
     def status(self, function: FunctionId) -> FunctionStatus:
         if self.function is None:
@@ -146,6 +153,41 @@ async def test_an_idle_function_goes_to_zero_when_its_time_is_over(idle_to_zero:
     scaler.ring()
     await settled()
     assert place.writes == [0]
+
+
+async def at(clock: Clock, scaler: Scaler, now: float) -> None:
+    clock.now = now
+    scaler.ring()
+    await settled()
+
+
+async def test_a_revision_at_zero_is_prepared_before_a_call_that_is_due(
+    idle_to_zero: tuple[Place, Scaler], clock: Clock
+) -> None:
+    place, scaler = idle_to_zero
+    began = clock.now
+    await at(clock, scaler, began + 61)
+    assert (place.writes, place.warmth) == ([0], [])
+    scaler.expect(HELLO, 1_700_000_000.0 + 600)  # the wall clock of these tests stands still: in 600 s from now
+    await at(clock, scaler, began + 61 + 500)
+    assert place.warmth == []
+    await at(clock, scaler, began + 61 + 590)
+    assert (place.writes, place.warmth) == ([0], ["prewarm hello-00001"])
+    await at(clock, scaler, began + 61 + 601)
+    assert (place.writes, place.warmth) == ([0, 1], ["prewarm hello-00001"])
+
+
+async def test_a_revision_that_nobody_calls_for_a_day_lets_go_of_what_is_ready(
+    idle_to_zero: tuple[Place, Scaler], clock: Clock
+) -> None:
+    place, scaler = idle_to_zero
+    began = clock.now
+    await at(clock, scaler, began + 61)
+    await at(clock, scaler, began + 80_000)
+    assert place.warmth == []
+    await at(clock, scaler, began + 90_000)
+    await at(clock, scaler, began + 190_000)
+    assert place.warmth == ["cool hello-00001"]
 
 
 async def test_a_shorter_idle_time_takes_effect_at_once(idle_to_zero: tuple[Place, Scaler], clock: Clock) -> None:
