@@ -11,15 +11,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from cli.outgoing import Outgoing
 from cli.settings import ServeSettings
 from gateway.asynchronous.acceptor import Acceptor
 from gateway.asynchronous.caller import Caller
-from gateway.asynchronous.carrier import Execution, FunctionCarrier
+from gateway.asynchronous.carrier import Carrier, Execution, FunctionCarrier
 from gateway.asynchronous.functions import Functions
 from gateway.asynchronous.settings import AsyncSettings
 from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.asynchronous.store import Store
 from gateway.asynchronous.workers import Workers
+from gateway.callbacks import callbacks
+from gateway.callbacks.callback import KIND
+from gateway.callbacks.callbacks import Callbacks
 from gateway.edge.settings import inner_socket
 from orchestration.events import Event
 from orchestration.replica import Endpoint
@@ -30,10 +34,13 @@ SOCKET: Final = "async.sock"
 class Asynchronous:
     """The parts. `acceptor` is where it listens; `apply` is to be told of events, `pause` of the platform's end."""
 
-    def __init__(self, settings: AsyncSettings, store: Store, run_dir: Path) -> None:
+    def __init__(self, settings: AsyncSettings, store: Store, run_dir: Path, outgoing: Outgoing) -> None:
         self.settings = settings
         self.store = store
-        self.functions = Functions()
+        self.functions = Functions({KIND: callbacks.QUEUE})
+        self.callbacks = Callbacks(
+            outgoing.guard, outgoing.sender, outgoing.secret, self.functions, store.chunks, outgoing.retry_for_s
+        )
         self.acceptor = Endpoint(unix=str(run_dir / SOCKET))
         self.workers: Workers | None = None
         self._run_dir = run_dir
@@ -57,7 +64,10 @@ class Asynchronous:
         """Carry out calls through these edges while entered. `part_ended` is told when a task ended that must go on."""
         sockets = [inner_socket(str(self._run_dir), name) for name in edges]
         caller = Caller(sockets, self.store.spool, self.settings.result_bytes)
-        execution = Execution(self.store, self.functions, {"": FunctionCarrier(self.store, caller, self.functions)})
+        carriers: dict[str, Carrier] = {"": FunctionCarrier(self.store, caller, self.functions), KIND: self.callbacks}
+        execution = Execution(
+            self.store, self.functions, carriers, follow=self.callbacks.follow, attempted=self.callbacks.attempted
+        )
         try:
             async with Workers(self.store, self.functions, execution, self.settings) as workers:
                 self.workers = workers
@@ -70,7 +80,7 @@ class Asynchronous:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: ServeSettings, run_dir: Path) -> AsyncIterator[Asynchronous]:
+async def opened(settings: ServeSettings, run_dir: Path, outgoing: Outgoing) -> AsyncIterator[Asynchronous]:
     """Open the store in the data folder and accept calls while entered. Raises store.StoreUnavailable."""
     wanted = AsyncSettings(
         body_bytes=settings.async_body_limit_bytes,
@@ -84,8 +94,10 @@ async def opened(settings: ServeSettings, run_dir: Path) -> AsyncIterator[Asynch
     )
     store = await asyncio.to_thread(SqliteStore, settings.folder)
     try:
-        parts = Asynchronous(wanted, store, run_dir)
-        async with Acceptor(run_dir / SOCKET, store, parts.functions, wanted, cancelled=parts.cancelled):
+        parts = Asynchronous(wanted, store, run_dir, outgoing)
+        async with Acceptor(
+            run_dir / SOCKET, store, parts.functions, wanted, cancelled=parts.cancelled, check=parts.callbacks.check
+        ):
             yield parts
     finally:
         await store.close()

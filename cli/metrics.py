@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from gateway.metrics.builds import Builds, Release
 from gateway.metrics.calls import Calls
 from gateway.metrics.consumption import Consumptions, Measure
 from gateway.metrics.functions import Functions, Starts
-from gateway.metrics.page import MetricsPage
+from gateway.metrics.page import MetricsPage, Source
 from gateway.metrics.phases import Phases
 from gateway.metrics.processes import LoopLag, Processes
 from gateway.metrics.requests import Requests
@@ -59,7 +59,7 @@ async def no_consumption() -> Mapping[FunctionId, Consumption]:
 class Metering:
     """What counts, and the `page` that tells it. `starts` is to be told of events, `requests` of requests to the API.
 
-    `targets` are functions' own metrics, without a login.
+    `targets` are functions' own metrics, without a login; `more` is written besides what is asked here.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Metering:
         keeper_pid: Callable[[], int | None],
         starts: StartBook,
         tracing: Tracing,
+        more: Sequence[Source] = (),
     ) -> None:
         self.starts = Starts()
         self.requests = Requests()
@@ -95,6 +96,7 @@ class Metering:
                 Builds(builder.durations),
                 Spans(tracing.report),
                 Processes(self._pids, self.lag),
+                *more,
             ),
             consumptions.refresh,
         )

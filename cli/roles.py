@@ -38,9 +38,11 @@ from builder.registry.reference import ANY
 from builder.service import Builder
 from builder.store import BundleStore
 from cli import asynchronous, credentials
+from cli import triggers as triggering
 from cli.asynchronous import Asynchronous
 from cli.errors import CliError
 from cli.metrics import Metering, metrics_port, no_consumption
+from cli.outgoing import outgoing
 from cli.settings import ServeSettings
 from cli.tracing import tracing
 from gateway.asynchronous.store import StoreUnavailable
@@ -188,9 +190,16 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         scaler = await stack.enter_async_context(Scaler(orchestrator, limits=limits, history=history, leads=leads))
         queries = Prometheus(settings.prometheus_url) if settings.prometheus_url else NoPrometheus()
         await stack.enter_async_context(Measuring(scaler, orchestrator, queries))
+        sending = await stack.enter_async_context(outgoing(settings))
+        calls = await stack.enter_async_context(asynchronous.opened(settings, place.run_dir, sending))
+        triggers = await stack.enter_async_context(triggering.opened(settings, calls, scaler.expect, leads=leads))
         if place.cluster is not None:
-            await stack.enter_async_context(place.cluster.leading(scaler.lead))
-        calls = await stack.enter_async_context(asynchronous.opened(settings, place.run_dir))
+
+            def lead(leads: bool) -> None:
+                scaler.lead(leads)
+                triggers.timers.lead(leads)
+
+            await stack.enter_async_context(place.cluster.leading(lead))
         edge = _edge(settings, place, scaler, traced.path, calls.acceptor)
         about = About(metadata.version("pinnace"), orchestration=settings.orchestration)
         hosts = Hosts(settings.allow_hosts, settings.host)
@@ -204,6 +213,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
             keeper_pid=place.keeper_pid,
             starts=place.starts,
             tracing=traced,
+            more=(triggers.counted,),
         )
         await stack.enter_async_context(metering.lag)
         monitor = await stack.enter_async_context(Monitor(orchestrator, edge.tallies, edge.loads))
@@ -225,6 +235,8 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
             requests=metering.requests,
             spans=traced.sink,
             functions=metering.functions,
+            router=triggers.router,
+            mark_of=triggers.timers.mark,
         )
         if isinstance(edge, Fleet):
             api = _synced(api, edge)
@@ -237,6 +249,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
                 calls.apply(event)
                 edge.apply(event)
                 scaler.apply(event)
+                triggers.apply(event)
                 metering.starts.apply(event)
 
         pumping = asyncio.create_task(pump())  # the edge is told what exists before it listens
@@ -247,6 +260,8 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         except OSError as error:
             where = url_of(settings.host, settings.port)
             raise cannot_listen(where, error) from None
+        if place.cluster is None:
+            sending.guard.own_port = edge.port
         await stack.enter_async_context(metrics_port(metering.page, hosts, settings, uvicorn_server, metering.targets))
         if settings.auth and settings.save_login and auth.login is not None:
             await asyncio.to_thread(_save_login, url_of(settings.host, edge.port), auth.login.user, auth.login.password)
@@ -392,7 +407,7 @@ def _synced(app: ASGIApp, fleet: Fleet) -> ASGIApp:
                 await fleet.synced()
             await send(message)
 
-        changes = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        changes = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope["path"] != "/events"
         await app(scope, receive, send_later if changes else send)
 
     return synced_app

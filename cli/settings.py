@@ -95,6 +95,13 @@ class ServeSettings:
     async_keep_s: float = _field(86400.0, "How long an asynchronous call and its result are known after its end.")
     async_keep_dead_s: float = _field(7 * 86400.0, "How long a dead asynchronous call can be replayed.")
     async_quota_bytes: int = _field(1 << 30, "Most space for ended asynchronous calls; the oldest go first.")
+    callback_allow: tuple[str, ...] = _field(
+        (),
+        "Where callbacks may go: public, loopback, networks, names, *.DOMAIN, or *; comma-separated. Default: public, and "
+        "loopback where functions run on this machine and the platform listens on it alone.",
+    )
+    callback_secret: str = _field("", "File with the secret that signs callbacks. Default: callback-secret in the data folder.")
+    callback_retry_for_s: float = _field(3600.0, "For how long a callback that fails is tried again.")
     prometheus_url: str = _field("", "Prometheus that answers the queries of functions scaled by a metric of their own.")
     metrics_host: str = _field("127.0.0.1", "Address for the metrics port, which asks for no login.")
     metrics_port: int = _field(
@@ -227,6 +234,15 @@ def _check(settings: ServeSettings) -> None:
             raise InvalidServeSetting(f"{name} {getattr(settings, name)}: 1 or more")
     if not 0 <= settings.zygote_memory_percent <= 90:
         raise InvalidServeSetting(f"zygote_memory_percent {settings.zygote_memory_percent}: 0 to 90")
+    if settings.callback_retry_for_s <= 0:
+        raise InvalidServeSetting("callback_retry_for: more than 0")
+    if settings.callback_allow:
+        from gateway.callbacks.addresses import Allowed, InvalidAllowance
+
+        try:
+            Allowed(settings.callback_allow)
+        except InvalidAllowance as error:
+            raise InvalidServeSetting(f"callback_allow: {error}") from None
     if settings.log_keep_s <= 0:
         raise InvalidServeSetting("log_keep: more than 0")
     if not 0 < settings.build_body_limit_bytes <= MOST_UNPACKED_BYTES:

@@ -132,6 +132,24 @@ DECISIONS: Final = Metric(
 )
 FUNCTIONS: Final = Metric("pinnace_functions", "gauge", (), "Functions that are deployed.")
 
+# Ours: what calls functions by itself, and who is told of it.
+TIMER_RUNS: Final = Metric(
+    "pinnace_timer_runs_total",
+    "counter",
+    ("fate",),
+    "Runs of timers: fired; left out as missed or as overlapping; or failed to be submitted, and tried again.",
+)
+EVENTS: Final = Metric(
+    "pinnace_events_total", "counter", ("fate",), "CloudEvents that were accepted: matched by a function's filter, or by none."
+)
+EVENT_CALLS: Final = Metric("pinnace_event_calls_total", "counter", (), "Asynchronous calls that were made of CloudEvents.")
+CALLBACKS: Final = Metric(
+    "pinnace_callbacks_total",
+    "counter",
+    ("fate",),
+    "Attempts to send callbacks: sent, to be tried again (retried), given up (failed), or refused for their address.",
+)
+
 # Ours: the platform.
 BUILD_SECONDS: Final = Metric(
     "pinnace_build_seconds", "histogram", ("status",), "How long builds and pulls took, from when they were asked for."

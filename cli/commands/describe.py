@@ -36,16 +36,25 @@ def describe(name: str, namespace: str, starts: bool, as_json: bool, gateway: st
         raise UnknownFunction(name, namespace)
     details = _get(connection, f"/api/v1/functions/{name}", {"namespace": namespace})  # None on a stock gateway
     scaling = _get(connection, f"/api/v1/functions/{name}/scaling", {"namespace": namespace}) if details else None
+    timers = None
+    if details and _has_timers(status):
+        timers = _get(connection, f"/api/v1/functions/{name}/timers", {"namespace": namespace})
     if starts:
         rows = (details or {}).get("starts") or []
         return print_json(rows) if as_json else _show_starts(rows)
     if as_json:
-        return print_json({**details, "scaling": scaling} if details else status)
-    return _show(connection, name, namespace, status, details or {}, scaling or {})
+        return print_json({**details, "scaling": scaling, "timers": timers} if details else status)
+    return _show(connection, name, namespace, status, details or {}, scaling or {}, timers or {})
 
 
 def _show(
-    connection: Gateway, name: str, namespace: str, status: dict[str, Any], details: dict[str, Any], scaling: dict[str, Any]
+    connection: Gateway,
+    name: str,
+    namespace: str,
+    status: dict[str, Any],
+    details: dict[str, Any],
+    scaling: dict[str, Any],
+    timers: dict[str, Any],
 ) -> None:
     address = f"{name}.{namespace}" if namespace else name
     print_fields(
@@ -69,6 +78,7 @@ def _show(
             ("Labels", pairs(status.get("labels"))),
             ("Annotations", pairs(status.get("annotations"))),
             ("Scaling", scaling_lines(scaling)),
+            ("Timers", timer_lines(timers)),
             ("Notes", details.get("notes")),
         ]
     )
@@ -137,6 +147,23 @@ def scaling_lines(scaling: dict[str, Any]) -> list[str]:
         lines.append(meant)
     lines += [text for text in (latest.get("reason"), scaling.get("trouble"), scaling.get("learnt")) if text]
     return lines
+
+
+def timer_lines(timers: dict[str, Any]) -> list[str]:
+    """Return a line for each timer: its schedule, the next runs, and the last one."""
+    lines = []
+    for timer in timers.get("timers") or ():
+        coming = ", ".join(timer.get("next") or ()) or "never again"
+        line = f"{timer.get('schedule')} {timer.get('zone')}: next {coming}"
+        if timer.get("last"):
+            line += f"; last {timer['last']}, call {timer.get('lastCall')}"
+        lines.append(line)
+    return [*lines, timers["trouble"]] if timers.get("trouble") else lines
+
+
+def _has_timers(status: dict[str, Any]) -> bool:
+    said = {**(status.get("labels") or {}), **(status.get("annotations") or {})}
+    return "cron-function" in str(said.get("topic", ""))  # orchestration.timers takes 40 ms to import
 
 
 def _condition(status: dict[str, Any], details: dict[str, Any]) -> str:

@@ -42,6 +42,11 @@ from cli.settings import help_of as _text
 @click.option(
     "--queue-wait-for-disk/--no-queue-wait-for-disk", default=None, help=_text("queue_wait_for_disk") + "  [default: wait]"
 )
+@click.option("--callback-allow", metavar="PLACES", help=_text("callback_allow"))
+@click.option("--callback-secret", type=click.Path(), help=_text("callback_secret"))
+@click.option(
+    "--callback-retry-for", "callback_retry_for_s", metavar="TIME", help=_text("callback_retry_for_s") + "  [default: 1h]"
+)
 @click.option("--prometheus-url", metavar="URL", help=_text("prometheus_url"))
 @click.option("--metrics-host", help=_text("metrics_host") + "  [default: 127.0.0.1]")
 @click.option("--metrics-port", type=int, help=_text("metrics_port") + "  [default: 8082]")

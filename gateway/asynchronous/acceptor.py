@@ -43,7 +43,8 @@ _READS: Final = ("GET", "HEAD", "DELETE")
 
 
 class Acceptor:
-    """Listens on `path` while entered. `cancelled(call id)` is told of calls that were cancelled while they ran."""
+    """Listens on `path` while entered. `cancelled(call id)` is told of calls that were cancelled while they ran; `check`
+    looks at a submission's headers, and raises ValueError to refuse it."""
 
     def __init__(
         self,
@@ -53,10 +54,11 @@ class Acceptor:
         settings: AsyncSettings,
         *,
         cancelled: Callable[[str], None] = lambda call_id: None,
+        check: Callable[[Headers], None] = lambda headers: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store, self.functions, self.settings = store, functions, settings
-        self.cancelled = cancelled
+        self.cancelled, self.check = cancelled, check
         self.clock = clock
         self.connections: set[_Connection] = set()
         self._path = path
@@ -184,6 +186,11 @@ class _Connection(asyncio.Protocol):
         wanted = submission_of(method, target, headers, acceptor.functions, acceptor.settings, acceptor.clock())
         if isinstance(wanted, Refusal):
             self._refuse(wanted)
+            return
+        try:
+            acceptor.check(headers)
+        except ValueError as error:
+            self._refuse(Refusal(400, str(error)))
             return
         length = next((value for name, value in headers if name.lower() == "content-length"), "0")
         if int(length) > acceptor.settings.body_bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from gateway.asynchronous.calls import queue_of
 from orchestration.events import Event, FunctionChanged, FunctionRemoved
@@ -17,10 +19,11 @@ _UNKNOWN = QueueSettings()
 
 class Functions:
     """Settings by function and by queue. Those of a function that is not known (any more) are the defaults: what waits for it
-    is tried, and fails."""
+    is tried, and fails. `besides` are those of queues of other kinds, by what stands behind the `#` in their names."""
 
-    def __init__(self) -> None:
+    def __init__(self, besides: Mapping[str, QueueSettings] = MappingProxyType({})) -> None:
         self._settings: dict[str, QueueSettings] = {}
+        self._besides = besides
 
     def apply(self, event: Event) -> None:
         """Follow a change that an orchestrator's `watch` yielded."""
@@ -42,4 +45,5 @@ class Functions:
 
     def of(self, queue: str) -> QueueSettings:
         """Return the settings of the function whose calls wait in `queue`."""
-        return self._settings.get(queue, _UNKNOWN)
+        kind = queue.partition("#")[2]
+        return self._besides.get(kind, _UNKNOWN) if kind else self._settings.get(queue, _UNKNOWN)

@@ -24,11 +24,13 @@ _SAYS_WHEN: Final = (429, 503)
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What an attempt came to: a response's status and headers, or (status 0) why there was none."""
+    """What an attempt came to: a response's status and headers, or (status 0) why there was none. A `final` failure is one
+    that no other attempt would undo."""
 
     status: int
     headers: Headers = ()
     failure: str = ""
+    final: bool = False
 
 
 class Succeeded(msgspec.Struct, frozen=True):
@@ -62,14 +64,13 @@ def before(call: Call, settings: RetrySettings, now: float) -> Dead | None:
 
 def after(call: Call, answer: Answer, settings: RetrySettings, now: float, chance: Callable[[], float]) -> Verdict:
     """Judge an attempt; `chance` draws from 0 to 1."""
+    if answer.final:
+        return Dead(answer.failure)
     internal = _header(answer.headers, "x-openfaas-internal")
     if answer.status and answer.status < 400:
         return Succeeded()
-    if answer.status:
-        who = f"the {internal}" if internal else "the function"
-        reason = f"{who} answered {answer.status}"
-    else:
-        reason = answer.failure
+    who = f"the {internal}" if internal else "the function"
+    reason = answer.failure or f"{who} answered {answer.status}"
     if answer.status and not internal and answer.status not in settings.codes:
         return Dead(f"{reason}, after which it is not tried again")
     if call.attempts >= settings.attempts:

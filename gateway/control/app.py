@@ -14,10 +14,12 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from builder.extraction import Limits
+from gateway.cloudevents.router import Router
 from gateway.control import errors
 from gateway.control.activity import Activity
 from gateway.control.auth import Auth, Authentication
 from gateway.control.build import Builder, Builds
+from gateway.control.cloud_events import CloudEvents
 from gateway.control.details import Details
 from gateway.control.events import Events
 from gateway.control.functions import Functions
@@ -34,6 +36,7 @@ from gateway.control.scaling import Explain, Scalings
 from gateway.control.secrets import Secrets
 from gateway.control.session import Sessions
 from gateway.control.targets import Targets
+from gateway.control.timers import MarkOf, TimersOf
 from gateway.control.tracing import TraceRequests
 from gateway.control.traffic import Traffics
 from gateway.metrics.page import MetricsPage
@@ -64,11 +67,13 @@ def control_app(
     requests: Requests | None = None,
     spans: SpanSink | None = None,
     functions: Callable[[], Iterable[FunctionId]] = tuple,
+    router: Router | None = None,
+    mark_of: MarkOf = lambda function, timer: None,
 ) -> Starlette:
     """Return the application. `invocations` tells how often a function was called, `explain` how it is scaled (None: nothing
     scales it), `recorded` which load it had of late, `monitor` what it does now; `metrics` is the page of that name,
-    `requests` where requests are counted, `spans` where they are traced; `functions` lists all that there are; builds come
-    in through `data_dir`.
+    `requests` where requests are counted, `spans` where they are traced; `functions` lists all that there are; `router` takes
+    CloudEvents, `mark_of` tells what was done of timers; builds come in through `data_dir`.
 
     Its lifespan empties the folder of uploads: one process, the one that holds the data folder's lock, may run it.
     """
@@ -82,6 +87,8 @@ def control_app(
         Traffics(orchestrator, auth),
         Scalings(orchestrator, auth, explain),
         Loads(orchestrator, auth, recorded),
+        TimersOf(orchestrator, auth, mark_of),
+        CloudEvents(orchestrator, auth, router),
         Metrics(metrics or MetricsPage(), auth),
         Targets(orchestrator, functions, auth),
         Activity(orchestrator, auth, monitor),

@@ -23,15 +23,21 @@ T = TypeVar("T")
 
 async def read_json(request: Request, kind: type[T]) -> T:
     """Return the body as a `kind`, a msgspec Struct. Raises HTTPException 400 or 413."""
+    body = await read_bytes(request, LARGEST_JSON_BYTES)
+    if len(body) > _LARGE_BYTES:
+        return await asyncio.to_thread(decode, body, kind)
+    return decode(body, kind)
+
+
+async def read_bytes(request: Request, limit: int) -> bytes:
+    """Return the body, of at most `limit` bytes. Raises HTTPException 413."""
     body = bytearray()
-    refuse_larger(request, LARGEST_JSON_BYTES)
+    refuse_larger(request, limit)
     async for chunk in request.stream():
         body += chunk
-        if len(body) > LARGEST_JSON_BYTES:
-            raise too_large(LARGEST_JSON_BYTES)
-    if len(body) > _LARGE_BYTES:
-        return await asyncio.to_thread(decode, bytes(body), kind)
-    return decode(bytes(body), kind)
+        if len(body) > limit:
+            raise too_large(limit)
+    return bytes(body)
 
 
 LONGEST_LENGTH = 19

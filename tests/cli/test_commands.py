@@ -70,6 +70,33 @@ def test_describe_shows_what_is_true_now(gateway: Gateway, faas: Faas) -> None:
     assert details["condition"] == {"phase": "Ready", "message": ""}
 
 
+def test_describe_shows_when_timers_call(gateway: Gateway, faas: Faas) -> None:
+    deployed(gateway, "hello")
+    path = "GET /api/v1/functions/hello/timers"
+    faas("describe", "hello")
+    assert gateway.asked_for(path) == [], "only for a function that has timers"
+    deployed(gateway, "hello", annotations={"topic": "cron-function", "schedule": "0 8 * * *"})
+    coming = ["2026-01-31T07:00:00Z", "2026-02-01T07:00:00Z"]
+    timer = {
+        "schedule": "0 8 * * *",
+        "zone": "Europe/Berlin",
+        "next": coming,
+        "last": "2026-01-30T07:00:00Z",
+        "lastCall": "id-7",
+    }
+    fresh = {"schedule": "@hourly", "zone": "UTC", "next": coming[:1], "last": None, "lastCall": None}
+    gateway.canned[path] = (200, {}, json.dumps({"timers": [timer, fresh], "trouble": ""}).encode())
+    out = faas("describe", "hello").out
+    assert (
+        "0 8 * * * Europe/Berlin: next 2026-01-31T07:00:00Z, 2026-02-01T07:00:00Z; last 2026-01-30T07:00:00Z, call id-7\n"
+        in out
+    )
+    assert "@hourly UTC: next 2026-01-31T07:00:00Z\n" in out
+    assert json.loads(faas("describe", "hello", "--json").out)["timers"]["timers"][0]["lastCall"] == "id-7"
+    gateway.canned[path] = (200, {}, json.dumps({"timers": [], "trouble": "the minute cannot be"}).encode())
+    assert "Timers:       the minute cannot be\n" in faas("describe", "hello").out
+
+
 def test_describe_shows_what_the_last_starts_took(gateway: Gateway, faas: Faas) -> None:
     deployed(gateway, "hello")
     lines = faas("describe", "hello", "--starts").out.splitlines()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,16 +10,20 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
+from gateway.asynchronous.calls import Receipt, Submission
+from gateway.cloudevents.router import Router
 from gateway.control.app import control_app
 from gateway.control.auth import Auth, Login
 from gateway.control.info import About
 from gateway.control.origin import Hosts
 from gateway.edge.tally import Tally
 from gateway.monitor.monitor import Monitor
+from gateway.timers.book import Mark
 from orchestration.decisions import Decision, Rule, Scaling
 from orchestration.load_history import LoadHistory
 from orchestration.names import FunctionId
 from orchestration.scaling import ScaleSettings
+from orchestration.timers import Timer
 from tests.fakes.builder import FakeBuilder
 from tests.fakes.orchestrator import FakeOrchestrator
 from tests.gateway.control.client import LOGIN, Client
@@ -99,6 +103,41 @@ def monitor(orchestrator: FakeOrchestrator, tallies: dict[FunctionId, Tally]) ->
     return Monitor(orchestrator, lambda: tallies, dict, lambda: 1_700_000_105.0)
 
 
+class Kept:
+    """Keeps asynchronous calls by their keys; `refusal` is raised instead where it is set."""
+
+    def __init__(self) -> None:
+        self.calls: dict[tuple[str, str], Submission] = {}
+        self.refusal: Exception | None = None
+
+    async def submit(self, submissions: Sequence[Submission]) -> list[Receipt]:
+        if self.refusal is not None:
+            raise self.refusal
+        receipts = []
+        for one in submissions:
+            key = (one.queue, one.idempotency_key)
+            repeated = key in self.calls
+            self.calls.setdefault(key, one)
+            receipts.append(Receipt(f"call-{list(self.calls).index(key)}", repeated))
+        return receipts
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def router(kept: Kept) -> Router:
+    return Router(kept.submit)
+
+
+@pytest.fixture
+def marks() -> dict[tuple[FunctionId, Timer], Mark]:
+    """What was done of timers."""
+    return {}
+
+
 Application = Callable[..., Starlette]
 
 
@@ -110,6 +149,8 @@ def application(
     scalings: dict[str, Scaling],
     histories: dict[FunctionId, LoadHistory],
     monitor: Monitor,
+    router: Router,
+    marks: dict[tuple[FunctionId, Timer], Mark],
     tmp_path: Path,
 ) -> Application:
     def make(*, auth: Auth | None = None, hosts: Hosts | None = None) -> Starlette:
@@ -125,6 +166,8 @@ def application(
             build_body_limit_bytes=BUILD_BODY_LIMIT,
             explain=lambda function: scalings.get(function.name),
             recorded=lambda function: histories.get(function, LoadHistory(since=0.0)),
+            router=router,
+            mark_of=lambda function, timer: marks.get((function, timer)),
         )
 
     return make

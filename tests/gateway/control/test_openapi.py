@@ -73,6 +73,8 @@ CODES = {
     "getFunctionDetails": "200 400 401 403 404",
     "getFunctionScaling": "200 400 401 403 404",
     "getFunctionLoad": "200 400 401 403 404",
+    "getFunctionTimers": "200 400 401 403 404",
+    "sendEvents": "202 400 401 403 404 413 415 429 503",
     "build": "200 400 401 403 408 413 429 507",
 }
 

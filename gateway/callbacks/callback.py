@@ -1,0 +1,105 @@
+"""The callback as a call of the queue: made when the call that it tells of ends, in the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from gateway.asynchronous.calls import Call, Headers, Outcome, Submission, queue_of
+from orchestration.names import DEFAULT_NAMESPACE, FunctionId
+
+KIND: Final = "callback"
+URL_HEADER: Final = "x-callback-url"
+UNREACHABLE: Final = 503
+"""The status that OpenFaaS's callbacks have where there was no response."""
+
+_OWN: Final = frozenset(
+    {
+        "x-call-id",
+        "x-function-name",
+        "x-function-status",
+        "x-duration-seconds",
+        "x-retry",
+        "x-retry-max",
+        "x-pinnace-timestamp",
+        "x-pinnace-signature",
+        "x-pinnace-body-cut",
+        "user-agent",
+    }
+)
+_NOT_PASSED: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        # what proxies believe of each other: the gateway itself may be the receiver
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-real-ip",
+    }
+)
+
+
+def _spoken(function: FunctionId) -> str:
+    return function.name if function.namespace == DEFAULT_NAMESPACE else str(function)
+
+
+def callback_url(headers: Headers) -> str:
+    """Return the URL that a call's headers name; empty where none does."""
+    return next((value.strip() for name, value in headers if name.lower() == URL_HEADER), "")
+
+
+def queue_of_callbacks(function: FunctionId) -> str:
+    """Return the line in which callbacks about a function's calls wait: a slow receiver keeps up only these."""
+    return f"{queue_of(function)}#{KIND}"
+
+
+def callback(
+    call: Call, outcome: Outcome, body: bytes | Path, now: float, *, most_attempts: int, retry_for_s: float
+) -> Submission | None:
+    """Return what is to be submitted when `call` ends with `outcome` and a response's `body`; None where nobody wants to know.
+
+    `body` becomes the submission's, a file too. `most_attempts` is how often the call may have been tried.
+    """
+    url = callback_url(call.headers)
+    if not url or call.url:
+        return None
+    return Submission(
+        queue=queue_of_callbacks(call.function),
+        function=call.function,
+        url=url,
+        headers=tuple(_headers(call, outcome, most_attempts)),
+        body=body,
+        due=now,
+        expires=now + retry_for_s,
+    )
+
+
+def _headers(call: Call, outcome: Outcome, most_attempts: int) -> Iterator[tuple[str, str]]:
+    listed = {
+        word.strip().lower() for name, value in outcome.headers if name.lower() == "connection" for word in value.split(",")
+    }
+    for name, value in outcome.headers:
+        if name.lower() not in _OWN and name.lower() not in _NOT_PASSED and name.lower() not in listed:
+            yield name, value
+    yield "X-Call-Id", call.id
+    yield "X-Function-Name", _spoken(call.function)
+    yield "X-Function-Status", str(outcome.status or UNREACHABLE)
+    yield "X-Duration-Seconds", f"{max(0.0, outcome.ended - outcome.started):.6f}"
+    yield "X-Retry", str(call.attempts)
+    yield "X-Retry-Max", str(most_attempts)
+    if outcome.cut:
+        yield "X-Pinnace-Body-Cut", "true"
+    yield "User-Agent", "Pinnace-Callback"

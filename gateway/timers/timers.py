@@ -1,0 +1,303 @@
+"""The loop that makes timers' runs: each is an asynchronous call of its function, submitted when its time has come.
+
+The call's idempotency key is made of the timer and the run's instant. So a run that was submitted, but not marked as done
+because the platform died in between, is submitted again and is the same call; two platforms that take themselves for the one
+that leads make one call. A run is marked as done only when its call is durable: what could not be submitted (a full queue, a
+store that is away) is tried again.
+
+The loop sleeps until the next run. Before a run it tells the autoscaler, so that a replica is there when the call comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from math import inf
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from gateway.asynchronous.calls import Receipt, Submission, queue_of
+from gateway.asynchronous.store import QueueFull, StoreUnavailable
+from gateway.timers.book import Book, BookUnavailable, Mark, TimerId
+from orchestration.events import Event, FunctionChanged, FunctionRemoved
+from orchestration.function import Function
+from orchestration.names import FunctionId
+from orchestration.settings import InvalidSetting
+from orchestration.timers import CRON_TOPIC, Timer, TimerSettings, due, timer_settings
+
+log = logging.getLogger("pinnace.timers")
+
+KEY: Final = "\x1ftimer:"
+"""Idempotency keys that begin so are the platform's: no header can hold that character."""
+CONNECTOR: Final = "cron-connector"
+TELL_BEFORE_S: Final = 300.0
+"""So long before a run the autoscaler is told of it: longer than any start takes, and not so long that a schedule which was
+changed meanwhile matters."""
+LOOK_EVERY_S: Final = 60.0
+"""The wall clock may be set while the loop sleeps."""
+UNSEEN_S: Final = 3600.0
+"""Of a timer without a mark, runs are due from its function's deploy on, but not from further back than this."""
+TIDY_AFTER_S: Final = 600.0
+"""So long after the start marks of functions that nobody told of are forgotten."""
+FIRST_RETRY_S: Final = 1.0
+LONGEST_RETRY_S: Final = 60.0
+READ_AGAIN_S: Final = 5.0
+SHORT_GAP_S: Final = 120.0
+"""To see what a longer one has missed may take 10 ms, which the loop does not stand still for."""
+SUBMIT_WITHIN_S: Final = 30.0
+TOGETHER: Final = 100
+"""So many timers' calls are submitted at a time."""
+
+Submit = Callable[[Sequence[Submission]], Awaitable[list[Receipt]]]
+"""Keeps calls, all of them or none. Raises QueueFull, StoreUnavailable."""
+IsOpen = Callable[[str], Awaitable[bool]]
+"""Whether the call of this id has not ended. Raises StoreUnavailable."""
+Expect = Callable[[FunctionId, float], None]
+"""Told that a function is called at a time (Unix s)."""
+
+
+class Counts(msgspec.Struct):
+    """Runs that were made; left out because they were missed, or because the one before had not ended; tries that failed."""
+
+    fired: int = 0
+    missed: int = 0
+    overlapping: int = 0
+    failed: int = 0
+
+
+class _Entry:
+    """A timer that is followed. `done` is up to when all is done, `coming` its next run, `look_at` when to do something."""
+
+    __slots__ = ("call_id", "coming", "done", "look_at", "ran", "retry_s", "settings", "told")
+
+    def __init__(self, settings: TimerSettings, mark: Mark) -> None:
+        self.settings = settings
+        self.done, self.ran, self.call_id = mark.done, mark.ran, mark.call_id
+        self.coming = self.look_at = self.told = -inf
+        self.retry_s = FIRST_RETRY_S
+
+    @property
+    def mark(self) -> Mark:
+        return Mark(self.done, self.ran, self.call_id)
+
+
+class Timers:
+    """Follows functions' timers and, while it `leads`, makes their runs. Entering reads the book and starts the loop.
+
+    `wall` gives Unix seconds. Raises BookUnavailable when it is entered.
+    """
+
+    def __init__(
+        self,
+        submit: Submit,
+        is_open: IsOpen,
+        book: Book,
+        *,
+        expect: Expect = lambda function, at: None,
+        wall: Callable[[], float] = time.time,
+        leads: bool = True,
+    ) -> None:
+        self.counts = Counts()
+        self._submit = submit
+        self._is_open = is_open
+        self._book = book
+        self._expect = expect
+        self._wall = wall
+        self._leads = leads
+        self._entries: dict[TimerId, _Entry] = {}
+        self._marks: dict[TimerId, Mark] = {}
+        self._unwritten: set[TimerId] = set()
+        self._gone: set[TimerId] = set()
+        self._stale = False
+        self._tidy_at = wall() + TIDY_AFTER_S
+        self._bell = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.read()
+        self._loop = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._loop is not None
+        self._loop.cancel()
+        await asyncio.wait([self._loop])
+
+    # what it is told
+
+    def apply(self, change: Event) -> None:
+        """Take what an orchestrator's `watch` yields."""
+        match change:
+            case FunctionChanged(function):
+                self._follow(function)
+            case FunctionRemoved(namespace, name):
+                self._keep(FunctionId(namespace, name), TimerSettings())
+            case _:
+                return
+        self._bell.set()
+
+    def lead(self, leads: bool) -> None:
+        """Begin or cease to make runs; what others did meanwhile is read in the book."""
+        self._leads = leads
+        self._stale = True
+        self._bell.set()
+
+    def mark(self, function: FunctionId, timer: Timer) -> Mark | None:
+        """Return what was done of a timer; None for one that is not followed."""
+        entry = self._entries.get(TimerId(function, timer))
+        return None if entry is None else entry.mark
+
+    def _follow(self, function: Function) -> None:
+        try:
+            settings = timer_settings(function.spec)
+        except InvalidSetting as error:  # deployed by other means than the API, which refuses it
+            log.warning("%s: %s; it has no timers", function.id, error)
+            settings = TimerSettings()
+        self._keep(function.id, settings)
+        for timer in settings.timers:
+            name = TimerId(function.id, timer)
+            if (entry := self._entries.get(name)) is not None:
+                entry.settings = settings
+                continue
+            mark = self._marks.get(name) or Mark(max(function.updated_at, self._wall() - UNSEEN_S))
+            if mark.done < function.created_at:  # an earlier function of that name left it
+                mark = Mark(function.created_at)
+            self._entries[name] = _Entry(settings, mark)
+            self._unwritten.add(name)
+            self._gone.discard(name)
+
+    def _keep(self, function: FunctionId, settings: TimerSettings) -> None:
+        """Let go of a function's timers that are not in `settings`."""
+        gone = [name for name in self._entries if name.function == function and name.timer not in settings.timers]
+        for name in gone:
+            del self._entries[name]
+            self._marks.pop(name, None)
+        self._gone.update(gone)
+
+    # the loop
+
+    async def _run(self) -> None:
+        while True:
+            self._bell.clear()
+            try:
+                at = await self.turn()
+            except BookUnavailable as error:
+                log.warning("timers wait for their book: %s", error)
+                at = self._wall() + READ_AGAIN_S
+            except Exception:
+                log.exception("timers could not be looked at, again in %.0f s", LONGEST_RETRY_S)
+                at = self._wall() + LONGEST_RETRY_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(max(at - self._wall(), 0.0), LOOK_EVERY_S)):
+                    await self._bell.wait()
+
+    async def turn(self) -> float:
+        """Do all that is due now; return when to look again (Unix s)."""
+        if not self._leads:
+            return inf
+        if self._stale:
+            await self.read()
+        now = self._wall()
+        ready = [(name, entry) for name, entry in self._entries.items() if entry.look_at <= now]
+        for begin in range(0, len(ready), TOGETHER):
+            await asyncio.gather(*(self._look(name, entry, now) for name, entry in ready[begin : begin + TOGETHER]))
+        if now >= self._tidy_at:  # all functions have been told of long ago
+            self._tidy_at = inf
+            self._gone.update(self._marks.keys() - self._entries.keys())
+        await self._write()
+        return min((entry.look_at for entry in self._entries.values()), default=inf)
+
+    async def _look(self, name: TimerId, entry: _Entry, now: float) -> None:
+        if entry.done > now + UNSEEN_S:  # the clock was far ahead when that was written
+            entry.done = now
+        asked = (name.timer, entry.done, now, entry.settings.missed)
+        found = due(*asked) if now - entry.done < SHORT_GAP_S else await asyncio.to_thread(due, *asked)
+        if found.runs or found.missed:
+            try:
+                await self._make(name, entry, found.runs, now)
+            except Exception as error:
+                self._failed(name, entry, error, now)
+                return
+            self.counts.missed += found.missed
+            entry.done, entry.retry_s = now, FIRST_RETRY_S
+            self._unwritten.add(name)
+        entry.coming = name.timer.next_after(max(now, entry.done))
+        if entry.coming - now <= TELL_BEFORE_S and entry.told != entry.coming:
+            entry.told = entry.coming
+            self._expect(name.function, entry.coming)
+        entry.look_at = entry.coming if entry.told == entry.coming else entry.coming - TELL_BEFORE_S
+
+    async def _make(self, name: TimerId, entry: _Entry, runs: Sequence[float], now: float) -> None:
+        """Submit the calls of these runs, without those that would overlap where that is not wanted."""
+        if runs and not entry.settings.overlap:
+            busy = bool(entry.call_id) and await self._is_open(entry.call_id)
+            kept = () if busy else runs[-1:]
+            self.counts.overlapping += len(runs) - len(kept)
+            runs = kept
+        if not runs:
+            return
+        async with asyncio.timeout(SUBMIT_WITHIN_S):
+            receipts = await self._submit([_submission(name, at, now) for at in runs])
+        entry.ran, entry.call_id = runs[-1], receipts[-1].id
+        self.counts.fired += sum(not receipt.repeated for receipt in receipts)
+
+    def _failed(self, name: TimerId, entry: _Entry, error: Exception, now: float) -> None:
+        expected = isinstance(error, QueueFull | StoreUnavailable | TimeoutError)
+        why = error if str(error) else type(error).__name__
+        told = "the run of %r of %s cannot be submitted, again in %.0f s: %s"
+        log.warning(told, name.timer.expression, name.function, entry.retry_s, why, exc_info=None if expected else error)
+        self.counts.failed += 1
+        entry.look_at = now + entry.retry_s
+        entry.retry_s = min(entry.retry_s * 2, LONGEST_RETRY_S)
+
+    # the book
+
+    async def _write(self) -> None:
+        written, gone = set(self._unwritten), set(self._gone)
+        if not written and not gone:
+            return
+        marks = {name: self._entries[name].mark for name in written if name in self._entries}
+        try:
+            await self._book.write(marks, gone - marks.keys())
+        except BookUnavailable as error:
+            log.warning("what was done of timers is not written down, and is tried again: %s", error)
+            return
+        self._marks |= marks
+        for name in gone - marks.keys():
+            self._marks.pop(name, None)
+        self._unwritten -= written
+        self._gone -= gone
+
+    async def read(self) -> None:
+        """Take what the book says where it is further than what is known. Raises BookUnavailable."""
+        self._marks = await self._book.read()
+        self._stale = False
+        for name, entry in self._entries.items():
+            mark = self._marks.get(name)
+            if mark is not None and mark.done > entry.done:
+                entry.done, entry.ran, entry.call_id = mark.done, mark.ran, mark.call_id
+            entry.look_at = entry.told = -inf
+
+
+def _submission(name: TimerId, at: float, now: float) -> Submission:
+    timer = name.timer
+    return Submission(
+        queue=queue_of(name.function),
+        function=name.function,
+        headers=(
+            ("X-Connector", CONNECTOR),
+            ("X-Topic", CRON_TOPIC),
+            ("X-Schedule", timer.expression),
+            ("X-Schedule-Time", datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")),
+        ),
+        due=now,
+        idempotency_key=f"{KEY}{timer.expression}|{timer.zone}|{at:.0f}",
+    )
