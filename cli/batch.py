@@ -20,6 +20,7 @@ from cli.dockerfile import build_for_registry, process_of
 from cli.errors import CliError
 from cli.gate import TestsStopped, run_tests
 from cli.guess import check_entry
+from cli.handler_code import check_handler
 from cli.options import open_gateway
 from cli.progress import Progress
 from cli.selection import Selection, select
@@ -169,6 +170,7 @@ def _built(function: StackFunction, plan: Plan, progress: Progress) -> str:
         return image
     try:
         template = template_of(function, plan.gateway)
+        check_handler(function, template, plan.selection.copies)
         if plan.test_timeout_s is not None:
             test(function, plan.selection.copies, template, progress, plan.test_timeout_s, verbose=plan.flags.verbose)
         progress.stage(name, "building")

@@ -40,8 +40,7 @@ def guess_language(folder: Path) -> str:
 
 
 def check_entry(name: str, language: str, folder: Path, copies: tuple[str, ...] = (), fprocess: str = "") -> None:
-    """Raise Misuse when a function has none of the files that its template expects, in its folder or among the `copies`, or
-    one that is Python and broken (`handler_code`).
+    """Raise Misuse when a function has none of the files that its template expects, in its folder or among the `copies`.
 
     With a command of its own (`fprocess`) a function of a template that runs commands needs no such file.
     """
@@ -57,10 +56,6 @@ def check_entry(name: str, language: str, folder: Path, copies: tuple[str, ...] 
     if not any((folder / file).is_file() or file in copied for file in template.handler):
         others = f" (or {', '.join(template.handler[1:])})" if template.handler[1:] else ""
         raise Misuse(f"{name}: there is no {folder / template.handler[0]}{others}, where {language} expects the function")
-    if HANDLER_FILE in template.handler and (folder / HANDLER_FILE).is_file() and HANDLER_FILE not in copied:
-        from cli.handler_code import check_code
-
-        check_code(name, template.language if template.built_in else "", folder / HANDLER_FILE)
 
 
 def _assigns(tree: ast.Module, name: str) -> bool:

@@ -7,12 +7,16 @@ made in a way that a look cannot follow counts as there, and the replica's start
 from __future__ import annotations
 
 import ast
+import os.path
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from builder.templates import Template
 from cli.errors import Misuse
+from cli.guess import HANDLER_FILE
 from cli.hints import did_you_mean
+from cli.stack import StackFunction
 
 WANTED = {
     "python3-http": (("handle",), "function handle(event, context)"),
@@ -25,6 +29,16 @@ _DYNAMIC = frozenset(("exec", "eval", "globals", "locals", "vars", "setattr", "_
 """Who uses one of these may make any name."""
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+
+
+def check_handler(function: StackFunction, template: Template, copies: tuple[str, ...] = ()) -> None:
+    """Look at the handler of a function that is about to be built, where it is Python and no extra path takes its place.
+
+    Raises Misuse, one line that names the file.
+    """
+    if function.handler is None or HANDLER_FILE not in template.handler or HANDLER_FILE in map(os.path.normpath, copies):
+        return
+    check_code(function.name, template.language if template.built_in else "", function.handler / HANDLER_FILE)
 
 
 def check_code(function: str, template: str, file: Path) -> None:

@@ -14,6 +14,7 @@ from cli.build import image_of, template_of
 from cli.dockerfile import build_dockerfile, needs_container_tool
 from cli.errors import Misuse
 from cli.guess import check_entry
+from cli.handler_code import check_handler
 from cli.image_flags import ImageFlags, image_options
 from cli.image_tags import tagged
 from cli.images import Built, build_image, open_store, write_output
@@ -68,6 +69,7 @@ def build(path: str, output: str, shrinkwrap: bool, **values: Any) -> int:
             image = build_dockerfile(function, selection.copies, told, no_cache=flags.no_cache)
             return f"Built {name} in {seconds_text(time.monotonic() - started)}. Image: {image}, kept by the container builder"
         template = template_of(function)
+        check_handler(function, template, selection.copies)
         if flags.test_timeout_s is not None:
             test(function, selection.copies, template, progress, flags.test_timeout_s, verbose=flags.verbose)
         progress.stage(name, "building")

@@ -16,6 +16,7 @@ from cli.build import build as build_there
 from cli.commands.build import chosen
 from cli.dockerfile import build_dockerfile, needs_container_tool
 from cli.errors import Misuse
+from cli.handler_code import check_handler
 from cli.image_flags import ImageFlags, image_options
 from cli.progress import Progress
 from cli.stack import StackFunction
@@ -70,6 +71,7 @@ def publish(
             image = build_dockerfile(function, selection.copies, told, no_cache=flags.no_cache, push=True)
             return f"Published {name} in {seconds_text(time.monotonic() - started)}. Image: {image}"
         template = template_of(function)
+        check_handler(function, template, selection.copies)
         if flags.test_timeout_s is not None:
             test(function, selection.copies, template, progress, flags.test_timeout_s, verbose=flags.verbose)
         progress.stage(name, "building")
@@ -99,8 +101,10 @@ def _publish_there(
     def do(function: StackFunction, progress: Progress) -> str:
         started = time.monotonic()
         name = shown(function)
+        template = template_of(function)
+        check_handler(function, template, copies)
         if flags.test_timeout_s is not None:
-            test(function, copies, template_of(function), progress, flags.test_timeout_s, verbose=flags.verbose)
+            test(function, copies, template, progress, flags.test_timeout_s, verbose=flags.verbose)
         progress.stage(name, "building")
         config = config_of(function, no_cache=flags.no_cache)
         image, log = build_there(

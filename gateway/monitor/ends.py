@@ -67,7 +67,7 @@ class Ends:
             self._served.add(replica.id)
             return
         self._served.discard(replica.id)
-        if replica.reason and replica.state in (ReplicaState.PENDING, ReplicaState.CRASH_LOOP):
+        if replica.reason and (served or replica.state is not ReplicaState.STOPPED):  # the reason may be an earlier one
             self._soon(replica, served, self._clock())
 
     def _soon(self, replica: Replica, served: bool, now: float) -> None:

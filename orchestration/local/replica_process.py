@@ -92,11 +92,13 @@ class StartPlaces:
 
 
 class _End(msgspec.Struct, frozen=True):
-    """Why a process is no more, and how long it ran. `own`: by itself, which counts as a restart."""
+    """Why a process is no more, and how long it ran. `own`: by itself, which counts as a restart. `draining`: by itself too,
+    though it was about to be stopped."""
 
     reason: str
     ran_s: float
     own: bool = True
+    draining: bool = False
 
 
 class ReplicaProcess:
@@ -173,6 +175,8 @@ class ReplicaProcess:
             while True:
                 end = await self._next_end()
                 if self.stopping:
+                    if end.draining:
+                        self._note(reason=end.reason)  # it may have had calls
                     return
                 if not end.own:
                     self._enter(ReplicaState.PENDING, reason=end.reason, endpoint=None, pid=None, ready_at=None, start=None)
@@ -242,8 +246,9 @@ class ReplicaProcess:
         try:
             if reason is None:
                 await self._first(launched.process.exited)
+            draining = False
             if self.stopping:
-                await self._end(launched)
+                draining = await self._end(launched)
             elif not launched.process.exited.done():
                 await self._kill(launched)
             last_line = await self._starter.output(self.replica.id, OUTPUT_WITHIN_S)
@@ -252,7 +257,7 @@ class ReplicaProcess:
                 return _End(str(ended), self._clock() - began, own=False)
             if reason is None or not reason.strip():
                 reason = self._reason(ended, last_line)
-            return _End(reason, self._clock() - began)
+            return _End(reason, self._clock() - began, draining=draining and ended.status != 0)
         finally:
             if not launched.process.exited.done():
                 launched.process.signal(signal.SIGKILL)
@@ -324,8 +329,11 @@ class ReplicaProcess:
         self._enter(ReplicaState.RUNNING, start=start, reason="", endpoint=launched.endpoint, ready_at=self._clock())
         return None
 
-    async def _end(self, launched: Launched) -> None:
-        """Stop in two phases: no call is in flight any more, or the limit is over; then the process ends."""
+    async def _end(self, launched: Launched) -> bool:
+        """Stop in two phases: no call is in flight any more, or the limit is over; then the process ends.
+
+        Returns whether it ended by itself while calls were in flight.
+        """
         exited = launched.process.exited
         if self.running and not exited.done():
             self._enter(ReplicaState.DRAINING)
@@ -333,9 +341,12 @@ class ReplicaProcess:
             ends: list[asyncio.Future[Any]] = [waiting, exited]
             await asyncio.wait(ends, timeout=self._drain_s, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
+            if exited.done() and not self._released.is_set():
+                return True
         launched.process.signal(signal.SIGTERM)
         await asyncio.wait([exited], timeout=self._grace_s)
         await self._kill(launched)
+        return False
 
     async def _kill(self, launched: Launched) -> None:
         launched.process.signal(signal.SIGKILL)

@@ -4,10 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from builder.templates import TEMPLATES_FOLDER
+from builder.templates import PROJECT_FOLDER, TEMPLATES_FOLDER, Templates
 from cli.errors import Misuse
-from cli.guess import check_entry
-from cli.handler_code import WANTED, check_code
+from cli.handler_code import WANTED, check_code, check_handler
+from cli.stack import StackFunction
+
+
+def check(language: str, folder: Path, copies: tuple[str, ...] = ()) -> None:
+    template = Templates(project=PROJECT_FOLDER).find(language)
+    check_handler(StackFunction("f", lang=language, handler=folder), template, copies)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +44,7 @@ from cli.handler_code import WANTED, check_code
 )
 def test_a_handler_that_has_its_function_or_may_have_it_is_sent(tmp_path: Path, code: str) -> None:
     (tmp_path / "handler.py").write_text(code)
-    check_entry("f", "python3-http", tmp_path)
+    check("python3-http", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,7 @@ def test_a_handler_without_its_function_is_found_before_it_is_sent(tmp_path: Pat
     file = tmp_path / "handler.py"
     file.write_text(code)
     with pytest.raises(Misuse) as failure:
-        check_entry("f", language, tmp_path)
+        check(language, tmp_path)
     assert str(failure.value) == f"f: {file} {said}"
 
 
@@ -73,7 +78,7 @@ def test_a_syntax_error_is_found_before_it_is_sent(tmp_path: Path) -> None:
     file = tmp_path / "handler.py"
     file.write_text("x = 1\ndef handle(event, context)\n    return 1\n")
     with pytest.raises(Misuse, match=r"f: .*handler\.py line 2: SyntaxError: expected ':' \(for Python 3"):
-        check_entry("f", "python3-http", tmp_path)
+        check("python3-http", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["app", "application", "new", "handle"])
@@ -93,7 +98,15 @@ def test_a_template_of_the_projects_own_calls_what_it_likes(tmp_path: Path, monk
     own.mkdir(parents=True)
     (own / "template.yml").write_text("command: [python3, main.py]\nhandler: [handler.py]\n")
     (tmp_path / "handler.py").write_text("def main(): ...")
-    check_entry("f", "python3-http", tmp_path)
+    check("python3-http", tmp_path)
     (tmp_path / "handler.py").write_text("def main(: ...")
     with pytest.raises(Misuse, match="SyntaxError"):
-        check_entry("f", "python3-http", tmp_path)
+        check("python3-http", tmp_path)
+
+
+def test_what_is_not_there_or_takes_the_handlers_place_is_not_looked_at(tmp_path: Path) -> None:
+    check("python3-http", tmp_path)
+    check("node", tmp_path)
+    (tmp_path / "handler.py").write_text("def main(: ...")
+    check("python3-http", tmp_path, ("./handler.py",))
+    check("node", tmp_path)

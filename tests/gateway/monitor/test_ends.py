@@ -76,6 +76,7 @@ async def test_each_of_several_calls_finds_the_reason(told: Told) -> None:
     ("states", "text"),
     [
         ([(ReplicaState.RUNNING, ""), (ReplicaState.PENDING, "killed by SIGSEGV")], ENDED),
+        ([(ReplicaState.DRAINING, ""), (ReplicaState.STOPPED, "killed by SIGSEGV")], ENDED),
         ([(ReplicaState.PENDING, ""), (ReplicaState.CRASH_LOOP, "no x")], "[pinnace] this replica did not start: no x"),
     ],
 )
@@ -87,6 +88,13 @@ async def test_a_process_that_died_outside_of_calls_is_told_of_also_at_the_end(
             told.enter(state, reason)
         assert told.lines == []
     assert told.lines == [(HELLO, "one", text, "")]
+
+
+async def test_a_replica_that_waits_for_its_next_try_and_is_stopped_is_told_of_once(told: Told) -> None:
+    async with told.ends:
+        told.enter(ReplicaState.CRASH_LOOP, "no x")
+        told.enter(ReplicaState.STOPPED, "no x")
+    assert len(told.lines) == 1
 
 
 async def test_a_replica_that_stops_as_it_should_is_not_told_of(told: Told) -> None:

@@ -96,6 +96,28 @@ async def test_pending_running_draining_stopped() -> None:
     assert starter.left == ["r1"]
 
 
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (Exit(signal=11), "killed by SIGSEGV: last words"),
+        (Exit(status=0), ""),
+        (None, ""),  # it has no call any more, and is ended
+    ],
+)
+async def test_a_process_that_dies_with_its_last_calls_says_why(end: Exit | None, reason: str) -> None:
+    starter = Starter()
+    life = Life(starter)
+    await life.runs_again(1)
+    life.process.stop(drain_s=10)
+    await until(lambda: life.states[-1] == "Draining")
+    if end is None:
+        life.process.released()
+    else:
+        starter.launched[0].process.exited.set_result(end)
+    await asyncio.wait_for(life.process.stopped(), 5)
+    assert (life.states[-1], life.told[-1].reason) == ("Stopped", reason)
+
+
 async def test_the_second_end_waits_and_a_stop_does_not_wait_for_it() -> None:
     starter = Starter()
     life = Life(starter)
