@@ -50,8 +50,10 @@ from gateway.metrics.functions import Functions, Starts
 from gateway.metrics.page import MetricsPage, Source
 from gateway.metrics.processes import LoopLag, Processes
 from gateway.metrics.requests import Requests
+from gateway.metrics.rollouts import Rollouts
 from gateway.metrics.spans import Spans
 from gateway.monitor.monitor import Monitor
+from gateway.monitor.rollouts import GradualRollouts
 from orchestration.events import Event
 from orchestration.kubernetes.lease import EDGES, HUB, HolderLook, Leadership
 from orchestration.kubernetes.view import CALLED
@@ -238,11 +240,13 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
                 hub.take_over(known)
             cluster.lead(leads)
             scaler.lead(leads)
+            rollouts.lead(leads)
 
         leadership = cluster.leadership(
             changed, notes=lambda: {HUB: address, EDGES: " ".join(sorted(hub.names()))}, other=hub.step_down
         )
         starts = Starts()
+        rollouts = await stack.enter_async_context(GradualRollouts(cluster.orchestrator, hub.gathered.revisions, leads=False))
         follower = Follower(
             new_name(own_place()),
             secret=secret,
@@ -251,14 +255,14 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
             on_released=released,
             on_gone=scaler.forget_edge,
         )
-        await _pumped(stack, cluster.orchestrator, life, hub.apply, scaler.apply, starts.apply)
+        await _pumped(stack, cluster.orchestrator, life, hub.apply, scaler.apply, rollouts.apply, starts.apply)
         await stack.enter_async_context(follower)
         await stack.enter_async_context(leadership)
         for task in (follower.member.task, leadership.task):
             task.add_done_callback(life.part_ended)
         lag = await stack.enter_async_context(LoopLag())
         functions = Functions(cluster.orchestrator, lambda: scaler.figures() if leadership.leads else [], starts)
-        await _metered(stack, settings, traced, lag, functions)
+        await _metered(stack, settings, traced, lag, functions, Rollouts(rollouts, hub.gathered.revisions))
 
         async def nothing() -> None:
             return

@@ -92,12 +92,14 @@ class OnCluster:
             yield cls(cluster, orchestrator, controller, namespace, part_ended)
 
     @contextlib.asynccontextmanager
-    async def leading(self, lead_scaler: Callable[[bool], None]) -> AsyncIterator[None]:
-        """Take part in the election; who is elected carries out what is deployed and decides how many pods there are."""
+    async def leading(self, *lead: Callable[[bool], None]) -> AsyncIterator[None]:
+        """Take part in the election; who is elected carries out what is deployed, and is told so by `lead`, as those are that
+        decide how many pods there are and how rollouts go on."""
 
         def changed(leads: bool) -> None:
             self.lead(leads)
-            lead_scaler(leads)
+            for part in lead:
+                part(leads)
 
         async with self.leadership(changed) as leadership:
             leadership.task.add_done_callback(self._part_ended)

@@ -54,8 +54,10 @@ from gateway.edge.edge import Edge
 from gateway.edge.fleet import Fleet
 from gateway.edge.settings import EdgeSettings
 from gateway.metrics.consumption import Measure
+from gateway.metrics.rollouts import Rollouts
 from gateway.monitor.ends import Ends, Say, untold
 from gateway.monitor.monitor import Monitor
+from gateway.monitor.rollouts import GradualRollouts
 from gateway.monitor.series_file import SeriesFile
 from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import StorageError, Unreachable
@@ -193,14 +195,11 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         sending = await stack.enter_async_context(outgoing(settings))
         calls = await stack.enter_async_context(asynchronous.opened(settings, place.run_dir, sending))
         triggers = await stack.enter_async_context(triggering.opened(settings, calls, scaler.expect, leads=leads))
-        if place.cluster is not None:
-
-            def lead(leads: bool) -> None:
-                scaler.lead(leads)
-                triggers.timers.lead(leads)
-
-            await stack.enter_async_context(place.cluster.leading(lead))
         edge = _edge(settings, place, scaler, traced.path, calls.acceptor)
+        rollouts = await stack.enter_async_context(GradualRollouts(orchestrator, edge.revisions, leads=leads))
+        if place.cluster is not None:
+            leading = place.cluster.leading(scaler.lead, triggers.timers.lead, rollouts.lead)
+            await stack.enter_async_context(leading)
         about = About(metadata.version("pinnace"), orchestration=settings.orchestration)
         hosts = Hosts(settings.allow_hosts, settings.host)
         metering = Metering(
@@ -213,7 +212,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
             keeper_pid=place.keeper_pid,
             starts=place.starts,
             tracing=traced,
-            more=(triggers.counted,),
+            more=(triggers.counted, Rollouts(rollouts, edge.revisions)),
         )
         await stack.enter_async_context(metering.lag)
         monitor = await stack.enter_async_context(Monitor(orchestrator, edge.tallies, edge.loads))
@@ -250,6 +249,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
                 edge.apply(event)
                 scaler.apply(event)
                 triggers.apply(event)
+                rollouts.apply(event)
                 metering.starts.apply(event)
 
         pumping = asyncio.create_task(pump())  # the edge is told what exists before it listens

@@ -130,6 +130,24 @@ DECISIONS: Final = Metric(
     ("function_name", "rule"),
     "Decisions that changed a replica count, by the rule that gave it its value.",
 )
+REVISION_CALLS: Final = Metric(
+    "pinnace_revision_invocations_total",
+    "counter",
+    ("function_name", "revision", "code"),
+    "Calls that ended, of functions where calls can come to several revisions.",
+)
+REVISION_TRAFFIC: Final = Metric(
+    "pinnace_revision_traffic_percent",
+    "gauge",
+    ("function_name", "revision"),
+    "Share of the calls that goes to the revision, where calls can come to several.",
+)
+ROLLOUT_PERCENT: Final = Metric(
+    "pinnace_rollout_percent", "gauge", FUNCTION, "How much of what moves has moved, in a gradual rollout that is under way."
+)
+ROLLOUTS: Final = Metric(
+    "pinnace_rollouts_total", "counter", ("function_name", "outcome"), "Gradual rollouts that ended: finished or aborted."
+)
 FUNCTIONS: Final = Metric("pinnace_functions", "gauge", (), "Functions that are deployed.")
 
 # Ours: what calls functions by itself, and who is told of it.

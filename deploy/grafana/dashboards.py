@@ -124,6 +124,19 @@ OVERVIEW = [
         Panel("Cold starts", "cps", [Query(f"topk(10, {rate('pinnace_cold_starts_total')})", "{{function_name}}")]),
         Panel("Memory of functions", "bytes", [Query("topk(10, pod_memory_working_set_bytes)", "{{function_name}}")]),
     ],
+    [
+        Panel("Gradual rollouts", "percent", [Query("pinnace_rollout_percent", "{{function_name}}")], "How far they are."),
+        Panel(
+            "Gradual rollouts that ended",
+            "short",
+            [
+                Query(
+                    f"sum by (function_name, outcome) (increase(pinnace_rollouts_total[{RATE}]))",
+                    "{{function_name}} {{outcome}}",
+                )
+            ],
+        ),
+    ],
 ]
 
 FUNCTION = [
@@ -196,6 +209,26 @@ FUNCTION = [
     [
         Panel("CPU", "short", [Query(f"rate(pod_cpu_usage_seconds_total{ONE}[{RATE}])", "cores")]),
         Panel("Memory", "bytes", [Query(f"pod_memory_working_set_bytes{ONE}", "memory")]),
+    ],
+    [
+        Panel(
+            "Traffic",
+            "percent",
+            [Query(f"pinnace_revision_traffic_percent{ONE}", "{{revision}}")],
+            "Where calls can come to several revisions.",
+            stack=True,
+        ),
+        Panel(
+            "Errors (5xx) by revision",
+            "percentunit",
+            [
+                Query(
+                    f"{rate('pinnace_revision_invocations_total', ONE_FAILING, 'revision')}"
+                    f" / ({rate('pinnace_revision_invocations_total', ONE, 'revision')} > 0)",
+                    "{{revision}}",
+                )
+            ],
+        ),
     ],
 ]
 

@@ -241,7 +241,10 @@ class Call:
         self.tally.ended(CallRecord(self.marks, self.method, code, self.sent - started, now - started, self.backend.id))
         if self.trace is not None or code >= LEAST_ERROR:
             self._hand_in_trace(code, now)
-        self.dispatcher.release(self.backend, now)
+        dispatcher = self.dispatcher
+        if dispatcher.counted is not None:
+            dispatcher.counted.count(code, now - self.sent)
+        dispatcher.release(self.backend, now)
         self.client.call_ended(self, keep_alive)
 
     def break_off(self, code: int) -> None:
@@ -314,6 +317,8 @@ class Call:
         replica = self.backend.id if self.sent else ""
         waited_s = (self.sent or now) - self.started
         self.tally.ended(CallRecord(self.marks, self.method, code, waited_s, now - self.started, replica))
+        if self.dispatcher.counted is not None:
+            self.dispatcher.counted.count(code, now - self.sent if self.sent else 0.0)
         if self.trace is not None or code >= LEAST_ERROR:
             self._hand_in_trace(code, now)
 

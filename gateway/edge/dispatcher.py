@@ -23,6 +23,7 @@ from gateway.edge.load import LoadMeter
 from gateway.edge.messages import Return, Want
 from gateway.edge.refusal import Refusal
 from gateway.edge.share import Share
+from gateway.edge.tally import Tally
 from orchestration.load import LoadSample
 from orchestration.names import DEFAULT_NAMESPACE
 from orchestration.replica import Endpoint, Replica, ReplicaState
@@ -99,6 +100,8 @@ class Dispatcher:
         """No replica runs, and those there are end by themselves."""
         self.share = Share(self, tell_slots, observer.soon) if tell_slots is not None else None
         """What this edge owns where it is one of several; None where it is the only one."""
+        self.counted: Tally | None = None
+        """Calls of this revision, by how long its replicas had them; None while its function has no other that is called."""
         self._observer = observer
         self._edge = edge
         self._queue_calls, self._queue_bytes = queue_calls, queue_bytes

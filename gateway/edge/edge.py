@@ -13,7 +13,7 @@ from gateway.edge.context import EdgeContext
 from gateway.edge.dispatcher import Dispatcher
 from gateway.edge.figures import EdgeFigures, FunctionLoad
 from gateway.edge.messages import Claim, Grant, Recall, Return, Want
-from gateway.edge.routes import Routes
+from gateway.edge.routes import RevisionKey, Routes
 from gateway.edge.server import Server
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.share import Share
@@ -151,6 +151,10 @@ class Edge:
     def tallies(self) -> Mapping[FunctionId, Tally]:
         """Return each function's counters: calls by status code and by duration. They go on counting."""
         return self._routes.tallies
+
+    def revisions(self) -> Mapping[RevisionKey, Tally]:
+        """Return the counters of revisions, of functions where calls can come to several of them. They go on counting."""
+        return self._routes.counted
 
     def in_flight(self) -> Mapping[FunctionId, int]:
         """Return how many calls of each function are at a replica now."""

@@ -40,6 +40,7 @@ from gateway.edge.messages import (
 from gateway.edge.port import SharedPort
 from gateway.edge.process import EdgeProcess
 from gateway.edge.releases import Releases
+from gateway.edge.routes import RevisionKey
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.slots import SlotLedger
 from gateway.edge.tally import Tally
@@ -187,6 +188,10 @@ class Fleet:
     def tallies(self) -> Mapping[FunctionId, Tally]:
         """Return each function's counters over all edges, as of a moment ago. They go on counting."""
         return self._gathered.tallies()
+
+    def revisions(self) -> Mapping[RevisionKey, Tally]:
+        """Return the counters of revisions over all edges, as of a moment ago; see `Edge.revisions`."""
+        return self._gathered.revisions()
 
     def loads(self) -> Mapping[FunctionId, FunctionLoad]:
         """Return the calls that each function has, as last told; functions without any are left out."""

@@ -142,10 +142,12 @@ class Count(msgspec.Struct, frozen=True):
 
 
 class Counted(msgspec.Struct, frozen=True, tag="counted"):
-    """Calls began or ended, or the edge's own figures changed."""
+    """Calls began or ended, or the edge's own figures changed. Counts in `revisions` are of one, whose name stands for the
+    function's."""
 
     counts: tuple[Count, ...]
     figures: EdgeFigures
+    revisions: tuple[Count, ...] = ()
 
 
 class Recorded(msgspec.Struct, frozen=True, tag="recorded"):

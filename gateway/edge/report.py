@@ -5,7 +5,7 @@ While nobody reads, loads are merged and counts wait: what must be held does not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -37,6 +37,7 @@ class Report:
         self._writable = writable
         self._held: dict[tuple[str, str], LoadSample] = {}
         self._told: dict[FunctionId, tuple[Tally, Tally]] = {}
+        self._told_revisions: dict[FunctionId, tuple[Tally, Tally]] = {}
         self._figures = EdgeFigures()
 
     def load(self, sample: LoadSample) -> None:
@@ -57,20 +58,27 @@ class Report:
     def tell(self, edge: Edge) -> None:
         """Tell what was counted and recorded since the last time."""
         tallies = edge.tallies()
-        counts = []
-        for function, tally in tallies.items():
-            known, told = self._told.get(function) or (tally, Tally())
-            if known is not tally:  # the function was removed and deployed anew
-                told = Tally()
-            if tally.completed != told.completed or tally.started != told.started:
-                counts.append(Count.of(function, tally.since(told)))
-                self._told[function] = (tally, tally.copy())
-        for function in self._told.keys() - tallies.keys():
-            del self._told[function]
+        counts = _added(tallies, self._told)
+        revisions = _added({FunctionId(*key): tally for key, tally in edge.revisions().items()}, self._told_revisions)
         figures = edge.own_figures()
-        if counts or figures != self._figures:
+        if counts or revisions or figures != self._figures:
             self._figures = figures
-            self._send(Counted(tuple(counts), figures))
+            self._send(Counted(counts, figures, revisions))
         for function, tally in tallies.items():
             if tally.records is not None and tally.records.recent:
                 self._send(Recorded(function.namespace, function.name, *tally.records.take()))
+
+
+def _added(tallies: Mapping[FunctionId, Tally], before: dict[FunctionId, tuple[Tally, Tally]]) -> tuple[Count, ...]:
+    """Return what was added to each tally since `before`, which then has what they are now."""
+    counts = []
+    for name, tally in tallies.items():
+        known, told = before.get(name) or (tally, Tally())
+        if known is not tally:  # it was removed and made anew
+            told = Tally()
+        if tally.completed != told.completed or tally.started != told.started:
+            counts.append(Count.of(name, tally.since(told)))
+            before[name] = (tally, tally.copy())
+    for name in before.keys() - tallies.keys():
+        del before[name]
+    return tuple(counts)

@@ -74,6 +74,12 @@ class Route:
         return self._cards[self._next]
 
 
+def told_apart(function: Function) -> set[RevisionKey]:
+    """Return the revisions of which calls are counted: those that calls can come to, where these are several."""
+    routed = {(function.id.namespace, target.revision) for target in function.traffic}
+    return routed if len(routed) > 1 else set()
+
+
 def _deal(shares: list[tuple[Dispatcher, int]]) -> list[Dispatcher]:
     """Return one round of calls, each share as evenly spread as whole calls allow (smooth weighted round robin)."""
     shares = [(dispatcher, percent) for dispatcher, percent in shares if percent > 0]
@@ -96,6 +102,7 @@ class Routes:
         self.names: dict[bytes, Route] = {}
         self.dispatchers: dict[RevisionKey, Dispatcher] = {}
         self.tallies: dict[FunctionId, Tally] = {}
+        self.counted: dict[RevisionKey, Tally] = {}
         self.stirring: set[Dispatcher] = set()
         self._functions: dict[FunctionId, Function] = {}
         self._make = make_dispatcher
@@ -176,11 +183,15 @@ class Routes:
         for tag, own in (route.tags or {}).items():
             self._name(f"{function.id.name}--{tag}", function.id.namespace, own)
         routed = {id(dispatcher) for dispatcher, _ in shares}
+        self._tell_apart(function)
         for revision in function.revisions:  # calls that wait where none come any more follow the traffic
             dispatcher = self.dispatchers[revision.key]
             if dispatcher.waiting and id(dispatcher) not in routed:
                 self._reroute(dispatcher, route)
+        kept = {revision.key for revision in function.revisions}
         for revision in before.revisions if before is not None else ():
+            if revision.key not in kept:
+                self.counted.pop(revision.key, None)
             self._forget_unused(revision.key)
 
     def _reroute(self, dispatcher: Dispatcher, route: Route) -> None:
@@ -192,6 +203,16 @@ class Routes:
             else:
                 waiter.dispatcher = target
                 waiter.dispatch(now)
+
+    def _tell_apart(self, function: Function) -> None:
+        """Count the calls of each revision where they can come to several."""
+        several = told_apart(function)
+        for revision in function.revisions:
+            dispatcher = self.dispatchers[revision.key]
+            if revision.key in several:
+                dispatcher.counted = self.counted.setdefault(revision.key, Tally())
+            elif self.counted.pop(revision.key, None) is not None:
+                dispatcher.counted = None
 
     def _name(self, name: str, namespace: str, route: Route) -> None:
         self.names[f"{name}.{namespace}".encode()] = route
@@ -213,6 +234,7 @@ class Routes:
             dispatcher = self.dispatchers[revision.key]
             for waiter in dispatcher.evict(self._clock()):
                 waiter.refuse(not_found(str(function)))
+            self.counted.pop(revision.key, None)
             self._forget_unused(revision.key)
 
     def _forget_unused(self, key: RevisionKey) -> None:

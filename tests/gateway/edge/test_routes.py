@@ -160,3 +160,22 @@ def test_calls_that_wait_at_a_revision_with_a_tag_stay_and_others_follow_the_tra
     routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00002", 100),))))
     assert kept == [old]
     old.waiting.clear()
+
+
+def test_revisions_are_counted_where_calls_can_come_to_several(routes: Routes) -> None:
+    routes.apply(FunctionChanged(function()))
+    assert routes.counted == {}
+    routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00001", 90), TrafficTarget("echo-00002", 10)))))
+    old, new = (routes.dispatchers["openfaas-fn", name] for name in ("echo-00001", "echo-00002"))
+    assert old.counted is not None
+    assert old.counted is not new.counted
+    assert routes.counted == {("openfaas-fn", "echo-00001"): old.counted, ("openfaas-fn", "echo-00002"): new.counted}
+    counted = old.counted
+    routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00001", 50), TrafficTarget("echo-00002", 50)))))
+    assert old.counted is counted, "they go on"
+    routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00002", 100),))))
+    assert not routes.counted
+    assert all(dispatcher.counted is None for dispatcher in (old, new))
+    routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00001", 90), TrafficTarget("echo-00002", 10)))))
+    routes.apply(FunctionRemoved("openfaas-fn", "echo"))
+    assert routes.counted == {}

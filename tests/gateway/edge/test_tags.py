@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from orchestration.events import FunctionChanged
+from orchestration.names import FunctionId
 from orchestration.rollout import deploy
 from orchestration.spec import FunctionSpec
 from orchestration.traffic import TrafficTarget
@@ -75,3 +76,15 @@ async def test_a_tag_of_one_request_says_nothing_about_the_next(lab: Lab, origin
     await client.get("/function/echo")
     await client.get("/function/echo", extra=b"Connection: keep-alive\r\nExpect: 100-continue\r\n")
     assert [len(origin.heads) for origin in origins] == [2, 1]
+
+
+async def test_calls_are_counted_by_revision_without_what_they_waited(lab: Lab, origins: tuple[Origin, Origin]) -> None:
+    origins[1].response = b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n"
+    client = await lab.client()
+    for extra in (b"", b"", b"X-Pinnace-Tag: green\r\n"):
+        await client.get(extra=extra)
+    await origins[1].stop()
+    await client.get("/function/echo--green")
+    counted = {revision: tally.codes for (_, revision), tally in lab.edge.revisions().items()}
+    assert counted == {"echo-00001": {200: 2}, "echo-00002": {500: 1, 502: 1}}
+    assert lab.edge.counts()[FunctionId("openfaas-fn", "echo")] == 4, "the function's own figures are of all of them"
