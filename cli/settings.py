@@ -76,7 +76,9 @@ class ServeSettings:
     bundle_quota_bytes: int = _field(10 << 30, "Most space for bundles; unused ones are removed first.")
     log_quota_bytes: int = _field(1 << 30, "Most space for the output of functions; the oldest goes first.")
     log_keep_s: float = _field(7 * 86400.0, "How long the output of functions is kept, where there is space.")
-    zygote_memory_percent: int = _field(12, "Most memory for zygotes, in percent of the machine's; 0: none are kept.")
+    zygote_memory_percent: int = _field(
+        12, "Most memory for zygotes and stems, in percent of the machine's; 0: no zygotes are kept."
+    )
     build_body_limit_bytes: int = _field(MOST_UNPACKED_BYTES, "Largest build context accepted, at most 576Mi.")
     body_limit_bytes: int = _field(0, "Largest body of an invocation accepted; 0 is no limit.")
     queue: str = _field(

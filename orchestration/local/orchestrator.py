@@ -27,6 +27,7 @@ from orchestration.local.keeper_link import KeeperLink
 from orchestration.local.launch import INSTANCE_VARIABLE, Launcher, LaunchFailed
 from orchestration.local.limits import check_resources, machine_memory_bytes
 from orchestration.local.logs import KEEP_S, QUOTA_BYTES, Logs
+from orchestration.local.memory_budget import MemoryBudget
 from orchestration.local.notes import notes
 from orchestration.local.rollouts import Rollouts, no_function
 from orchestration.local.run_folder import run_folder
@@ -82,7 +83,7 @@ class LocalOrchestrator:
         stems: Stems,
         clock: Callable[[], float],
         ready_within_s: float,
-        zygote_budget_bytes: int,
+        budget: MemoryBudget,
         run_dir: Path,
         running_commands: set[str],
     ) -> None:
@@ -99,7 +100,7 @@ class LocalOrchestrator:
         self._namespaces = state.namespaces
         self._locks: weakref.WeakValueDictionary[str | FunctionId, asyncio.Lock] = weakref.WeakValueDictionary()
         self._watchers = Watchers(self._snapshot)
-        self._zygotes = Zygotes(launcher(self._user_of), zygote_budget_bytes)
+        self._zygotes = Zygotes(launcher(self._user_of), budget)
         self.starts = StartBook()
         self._supervisor = Supervisor(self._zygotes, self._replica_changed, clock, self.starts)
         self._rollouts = Rollouts(
@@ -135,7 +136,7 @@ class LocalOrchestrator:
         """Take the data folder, start the keeper and all replicas that should run; at the end stop them, within 8 s.
 
         `run_dir` is a short path for sockets; one is chosen when absent. `clock` gives Unix seconds. `zygote_budget_bytes`
-        is the most memory for zygotes: an eighth of the machine's when absent, 0 for none. Raises
+        is the most memory for zygotes and stems: an eighth of the machine's when absent, 0 for none. Raises
         failures.StorageError (DataFolderLocked, NewerSchema, StorageFull) and failures.Unreachable.
         """
         async with contextlib.AsyncExitStack() as stack:
@@ -152,7 +153,8 @@ class LocalOrchestrator:
                 await asyncio.to_thread(cgroups.sweep)
                 stack.push_async_callback(asyncio.to_thread, cgroups.close)
             keeper = await stack.enter_async_context(KeeperLink(f"{INSTANCE_VARIABLE}={state.instance}"))
-            stems = Stems(keeper, (INSTANCE_VARIABLE, state.instance))
+            budget = MemoryBudget(machine_memory_bytes() // 8 if zygote_budget_bytes is None else zygote_budget_bytes)
+            stems = Stems(keeper, (INSTANCE_VARIABLE, state.instance), budget)
             stack.push_async_callback(stems.close)
             await asyncio.to_thread(folder.clear_replicas)
             isolation = await probe(keeper, folder.replicas)
@@ -186,7 +188,7 @@ class LocalOrchestrator:
                 stems=stems,
                 clock=clock,
                 ready_within_s=ready_within_s,
-                zygote_budget_bytes=machine_memory_bytes() // 8 if zygote_budget_bytes is None else zygote_budget_bytes,
+                budget=budget,
                 run_dir=sockets,
                 running_commands=await asyncio.to_thread(_running_commands, bundles, state),
             )

@@ -12,11 +12,11 @@ import logging
 import os
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 from orchestration.local.cgroups import CgroupFailed
 from orchestration.local.launch import Launched, LaunchedZygote, Launcher, LaunchFailed
+from orchestration.local.memory_budget import proportional_bytes
 from orchestration.local.readiness import NotifyPipe
 from orchestration.local.rooms import Room, Rooms
 from orchestration.revision import Revision
@@ -207,15 +207,6 @@ def _enter(rooms: Rooms, pid: int) -> Room:
         rooms.remove(room)
         raise
     return room
-
-
-def proportional_bytes(pid: int) -> int:
-    """Return a process's memory, with what it shares divided by the number that share it (proc(5), smaps_rollup: Pss)."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it has ended, or this kernel does not say
-        return 0
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
 
 
 def _heard(opening: asyncio.Task[None]) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from orchestration.local.greedy_dual import GreedyDual
 from orchestration.local.launch import Launched, Launcher, LaunchFailed
+from orchestration.local.memory_budget import MemoryBudget
 from orchestration.local.zygote import Unfit, Zygote, ZygoteEnded
 from orchestration.names import FunctionId
 from orchestration.revision import Revision
@@ -39,12 +39,12 @@ class _Standing(msgspec.Struct):
 class Zygotes:
     """Starts replicas (`replica_process.Starter`). Leaving nothing behind is `close`'s.
 
-    `budget_bytes` bounds the memory that zygotes take; what is over it goes by `greedy_dual`. 0: there are none.
+    `budget` bounds the memory that they take.
     """
 
-    def __init__(self, launcher: Launcher, budget_bytes: int) -> None:
+    def __init__(self, launcher: Launcher, budget: MemoryBudget) -> None:
         self._launcher = launcher
-        self._kept: GreedyDual[Key] = GreedyDual(budget_bytes)
+        self._budget = budget
         self._numbers = itertools.count(1)
         self._living: dict[Key, Zygote] = {}
         self._standing: dict[Key, _Standing] = {}
@@ -94,8 +94,8 @@ class Zygotes:
             self._drop(zygote)
             raise
         self._standing[revision.key].ends = 0
-        self._kept.use(revision.key)
-        if revision.key not in self._kept:  # it had no room, and was there for this one start
+        self._budget.use(revision.key)
+        if revision.key not in self._budget:  # it had no room, and was there for this one start
             self._drop(zygote)
         self._forked_by[launched.process.identity] = zygote
         return launched
@@ -123,7 +123,7 @@ class Zygotes:
         """Say in one line how the revision's replicas start; empty before it is known."""
         if not wants_zygote(revision.labels, revision.annotations):
             return f"replicas import the handler themselves: {ZYGOTE_LABEL} is false"
-        if not self._kept.budget_bytes:
+        if not self._budget.most_bytes:
             return "replicas import the handler themselves: no memory is set aside for zygotes"
         if (standing := self._standing.get(revision.key)) and standing.unfit:
             return f"replicas import the handler themselves: {standing.unfit}"
@@ -167,7 +167,7 @@ class Zygotes:
         if zygote := self._living.get(revision.key):
             return zygote
         standing = self._standing.setdefault(revision.key, _Standing())
-        if standing.unfit is not None or not self._kept.budget_bytes:
+        if standing.unfit is not None or not self._budget.most_bytes:
             return None
         if not wants_zygote(revision.labels, revision.annotations):
             return None
@@ -182,16 +182,13 @@ class Zygotes:
     def _keep_within_budget(self, zygote: Zygote) -> None:
         """Weigh a zygote that has just opened against the others. One without room stays for the start that waits for it."""
         key = zygote.revision.key
-        if key in self._kept or zygote.weighed:
+        if key in self._budget or zygote.weighed:
             return
         zygote.weighed = True
-        gone = self._kept.put(key, cost_s=zygote.import_s, size_bytes=zygote.memory_bytes)
-        if zygote.memory_bytes > self._kept.budget_bytes:
-            takes, most = zygote.memory_bytes >> 20, self._kept.budget_bytes >> 20
-            self._standing[key].unfit = f"its zygote takes {takes} MiB, and all together may take {most} MiB"
-        for other in gone:
-            if other != key and (evicted := self._living.get(other)):
-                self._drop(evicted)
+        size, most = zygote.memory_bytes, self._budget.most_bytes
+        self._budget.keep(key, cost_s=zygote.import_s, size_bytes=size, drop=lambda: self._drop(zygote))
+        if size > most:
+            self._standing[key].unfit = f"its zygote takes {size >> 20} MiB, and all together may take {most >> 20} MiB"
 
     def _ended_by_itself(self, revision: Revision, how: ZygoteEnded) -> None:
         standing = self._standing.setdefault(revision.key, _Standing())
@@ -207,7 +204,7 @@ class Zygotes:
     def _drop(self, zygote: Zygote) -> None:
         if self._living.get(zygote.revision.key) is zygote:
             del self._living[zygote.revision.key]
-            self._kept.forget(zygote.revision.key)
+            self._budget.forget(zygote.revision.key)
             self._do(zygote.close())
 
     def _do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -523,6 +523,22 @@ async def test_zygotes_over_the_budget_go_and_their_functions_start_all_the_same
         assert kept == [note(orchestrator, name).startswith("replicas are forks") for name in ("one", "two", "three")]
 
 
+async def test_stems_take_their_part_of_the_budget(place: Path, functions: Functions) -> None:
+    async with (
+        LocalOrchestrator.open(place / "data", functions, zygote_budget_bytes=1 << 20) as orchestrator,
+        watching(orchestrator) as watch,
+    ):
+        await started(orchestrator, watch, functions.add("one", "answer = 1"))  # misses a stem, which has no room
+        (replica,) = await started(orchestrator, watch, functions.add("two", "answer = 2"))
+        assert await ask(replica) == "2"
+        assert "all together may take 1 MiB" in note(orchestrator, "two")
+        await until(lambda: not any(name(pid) == "stem" for pid in descent.children(orchestrator.keeper_pid or 0)))
+        await orchestrator.scale((DEFAULT_NAMESPACE, "two-00001"), 2)
+        await watch.until(lambda: len(running(watch, "two")) == 2)
+        assert orchestrator.stem_pids == []
+        assert not any(name(pid) == "stem" for pid in descent.children(orchestrator.keeper_pid or 0)), "not again at once"
+
+
 async def test_without_a_budget_replicas_are_forks_of_the_stem_and_import_the_handler_themselves(
     place: Path, functions: Functions
 ) -> None:
