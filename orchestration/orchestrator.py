@@ -37,6 +37,14 @@ class Unavailable(Exception):
     """The change cannot be made durable (a full disk); its message says what would help. All but `scale` changed nothing."""
 
 
+class NotNow(Unavailable):
+    """The place where functions run does not answer, or is too busy: again after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Namespace(msgspec.Struct, frozen=True, omit_defaults=False):
     name: str
     labels: Mapping[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.datastructures import Headers
@@ -14,7 +15,7 @@ from builder.admission import BuilderBusy
 from orchestration.bundle import UnknownBundle
 from orchestration.duration import InvalidDuration
 from orchestration.names import InvalidName
-from orchestration.orchestrator import AlreadyExists, NotFound, Refused, Unavailable
+from orchestration.orchestrator import AlreadyExists, NotFound, NotNow, Refused, Unavailable
 from orchestration.quantity import InvalidQuantity
 from orchestration.rollout import NothingToMove, Outdated
 from orchestration.settings import InvalidSetting
@@ -73,6 +74,7 @@ def handlers() -> dict[int | type[Exception], Handler]:
         HTTPException: _http,
         Refused: _refused,
         BuilderBusy: _busy,
+        NotNow: _not_now,
         OSError: _disk,
         Exception: _internal,
     }
@@ -97,6 +99,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _busy(request: Request, error: Exception) -> Response:
     return text(429, str(error), {"Retry-After": str(BUSY_RETRY_S)})
+
+
+async def _not_now(request: Request, error: Exception) -> Response:
+    assert isinstance(error, NotNow)
+    return text(503, str(error), {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))})
 
 
 async def _disk(request: Request, error: Exception) -> Response:

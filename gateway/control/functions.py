@@ -119,7 +119,7 @@ class Functions:
                 parameters=(NAMESPACE,),
                 body=deployment,
                 success=deployed,
-                refusals=(400, 404, 409, 507),
+                refusals=(400, 404, 409, 503, 507),
             ),
             Operation(
                 id="updateFunction",
@@ -131,7 +131,7 @@ class Functions:
                 parameters=(NAMESPACE,),
                 body=deployment,
                 success=deployed,
-                refusals=(400, 404, 507),
+                refusals=(400, 404, 503, 507),
             ),
             Operation(
                 id="deleteFunction",
@@ -142,7 +142,7 @@ class Functions:
                 parameters=(NAMESPACE,),
                 body=Content("Which one.", DeleteFunctionRequest),
                 success={202: "Accepted."},
-                refusals=(400, 404, 507),
+                refusals=(400, 404, 503, 507),
             ),
             Operation(
                 id="getFunction",
@@ -164,7 +164,7 @@ class Functions:
                 parameters=(NAME, NAMESPACE),
                 body=Content("How many.", ScaleServiceRequest),
                 success={202: Content("Accepted; the text says which count it came to.", None, "text/plain")},
-                refusals=(400, 404, 507),
+                refusals=(400, 404, 503, 507),
             ),
         )
 

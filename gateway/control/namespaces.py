@@ -67,7 +67,7 @@ class Namespaces:
             summary="Make a namespace",
             body=Content("Its name, labels and annotations.", FunctionNamespace),
             success={201: "Made."},
-            refusals=(400, 409, 507),
+            refusals=(400, 409, 503, 507),
         )
         one = (
             Operation(
@@ -89,7 +89,7 @@ class Namespaces:
                 parameters=(NAMESPACE_NAME,),
                 body=Content("All its labels and annotations; the name is the one in the path.", FunctionNamespace),
                 success={202: "Accepted and durable."},
-                refusals=(400, 404, 507),
+                refusals=(400, 404, 503, 507),
             ),
             Operation(
                 id="deleteNamespace",
@@ -100,7 +100,7 @@ class Namespaces:
                 parameters=(NAMESPACE_NAME,),
                 body=Content("When it is sent, its name is the one in the path.", NamespaceReference, required=False),
                 success={202: "Accepted and durable."},
-                refusals=(400, 404, 409, 507),
+                refusals=(400, 404, 409, 503, 507),
             ),
         )
         listing = Operation(

@@ -26,6 +26,7 @@ _REASONS = {
     412: "It was changed since it was looked at.",
     413: "The body is too large.",
     429: "Too many builds; `Retry-After` says when to come back.",
+    503: "Not now: the cluster that runs the functions does not answer, or is too busy. `Retry-After` says when to come back.",
     507: "The change could not be stored: the gateway's disk is full, for instance. Nothing was changed.",
 }
 _SECURITY: Mapping[Access, list[dict[str, list[str]]]] = {

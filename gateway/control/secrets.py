@@ -87,7 +87,7 @@ class Secrets:
                 parameters=(NAMESPACE,),
                 body=secret,
                 success=accepted,
-                refusals=(400, 404, 409, 507),
+                refusals=(400, 404, 409, 503, 507),
             ),
             Operation(
                 id="updateSecret",
@@ -98,7 +98,7 @@ class Secrets:
                 parameters=(NAMESPACE,),
                 body=secret,
                 success=accepted,
-                refusals=(400, 404, 507),
+                refusals=(400, 404, 503, 507),
             ),
             Operation(
                 id="deleteSecret",
@@ -109,7 +109,7 @@ class Secrets:
                 parameters=(NAMESPACE,),
                 body=Content("Which one.", SecretReference),
                 success=accepted,
-                refusals=(400, 404, 409, 507),
+                refusals=(400, 404, 409, 503, 507),
             ),
         )
 

@@ -104,7 +104,7 @@ class Traffics:
                 parameters=(NAME, NAMESPACE),
                 body=Content("The table.", SetTraffic),
                 success=told,
-                refusals=(400, 404, 412, 507),
+                refusals=(400, 404, 412, 503, 507),
             ),
             Operation(
                 id="rollBackFunction",
@@ -115,7 +115,7 @@ class Traffics:
                 parameters=(NAME, NAMESPACE),
                 body=Content("To which.", RollBack),
                 success=told,
-                refusals=(400, 404, 409, 507),
+                refusals=(400, 404, 409, 503, 507),
             ),
             Operation(
                 id="promoteFunction",
@@ -125,7 +125,7 @@ class Traffics:
                 summary="Send all calls to the newest revision, and to those that are deployed later",
                 parameters=(NAME, NAMESPACE),
                 success=told,
-                refusals=(400, 404, 409, 507),
+                refusals=(400, 404, 409, 503, 507),
             ),
         )
 

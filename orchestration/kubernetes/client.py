@@ -29,6 +29,11 @@ APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
 
 REQUEST_LIMIT_S: Final = 30.0
+CONNECT_LIMIT_S: Final = 5.0
+TRIED_FOR_S: Final = 15.0
+"""After so long nothing is tried again: somebody waits for the answer."""
+LONGEST_PUT_OFF_S: Final = 60.0
+"""The most of a Retry-After that a watch believes."""
 TRIES: Final = 5
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
@@ -199,14 +204,17 @@ class Cluster:
     ) -> Manifest:
         """Send a request; one that is `safe` to send twice is tried again when no answer came, any when it was put off."""
         pause_s = FIRST_PAUSE_S
+        until = time.monotonic() + TRIED_FOR_S
         for left in range(TRIES - 1, -1, -1):
             try:
                 await self._wait(method, kind, urgent)
                 return await self._once(method, path, query or {}, body, content)
             except (Throttled, Unreachable) as error:
-                if not left or not (safe or isinstance(error, Throttled)):
+                delay_s = max(error.retry_after_s, pause_s * random.uniform(0.5, 1.0))  # noqa: S311
+                again = safe or isinstance(error, Throttled)
+                if not left or not again or time.monotonic() + delay_s > until:
                     raise
-                await asyncio.sleep(max(error.retry_after_s, pause_s * random.uniform(0.5, 1.0)))  # noqa: S311
+                await asyncio.sleep(delay_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         raise AssertionError("unreachable")
 
@@ -214,7 +222,9 @@ class Cluster:
         import aiohttp
 
         try:
-            answer = await self._send(method, path, query, body, content, aiohttp.ClientTimeout(total=REQUEST_LIMIT_S))
+            answer = await self._send(
+                method, path, query, body, content, aiohttp.ClientTimeout(total=REQUEST_LIMIT_S, sock_connect=CONNECT_LIMIT_S)
+            )
             data = await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unreachable(0, "Unreachable", _why(self.url, error)) from None

@@ -245,7 +245,8 @@ class Controller:
 
     def _retry(self, function: FunctionId, error: Exception) -> None:
         failures = self._failures[function] = self._failures.get(function, 0) + 1
-        pause_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(failures - 1, 16))
+        put_off_s = error.retry_after_s if isinstance(error, ApiError) else 0.0
+        pause_s = min(LONGEST_RETRY_S, max(put_off_s, FIRST_RETRY_S * 2 ** min(failures - 1, 16)))
         log.warning("%s: %s; again in %.1f s", function, error, pause_s)
         self._later(function, pause_s * random.uniform(0.8, 1.2))  # noqa: S311
 

@@ -38,8 +38,8 @@ from orchestration.orchestrator import (
     LogQuery,
     Namespace,
     NotFound,
+    NotNow,
     Refused,
-    Unavailable,
     Usage,
 )
 from orchestration.quantity import cpu_cores, memory_bytes, parse_quantity
@@ -108,7 +108,7 @@ class KubernetesOrchestrator:
         try:
             return expected(read(document), self._view.records(spec.id), self._clock())[0]
         except Unreadable as error:
-            raise Unavailable(f"the cluster's Function is of another version than this platform's: {error}") from None
+            raise NotNow(f"the cluster's Function is of another version than this platform's: {error}") from None
 
     async def remove(self, function: FunctionId) -> None:
         """Remove the Function; the cluster removes what belongs to it. Raises NotFound, Unavailable."""
@@ -169,7 +169,7 @@ class KubernetesOrchestrator:
         if before == replicas:
             return
         if before is None:
-            raise Unavailable(f"revision {name!r} has no Deployment yet: the controller has still to make it")
+            raise NotNow(f"revision {name!r} has no Deployment yet: the controller has still to make it")
         await self._mark(namespace, victims[: max(0, before - replicas)])
         with refusals(f"revision {name!r} in namespace {namespace!r}"):
             await write_scale(self._cluster, self._view, namespace, name, replicas, manager=GATEWAY)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from orchestration.kubernetes.api import ApiError, Expired, Kind, key_of, version_of
-from orchestration.kubernetes.client import Cluster
+from orchestration.kubernetes.client import LONGEST_PUT_OFF_S, Cluster
 from orchestration.kubernetes.resource import Manifest
 
 log = logging.getLogger("pinnace.kubernetes")
@@ -94,7 +94,8 @@ class Reflector:
                 if self.problem != error.message:
                     log.warning("cannot watch %s: %s", self.kind.plural, error.message)
                 self.problem = error.message
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311
+                put_off_s = min(error.retry_after_s, LONGEST_PUT_OFF_S)
+                await asyncio.sleep(max(put_off_s, pause_s * random.uniform(0.5, 1.0)))  # noqa: S311
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
     async def _list(self) -> None:

@@ -6,8 +6,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from orchestration.kubernetes.api import ApiError, Clash, Exists, Forbidden, Invalid, Missing
-from orchestration.orchestrator import AlreadyExists, NotFound, Refused, Unavailable
+from orchestration.kubernetes.api import ApiError, Clash, Exists, Forbidden, Invalid, Missing, Throttled, Unreachable
+from orchestration.orchestrator import AlreadyExists, NotFound, NotNow, Refused, Unavailable
 from orchestration.settings import InvalidSetting
 
 
@@ -28,8 +28,17 @@ def refusals(what: str) -> Iterator[None]:
         ) from None
     except Forbidden as error:
         raise Refused(error.message) from None
+    except (Throttled, Unreachable) as error:
+        raise NotNow(_one_line(error), error.retry_after_s) from None
     except ApiError as error:
         raise Unavailable(error.message) from None
+
+
+def _one_line(error: ApiError) -> str:
+    said = " ".join(error.message.split())
+    if isinstance(error, Throttled):
+        return f"the Kubernetes API server takes no more requests now: {said}"
+    return said if error.code == 0 else f"the Kubernetes API server is not well (status {error.code}): {said}"
 
 
 def plain(message: str) -> str:

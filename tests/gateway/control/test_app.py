@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from orchestration.orchestrator import NotNow
 from orchestration.spec import FunctionSpec
 from tests.fakes.orchestrator import FakeOrchestrator
 from tests.gateway.control.client import Client
@@ -94,6 +95,18 @@ async def test_a_full_disk_is_507(client: Client, orchestrator: FakeOrchestrator
     monkeypatch.setattr(orchestrator, "apply", full)
     answer = await client("POST", "/system/functions", {"service": "hello", "image": "x"})
     assert (answer.status, answer.text) == (507, "the gateway's disk is full\n")
+
+
+async def test_a_cluster_that_does_not_answer_is_503(
+    client: Client, orchestrator: FakeOrchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise NotNow("the Kubernetes API does not answer", 2.5)
+
+    monkeypatch.setattr(orchestrator, "apply", away)
+    answer = await client("POST", "/system/functions", {"service": "hello", "image": "x"})
+    assert (answer.status, answer.text) == (503, "the Kubernetes API does not answer\n")
+    assert answer.headers["retry-after"] == "3"
 
 
 async def test_names_in_paths_cannot_break_the_line(client: Client) -> None:
