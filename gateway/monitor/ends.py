@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -24,6 +25,10 @@ LOST: Final = 502
 
 AT_MOST_BEFORE_S: Final = 2.0
 """A call is lost with its process only if it ended at about the same time: a function may answer 502 itself."""
+
+
+TOLD_KEPT: Final = 256
+"""Calls that were told of: a replica that dies twice within that time did not take the same ones along again."""
 
 
 class Say(Protocol):
@@ -46,6 +51,7 @@ class Ends:
         self._tallies = tallies
         self._clock = clock
         self._served: set[str] = set()
+        self._told: deque[str] = deque(maxlen=TOLD_KEPT)
         self._waiting: dict[asyncio.TimerHandle, Callable[[], None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -91,8 +97,10 @@ class Ends:
             for record in reversed(records)
             if record.replica == replica.id
             and record.code == LOST
+            and record.id not in self._told
             and record.started_at + record.duration_s >= ended_at - AT_MOST_BEFORE_S
         ]
+        self._told.extend(lost)
         for call in lost:
             self._say(function, replica.id, f"{text} (call {call})", call)
         if not lost:

@@ -483,7 +483,11 @@ class LocalOrchestrator:
             record
             for identity, record in self._rollouts.records.items()
             if identity.namespace == namespace
-            and any(secret in r.secrets for r in (record.function.newest, record.function.serving))
+            and any(
+                secret in revision.secrets
+                for revision in record.function.revisions
+                if revision is record.function.newest or any(t.revision == revision.name for t in record.function.traffic)
+            )
         ]
 
     def _snapshot(self) -> Iterator[Event]:

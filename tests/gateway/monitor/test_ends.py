@@ -72,6 +72,16 @@ async def test_each_of_several_calls_finds_the_reason(told: Told) -> None:
     assert [line[3] for line in told.lines] == ["first", "second"]
 
 
+async def test_a_call_is_lost_once_though_its_replica_dies_twice(told: Told) -> None:
+    async with told.ends:
+        for call in ("first", "second"):
+            told.enter(ReplicaState.RUNNING)
+            told.call(call)
+            told.enter(ReplicaState.PENDING, "killed by SIGSEGV")
+            await told.settled(1 if call == "first" else 2)
+    assert [line[3] for line in told.lines] == ["first", "second"]
+
+
 @pytest.mark.parametrize(
     ("states", "text"),
     [

@@ -391,6 +391,19 @@ async def test_a_secret_is_either_taken_away_or_used_never_both(orchestrator: Lo
         assert isinstance(deployed, Refused) != isinstance(deleted, Refused), (deployed, deleted)
 
 
+async def test_a_secret_of_a_revision_that_gets_a_few_calls_stays(orchestrator: LocalOrchestrator, watch: Watch) -> None:
+    await orchestrator.create_secret(DEFAULT_NAMESPACE, "key", b"value")
+    await orchestrator.apply(spec(secrets=("key",)))
+    for image in ("good:2", "good:3"):
+        await orchestrator.apply(spec(image=image))
+    await watch.until(lambda: watch.running("00003"))
+    await orchestrator.set_traffic(HELLO, (TrafficTarget("hello-00002", 99), TrafficTarget("hello-00001", 1)))
+    with pytest.raises(Refused, match="secret 'key' is used by hello"):
+        await orchestrator.delete_secret(DEFAULT_NAMESPACE, "key")
+    await orchestrator.set_traffic(HELLO, FOLLOWING)
+    await orchestrator.delete_secret(DEFAULT_NAMESPACE, "key")
+
+
 async def test_a_namespace_made_anew_holds_no_old_secrets(orchestrator: LocalOrchestrator) -> None:
     await orchestrator._secrets.create("dev", "old", b"left by a removal that was cut short")
     await orchestrator.create_namespace(Namespace("dev"))
