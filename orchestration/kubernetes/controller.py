@@ -265,6 +265,6 @@ def status_document(status: Status) -> Manifest:
     document: Manifest = {field.encode_name: None for field in msgspec.structs.fields(Status)}
     document |= msgspec.to_builtins(status)
     if status.rollout is not None:
-        unset = dict.fromkeys(("failure", "step", "percent", "stepSince"))
+        unset = dict.fromkeys(("failure", "aborted", "step", "percent", "stepSince"))
         document["rollout"] = unset | msgspec.to_builtins(status.rollout)
     return document

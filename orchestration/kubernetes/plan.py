@@ -186,10 +186,10 @@ def _rollout(resource: FunctionResource, newest: str, now: float) -> Rollout:
     """Return the rollout under way; one that was given up begins anew with each change of the spec."""
     held = resource.status.rollout
     generation = resource.metadata.generation
-    if held is not None and held.revision == newest and held.failure in (None, given_up(resource, newest)):
-        return held
-    if held is not None and held.revision == newest and held.generation == generation:
-        return held
+    if held is not None and held.revision == newest:
+        stays = held.failure == given_up(resource, newest) if held.aborted else held.generation == generation
+        if held.failure is None or stays:
+            return held
     return Rollout(revision=newest, generation=generation, since=_stamp(now))
 
 
@@ -200,7 +200,7 @@ def _follow_gateway(thought: _Rolling, resource: FunctionResource, now: float) -
         return
     if (why := given_up(resource, gradual.revision)) is not None:
         thought.function = rollout.abort(thought.function, gradual.revision, now)
-        thought.rollout = msgspec.structs.replace(thought.rollout, failure=why)
+        thought.rollout = msgspec.structs.replace(thought.rollout, failure=why, aborted=True)
     elif not follows(thought.function.split):
         thought.function = rollout.abort(thought.function, gradual.revision, now)
     elif (said := allowed_step(resource)) is not None and said.revision == gradual.revision and said.number > gradual.step:

@@ -336,6 +336,7 @@ class Rollout(_Part, frozen=True, kw_only=True):
     generation: Annotated[int, Meta(extra_json_schema={"format": "int64"})]
     since: Annotated[str, Meta(description="RFC 3339.", extra_json_schema={"format": "date-time"})]
     failure: Text | None = None
+    aborted: Annotated[bool, Meta(description="Whether it did worse than the one before it, and is so given up.")] = False
     step: (
         Annotated[
             int, Meta(description="Of a gradual rollout: the step it is at, from 0.", extra_json_schema={"format": "int32"})
