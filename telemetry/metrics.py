@@ -99,6 +99,12 @@ QUEUE_WAIT: Final = Metric(
 COLD_CALLS: Final = Metric(
     "pinnace_cold_starts_total", "counter", FUNCTION, "Calls that waited because no replica was there, and got one."
 )
+COLD_FIRST_BYTE: Final = Metric(
+    "pinnace_cold_start_first_byte_seconds",
+    "histogram",
+    FUNCTION,
+    "From the head of a call that waited because no replica was there to the first byte of its answer.",
+)
 
 # Ours: replicas and scaling.
 REPLICAS: Final = Metric("pinnace_replicas", "gauge", ("function_name", "state"), "Replicas of all revisions, by state.")

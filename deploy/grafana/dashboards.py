@@ -205,6 +205,12 @@ FUNCTION = [
             ],
         ),
         Panel("Starts of replicas", "s", quantiles("pinnace_replica_start_seconds", ONE, of=(0.5, 0.95))),
+        Panel(
+            "First byte of cold calls",
+            "s",
+            quantiles("pinnace_cold_start_first_byte_seconds", ONE, of=(0.5, 0.95)),
+            "Of calls that found no replica: until their answer began.",
+        ),
     ],
     [
         Panel("CPU", "short", [Query(f"rate(pod_cpu_usage_seconds_total{ONE}[{RATE}])", "cores")]),

@@ -47,7 +47,8 @@ class Call:
     """`marks` are the header lines that request and response carry: the call's id and its start.
 
     `refusal` is set when the call is refused before it gets to a dispatcher. `waited_s` is how long after its start it got
-    the slot that it has, `sent` when it was last sent to a replica (0: never). `trace` is None for calls that are not
+    the slot that it has (0: at once; else `cold` says whether no replica was there), `sent` when it was last sent to a replica
+    (0: never). `trace` is None for calls that are not
     traced, or not yet.
     """
 
@@ -57,6 +58,7 @@ class Call:
         "body",
         "chunked",
         "client",
+        "cold",
         "complete",
         "deadline",
         "dispatcher",
@@ -81,6 +83,7 @@ class Call:
     )
 
     backend: Backend
+    cold: bool
     dispatcher: Dispatcher
     tally: Tally
 
@@ -163,6 +166,7 @@ class Call:
         """The call waited until `now` for the slot that it gets; a second time it is tried again, which is counted once."""
         if not self.waited_s:
             self.tally.waited(now - self.started, cold)
+            self.cold = cold
         self.waited_s = now - self.started
         if cold and (trace := self._traced()) is not None:
             trace.cold = True
@@ -321,6 +325,11 @@ class Call:
             self.dispatcher.counted.count(code, now - self.sent if self.sent else 0.0)
         if self.trace is not None or code >= LEAST_ERROR:
             self._hand_in_trace(code, now)
+
+    def first_byte(self, now: float) -> None:
+        """The answer to a call that waited begins."""
+        if self.cold:
+            self.tally.began(now - self.started)
 
     # traces
 

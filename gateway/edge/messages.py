@@ -118,6 +118,7 @@ class Count(msgspec.Struct, frozen=True):
     cold: int
     by_code: dict[int, Durations]
     waits: Durations | None
+    first_bytes: Durations | None = None
 
     @classmethod
     def of(cls, function: FunctionId, tally: Tally) -> Count:
@@ -130,6 +131,7 @@ class Count(msgspec.Struct, frozen=True):
             cold=tally.cold,
             by_code={code: Durations.of(durations) for code, durations in tally.by_code.items()},
             waits=Durations.of(tally.waits) if tally.waits is not None else None,
+            first_bytes=Durations.of(tally.first_bytes) if tally.first_bytes is not None else None,
         )
 
     def tally(self) -> Tally:
@@ -138,6 +140,7 @@ class Count(msgspec.Struct, frozen=True):
         tally.started, tally.completed, tally.cold = self.started, self.completed, self.cold
         tally.by_code = {code: durations.histogram() for code, durations in self.by_code.items()}
         tally.waits = self.waits.histogram() if self.waits is not None else None
+        tally.first_bytes = self.first_bytes.histogram() if self.first_bytes is not None else None
         return tally
 
 

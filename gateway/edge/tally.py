@@ -14,13 +14,14 @@ BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 class Tally:
     """Calls of one function: `started` ones, and `completed` ones in `by_code`. `waits` holds how long those that found no
-    free slot waited for one (None: none had to); `cold` of them waited because no replica was ready.
+    free slot waited for one (None: none had to); `cold` of them waited because no replica was ready, and `first_bytes` holds
+    how long after their heads their answers began.
 
     A call whose client left before its response began counts under 499, as in nginx. `records` are the last calls; None: none
     has ended. Only the figures are copied and subtracted.
     """
 
-    __slots__ = ("by_code", "cold", "completed", "records", "started", "waits")
+    __slots__ = ("by_code", "cold", "completed", "first_bytes", "records", "started", "waits")
 
     def __init__(self) -> None:
         self.started = 0
@@ -28,6 +29,7 @@ class Tally:
         self.by_code: dict[int, Histogram] = {}
         self.waits: Histogram | None = None
         self.cold = 0
+        self.first_bytes: Histogram | None = None
         self.records: Records | None = None
 
     def ended(self, record: CallRecord) -> None:
@@ -54,6 +56,12 @@ class Tally:
         self.waits.observe(BOUNDS_S, duration_s)
         self.cold += cold
 
+    def began(self, duration_s: float) -> None:
+        """The answer to a cold call has begun."""
+        if self.first_bytes is None:
+            self.first_bytes = Histogram(BOUNDS_S)
+        self.first_bytes.observe(BOUNDS_S, duration_s)
+
     def illustrate(self, code: int, trace: str, duration_s: float, at: float) -> None:
         """The call that was just counted was traced. `at` is Unix seconds."""
         self.by_code[code].illustrate(bisect_left(BOUNDS_S, duration_s), (trace, duration_s, at))
@@ -79,9 +87,8 @@ class Tally:
                 self.by_code[code] = durations.copy()
             else:
                 known.add(durations)
-        if more.waits is not None:
-            self.waits = self.waits or Histogram(BOUNDS_S)
-            self.waits.add(more.waits)
+        self.waits = _sum(self.waits, more.waits)
+        self.first_bytes = _sum(self.first_bytes, more.first_bytes)
 
     def since(self, earlier: Tally) -> Tally:
         """Return what was counted since `earlier`, a copy of this tally."""
@@ -93,7 +100,20 @@ class Tally:
             more = durations.since(told) if (told := earlier.by_code.get(code)) is not None else durations.copy()
             if any(more.buckets):
                 added.by_code[code] = more
-        if self.waits is not None:
-            more = self.waits.since(earlier.waits) if earlier.waits is not None else self.waits.copy()
-            added.waits = more if any(more.buckets) else None
+        added.waits = _since(self.waits, earlier.waits)
+        added.first_bytes = _since(self.first_bytes, earlier.first_bytes)
         return added
+
+
+def _sum(mine: Histogram | None, theirs: Histogram | None) -> Histogram | None:
+    if theirs is not None:
+        mine = mine or Histogram(BOUNDS_S)
+        mine.add(theirs)
+    return mine
+
+
+def _since(now: Histogram | None, earlier: Histogram | None) -> Histogram | None:
+    if now is None:
+        return None
+    more = now.since(earlier) if earlier is not None else now.copy()
+    return more if any(more.buckets) else None

@@ -221,6 +221,8 @@ class UpstreamConnection(PacedConnection):
         now = context.clock()
         if call.trace is not None or plain.code >= LEAST_ERROR:
             call.answered(now, data[: plain.head_bytes])
+        if call.waited_s:
+            call.first_byte(now)
         call.client.transport.write(plain.to_client(call, now, context.date, data))
         self._reusable(call)
         call.end(plain.code, now, True)
@@ -279,6 +281,8 @@ class UpstreamConnection(PacedConnection):
         now = context.clock()
         if call.trace is not None or code >= LEAST_ERROR:
             call.answered(now, b"\r\n" + b"".join(head.fields))
+        if call.waited_s:
+            call.first_byte(now)
         self._out.append(head.to_client(code, self._framing, call, now, context.date))
         head.reset()
         if call.head_only:

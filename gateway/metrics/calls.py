@@ -65,6 +65,10 @@ class Calls:
         yield head(metrics.COLD_CALLS, openmetrics)
         for name, _, tally in tallies:
             yield line(metrics.COLD_CALLS, (name,), tally.cold)
+        yield head(metrics.COLD_FIRST_BYTE, openmetrics)
+        for name, _, tally in tallies:
+            if tally.first_bytes is not None:
+                yield histogram(metrics.COLD_FIRST_BYTE, (name,), _BOUNDS, tally.first_bytes, openmetrics)
         yield from self._connections(openmetrics)
 
     def _connections(self, openmetrics: bool) -> Iterator[str]:

@@ -291,6 +291,28 @@ async def test_calls_that_waited_are_counted_with_their_wait(lab: Lab) -> None:
     assert tally.waits is not None
     assert tally.waits.count == 1
     assert lab.edge.loads() == {}
+    assert tally.first_bytes is not None
+    assert tally.first_bytes.count == 1
+
+
+async def test_the_first_byte_of_a_cold_call_is_counted_before_its_answer_is_complete(lab: Lab) -> None:
+    go_on = asyncio.Event()
+
+    async def streamed(origin: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
+        await go_on.wait()
+        writer.write(b"0\r\n\r\n")
+
+    revision = lab.deploy("echo", max_inflight="1")
+    client = await lab.client()
+    client.send(GET)
+    await eventually(lambda: (load := lab.edge.loads().get(ECHO)) is not None and load.queued == 1)
+    await lab.replica(revision, streamed)
+    await eventually(lambda: (began := lab.edge.tallies()[ECHO].first_bytes) is not None and began.count == 1)
+    assert lab.edge.tallies()[ECHO].completed == 0
+    go_on.set()
+    assert (await client.response())[0] == 200
 
 
 async def test_an_edge_tells_of_its_connections_and_of_what_it_refused(lab: Lab) -> None:

@@ -121,6 +121,7 @@ def test_what_edges_tell_survives_the_way() -> None:
         tally.count(code, seconds)
     tally.started = 4
     tally.waited(0.2, cold=True)
+    tally.began(0.3)
     tally.illustrate(200, "ab", 2.0, 1e9)
     sample = LoadSample(
         edge="e",
@@ -147,6 +148,7 @@ def test_what_edges_tell_survives_the_way() -> None:
     assert (back.started, back.completed, back.cold, back.codes) == (4, 3, 1, tally.codes)
     assert Count.of(FunctionId("ns", "f"), back) == received.counts[0]
     assert back.waits is not None and back.waits.count == 1
+    assert back.first_bytes is not None and back.first_bytes.count == 1
 
 
 @given(st.lists(st.integers(1, 40), max_size=200))

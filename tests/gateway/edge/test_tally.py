@@ -27,6 +27,8 @@ def test_what_was_added_since_a_copy_adds_up_to_the_whole() -> None:
         tally.started += 1
         tally.waited(seconds / 2, cold=code == 200)
         tally.count(code, seconds)
+        if code == 200:
+            tally.began(seconds)
         tally.illustrate(code, "ab", seconds, 1e9)
         total.add(tally.since(told))
         told = tally.copy()
@@ -37,6 +39,9 @@ def test_what_was_added_since_a_copy_adds_up_to_the_whole() -> None:
         assert abs(total.by_code[code].seconds - durations.seconds) < 1e-9
     assert tally.waits is not None and total.waits is not None
     assert total.waits.buckets == tally.waits.buckets
+    assert tally.first_bytes is not None and total.first_bytes is not None
+    assert total.first_bytes.buckets == tally.first_bytes.buckets
+    assert (total.first_bytes.count, tally.since(told).first_bytes) == (2, None)
     assert (tally.since(told).codes, tally.since(told).waits) == ({}, None)
     assert told.by_code[200].buckets is not tally.by_code[200].buckets
 

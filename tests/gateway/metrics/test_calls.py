@@ -35,6 +35,7 @@ def test_calls_are_told_under_openfaas_names_and_ours() -> None:
     edges.tally.count(200, 0.3)
     edges.tally.count(502, 0.001)
     edges.tally.waited(0.2, cold=True)
+    edges.tally.began(0.3)
     told = samples(Calls(edges))
     assert told["gateway_function_invocation_total", NAME, "200"] == 2
     assert told["gateway_function_invocation_total", NAME, "502"] == 1
@@ -48,6 +49,8 @@ def test_calls_are_told_under_openfaas_names_and_ours() -> None:
     assert told["pinnace_queue_oldest_wait_seconds", NAME] == 1.5
     assert told["pinnace_queue_wait_seconds_count", NAME] == 1
     assert told["pinnace_cold_starts_total", NAME] == 1
+    assert told["pinnace_cold_start_first_byte_seconds_bucket", NAME, "0.25"] == 0
+    assert told["pinnace_cold_start_first_byte_seconds_bucket", NAME, "0.5"] == 1
 
 
 def test_each_edge_tells_of_its_connections() -> None:
