@@ -9,6 +9,7 @@ import { condition } from './functions.js'
 import { invokePanel } from './invoke.js'
 import { key, live } from './live.js'
 import { logsPanel } from './logs.js'
+import { revisionsTable } from './revisions.js'
 
 const WINDOWS = { '5m': '5 min', '1h': '1 hour', '24h': '1 day' }
 const POLL_MS = 2000
@@ -170,7 +171,7 @@ export function functionView(f) {
     if (document.activeElement !== wanted) wanted.value = details.desiredReplicas
     show(replicas, replicaTable(details.replicas))
     show(scaling, explained ? scalingText(explained) : h('p', { className: 'muted' }, 'Nothing scales it here.'))
-    show(revisions, revisionTable(details.revisions))
+    show(revisions, revisionsTable(f, details, act, refresh))
     show(settings, settingsList(details, address))
   }
 
@@ -300,19 +301,6 @@ function scalingText(scaling) {
         )
       : null,
   ]
-}
-
-function revisionTable(revisions) {
-  const row = (r) =>
-    h(
-      'tr',
-      {},
-      h('th', { scope: 'row' }, r.name),
-      h('td', { className: 'num' }, `${r.percent} %`),
-      h('td', { className: 'muted' }, ago(r.createdAt)),
-      h('td', {}, h('code', {}, r.image)),
-    )
-  return table(['Revision', 'Traffic', 'Deployed', 'Image'], [...revisions].reverse().map(row))
 }
 
 function settingsList(details, address) {

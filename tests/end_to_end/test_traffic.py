@@ -60,7 +60,9 @@ def test_no_call_is_lost_when_traffic_moves(platform: Platform) -> None:
         before = load.answers.copy()
         until(lambda: all((load.answers - before)[answer] > 20 for answer in good[:2]))
         platform.faas("rollback", "moving", "--to", "1")
-        platform.deploy("moving", VERSION.format(version="v3"))
+        (platform.home / "moving" / "handler.py").write_text(VERSION.format(version="v3"))
+        done = platform.faas("deploy", platform.home / "moving", "--name", "moving", "--lang", "python3-http")
+        assert "moving-00003 gets no calls: traffic is set by hand (faas promote moving moves it)" in done.stderr
         platform.faas("promote", "moving")
         until(lambda: load.answers[200, "v3"] > 20)
         platform.deploy("moving", VERSION.format(version="v4"), *QUICK, "--gradual", "2s")
@@ -99,6 +101,9 @@ def test_a_tag_at_zero_percent_is_woken_by_its_call(platform: Platform) -> None:
 
     assert (platform.call("coloured").text, tagged().text) == ("blue", "green")
     assert platform.call("coloured--green").text == "green"
+    waiting = platform.request("POST", "/async-function/coloured", b"", {"X-Pinnace-Tag": "green"})
+    result = platform.request("GET", f"/async-function/{waiting.headers['x-call-id']}/result?wait=20s")
+    assert result.text == "green"
     missing = platform.call("coloured--red")
     assert (missing.status, "its tags are green" in missing.text) == (404, True)
     platform.faas("promote", "coloured")

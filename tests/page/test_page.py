@@ -121,6 +121,39 @@ def test_a_function_is_deployed_called_watched_scaled_and_removed(page: Page, pl
     assert platform.request("GET", "/system/function/greet").status == 404
 
 
+def test_calls_are_sent_back_to_an_older_revision_once_that_is_confirmed(page: Page, platform: Platform) -> None:
+    for version in ("one", "two"):
+        platform.deploy("back", f"def handle(event, context):\n    return {version!r}\n")
+    page.get_by_role("link", name="back", exact=True).click()
+    revisions = section(page, "Revisions and traffic")
+    newest = revisions.get_by_role("row", name="back-00002")
+    expect(newest).to_contain_text("100 %")
+    expect(newest).to_contain_text("@latest")
+    button = revisions.get_by_role("button", name="Send all calls to back-00001")
+    button.click()
+    page.keyboard.press("Escape")
+    assert platform.call("back").text == "two"
+    button.click()
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(revisions.get_by_role("row", name="back-00001")).to_contain_text("100 %")
+    assert platform.call("back").text == "one"
+    expect(page.locator(".message").first).to_contain_text("back-00002 gets no calls: traffic is set by hand")
+    revisions.get_by_role("button", name="Send all calls to back-00002").click()
+    page.get_by_role("dialog").get_by_role("button", name="Send calls").click()
+    expect(newest).to_contain_text("100 %")
+    assert platform.request("GET", "/api/v1/functions/back/traffic").json()["traffic"][0]["revision"] == "@latest"
+
+
+def test_a_gradual_rollout_is_shown_with_how_far_it_is(page: Page, platform: Platform) -> None:
+    for version in ("one", "two"):
+        platform.deploy("slow", f"def handle(event, context):\n    return {version!r}\n", "--gradual", "600s")
+    page.get_by_role("link", name="slow", exact=True).click()
+    expect(section(page, "Revisions and traffic")).to_contain_text("slow-00002 gets 5 % of the calls")
+    expect(page.get_by_role("progressbar", name="Calls that go to slow-00002")).to_have_attribute("value", "5")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
 def test_what_does_not_build_or_start_says_why_where_it_was_asked_for(page: Page) -> None:
     page.get_by_role("link", name="Deploy").click()
     page.get_by_label("Name", exact=True).fill("broken")
