@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 
 from cli.asynchronous import Asynchronous
 from cli.errors import CliError
-from cli.settings import ServeSettings
+from cli.settings import ServeSettings, redis_settings
 from gateway.asynchronous.calls import Receipt, Submission
 from gateway.asynchronous.store import Bounds
 from gateway.cloudevents.router import Router
 from gateway.metrics.triggers import Triggers as Counted
-from gateway.timers.book import BookUnavailable, SqliteBook
+from gateway.timers.book import Book, BookUnavailable, SqliteBook
 from gateway.timers.timers import Expect, Timers
 from orchestration.events import Event
 
@@ -50,8 +50,19 @@ async def opened(settings: ServeSettings, calls: Asynchronous, expect: Expect, *
 
     async with contextlib.AsyncExitStack() as stack:
         try:
-            book = await stack.enter_async_context(SqliteBook(settings.folder))
+            book = await _book(settings, stack)
             timers = await stack.enter_async_context(Timers(submit, is_open, book, expect=expect, leads=leads))
         except BookUnavailable as error:
             raise CannotKeepTime(str(error)) from None
         yield Triggers(Router(submit), timers, calls)
+
+
+async def _book(settings: ServeSettings, stack: contextlib.AsyncExitStack) -> Book:
+    """Return the book, where the calls are kept."""
+    if not settings.queue:
+        return await stack.enter_async_context(SqliteBook(settings.folder))
+    from gateway.timers.redis_book import RedisBook
+
+    book = RedisBook(redis_settings(settings))
+    stack.push_async_callback(book.close)
+    return book

@@ -60,7 +60,7 @@ class Book(Protocol):
         """Return all marks."""
 
     async def write(self, marks: Mapping[TimerId, Mark], gone: Iterable[TimerId] = ()) -> None:
-        """Keep these marks and forget those of timers that are `gone`, all or nothing."""
+        """Keep these marks and forget those of timers that are `gone`. What failed may be written again."""
 
 
 class SqliteBook:

@@ -72,15 +72,23 @@ class Counts(msgspec.Struct):
 
 
 class _Entry:
-    """A timer that is followed. `done` is up to when all is done, `coming` its next run, `look_at` when to do something."""
+    """A timer that is followed. `done` is up to when all is done, `coming` its next run, `look_at` when to do something; its
+    function was `born` then. What it holds is `guessed` until the book was read."""
 
-    __slots__ = ("call_id", "coming", "done", "look_at", "ran", "retry_s", "settings", "told")
+    __slots__ = ("born", "call_id", "coming", "done", "guessed", "look_at", "ran", "retry_s", "settings", "told")
 
-    def __init__(self, settings: TimerSettings, mark: Mark) -> None:
+    def __init__(self, settings: TimerSettings, mark: Mark, born: float, *, guessed: bool) -> None:
         self.settings = settings
-        self.done, self.ran, self.call_id = mark.done, mark.ran, mark.call_id
+        self.born, self.guessed = born, guessed
+        self.take(mark)
         self.coming = self.look_at = self.told = -inf
         self.retry_s = FIRST_RETRY_S
+
+    def take(self, mark: Mark) -> None:
+        """Hold what a mark says, unless an earlier function of that name left it."""
+        self.done, self.ran, self.call_id = (
+            (self.born, 0.0, "") if mark.done < self.born else (mark.done, mark.ran, mark.call_id)
+        )
 
     @property
     def mark(self) -> Mark:
@@ -90,7 +98,7 @@ class _Entry:
 class Timers:
     """Follows functions' timers and, while it `leads`, makes their runs. Entering reads the book and starts the loop.
 
-    `wall` gives Unix seconds. Raises BookUnavailable when it is entered.
+    `wall` gives Unix seconds. A book that cannot be read yet is read later; until then no run is made.
     """
 
     def __init__(
@@ -114,13 +122,14 @@ class Timers:
         self._marks: dict[TimerId, Mark] = {}
         self._unwritten: set[TimerId] = set()
         self._gone: set[TimerId] = set()
-        self._stale = False
+        self._stale = True
         self._tidy_at = wall() + TIDY_AFTER_S
         self._bell = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self.read()
+        with contextlib.suppress(BookUnavailable):  # the loop says so, and tries again
+            await self.read()
         self._loop = asyncio.create_task(self._run())
         return self
 
@@ -168,9 +177,7 @@ class Timers:
                 entry.settings = settings
                 continue
             mark = self._marks.get(name) or Mark(max(function.updated_at, self._wall() - UNSEEN_S))
-            if mark.done < function.created_at:  # an earlier function of that name left it
-                mark = Mark(function.created_at)
-            self._entries[name] = _Entry(settings, mark)
+            self._entries[name] = _Entry(settings, mark, function.created_at, guessed=self._stale)
             self._unwritten.add(name)
             self._gone.discard(name)
 
@@ -282,8 +289,9 @@ class Timers:
         self._stale = False
         for name, entry in self._entries.items():
             mark = self._marks.get(name)
-            if mark is not None and mark.done > entry.done:
-                entry.done, entry.ran, entry.call_id = mark.done, mark.ran, mark.call_id
+            if mark is not None and (entry.guessed or mark.done > entry.done):
+                entry.take(mark)
+            entry.guessed = False
             entry.look_at = entry.told = -inf
 
 

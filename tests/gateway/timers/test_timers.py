@@ -202,6 +202,20 @@ async def test_runs_missed_while_nobody_was_there(bench: Bench, missed: str, run
     assert bench.queue.runs() == at(0, *runs, 60)
 
 
+async def test_a_book_that_is_away_at_the_start_is_read_when_it_is_back(bench: Bench) -> None:
+    await bench.run(await bench.platform(function(missed="all")), NOON + MINUTE)
+    bench.now = NOON + 120 * MINUTE + 1
+    timers = Timers(bench.queue.submit, bench.queue.is_open, bench.book, wall=lambda: bench.now)
+    timers.apply(FunctionChanged(function(missed="all")))
+    bench.book.failure = BookUnavailable("away")
+    with pytest.raises(BookUnavailable):
+        await timers.turn()
+    assert bench.queue.runs() == at(0)
+    bench.book.failure = None
+    await timers.turn()
+    assert bench.queue.runs() == at(0, *range(5, 121, 5)), "also what was missed longer ago than anybody would guess"
+
+
 async def test_a_new_timer_owes_nothing_from_before_its_deploy(bench: Bench) -> None:
     timers = await bench.platform(function(deployed=NOON + 2 * MINUTE, missed="all"))
     bench.now = NOON + 2 * MINUTE
