@@ -45,7 +45,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "scale": Entry("cli.commands.scale:scale", "Set how many replicas a function has now."),
         "simulate": Entry("cli.commands.simulate:simulate", "Replay calls against scaling settings, and compare."),
         "revisions": Entry("cli.commands.traffic:revisions", "List the revisions of a function."),
-        "traffic": Entry("cli.commands.traffic:traffic", "Show or set which share of the calls goes where."),
+        "traffic": Entry("cli.commands.traffic:traffic", "Show or set which share of the calls goes to which revision."),
         "promote": Entry("cli.commands.traffic:promote", "Send all calls to the newest revision."),
         "rollback": Entry("cli.commands.traffic:rollback", "Send all calls back to an older revision."),
         "remove": Entry("cli.commands.remove:remove", "Remove functions."),
