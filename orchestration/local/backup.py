@@ -35,7 +35,7 @@ from orchestration.local.failures import DataFolderLocked, StorageError
 
 FORMAT = 2
 DATABASES = ("state.db", "secrets.db")
-FILES = ("basic-auth-user", "basic-auth-password", "payload-secret")
+FILES = ("basic-auth-user", "basic-auth-password", "payload-secret", "callback-secret")
 FOLDERS = ("images", "bundles", "layers", "locks", "wheels")
 ABOUT = "pinnace-backup.json"
 CONTENTS = "pinnace-contents.json"

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,3 +35,19 @@ def test_a_secret_of_ones_own_is_read_and_never_made(tmp_path: Path) -> None:
     file.write_bytes(b"\n")
     with pytest.raises(NoSecret, match="mounted is empty"):
         load_secret(tmp_path, file)
+
+
+def test_the_receiver_in_the_documentation_verifies_it() -> None:
+    page = (Path(__file__).parents[3] / "docs/callbacks.md").read_text()
+    place: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], place)
+    now = int(time.time())
+    headers = {"X-Call-Id": "id-1", "X-Function-Status": "200", "X-Pinnace-Timestamp": str(now)}
+    headers["X-Pinnace-Signature"] = sign(b"key", "id-1", "200", now, [b"the body"])
+    verify = place["is_from_the_platform"]
+    assert verify(headers, b"the body", b"key")
+    assert not verify(headers, b"another body", b"key")
+    assert not verify(headers | {"X-Function-Status": "500"}, b"the body", b"key")
+    old = headers | {"X-Pinnace-Timestamp": str(now - 301)}
+    old["X-Pinnace-Signature"] = sign(b"key", "id-1", "200", now - 301, [b"the body"])
+    assert not verify(old, b"the body", b"key")
