@@ -21,8 +21,10 @@ from cli.settings import ServeSettings
 from orchestration.kubernetes.api import ApiError, Kind
 from orchestration.kubernetes.client import Cluster, NoCluster
 from orchestration.kubernetes.controller import Controller
+from orchestration.kubernetes.drains import Drains
 from orchestration.kubernetes.install import NotServed, ensure
 from orchestration.kubernetes.lease import HolderLook, Leadership
+from orchestration.kubernetes.names import CONTROLLER
 from orchestration.kubernetes.orchestrator import KubernetesOrchestrator
 from orchestration.kubernetes.view import NotSynced, View
 
@@ -46,6 +48,7 @@ class OnCluster:
         cluster: Cluster,
         orchestrator: KubernetesOrchestrator,
         controller: Controller | None,
+        drains: Drains,
         namespace: str,
         part_ended: PartEnded,
     ) -> None:
@@ -53,6 +56,7 @@ class OnCluster:
         self.url = cluster.url
         self._cluster = cluster
         self._controller = controller
+        self._drains = drains
         self._namespace = namespace
         self._part_ended = part_ended
 
@@ -81,15 +85,18 @@ class OnCluster:
                 view = await stack.enter_async_context(View(cluster, kinds=kinds))
             except (NoCluster, NotServed, NotSynced, ApiError) as error:
                 raise CannotReach(str(error)) from None
-            orchestrator = await stack.enter_async_context(KubernetesOrchestrator(cluster, view, resolve=resolve))
+            drains = await stack.enter_async_context(Drains(cluster, view))
+            orchestrator = await stack.enter_async_context(
+                KubernetesOrchestrator(cluster, view, scales=drains, resolve=resolve)
+            )
             controller = None
             if kinds is None:
-                controller = Controller(cluster, view, leads=False, platform_namespace=namespace)
+                controller = Controller(cluster, view, scales=drains, leads=False, platform_namespace=namespace)
                 await stack.enter_async_context(controller)
             for task in (*view.tasks, *(controller.tasks if controller is not None else ())):
                 task.add_done_callback(part_ended)
             log.info("functions run on the cluster at %s", cluster.url)
-            yield cls(cluster, orchestrator, controller, namespace, part_ended)
+            yield cls(cluster, orchestrator, controller, drains, namespace, part_ended)
 
     @contextlib.asynccontextmanager
     async def leading(self, *lead: Callable[[bool], None]) -> AsyncIterator[None]:
@@ -120,6 +127,8 @@ class OnCluster:
         """Begin or cease to carry out what is deployed."""
         if self._controller is not None:
             self._controller.lead(leads)
+        if leads:
+            self._drains.recover(CONTROLLER)
 
     def look(self) -> HolderLook:
         """Return a look at the election from outside."""

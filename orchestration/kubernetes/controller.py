@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -35,7 +35,7 @@ from orchestration.kubernetes.plan import Observed, Plan, plan, refused_status
 from orchestration.kubernetes.record import controller_revision, function_id
 from orchestration.kubernetes.render import PLATFORM_NAMESPACE
 from orchestration.kubernetes.resource import FunctionResource, Manifest, Status
-from orchestration.kubernetes.scaling import write_scale
+from orchestration.kubernetes.scaling import AtOnce, Scales
 from orchestration.kubernetes.view import View
 from orchestration.names import FunctionId
 from orchestration.rollout import READY_WITHIN_S
@@ -57,9 +57,11 @@ class Controller:
         *,
         leads: bool = True,
         platform_namespace: str = PLATFORM_NAMESPACE,
+        scales: Scales | None = None,
         clock: Callable[[], float] = time.time,
         ready_within_s: float = READY_WITHIN_S,
     ) -> None:
+        self._scales = scales or AtOnce(cluster, view)
         self._cluster = cluster
         self._view = view
         self._leads = leads
@@ -171,14 +173,20 @@ class Controller:
             made = await self._cluster.create(REVISIONS, controller_revision(resource.metadata, record), manager=CONTROLLER)
             self._view.feed(REVISIONS, made)
         refused = await self._apply_all(found.apply, found.newest)
-        for revision, count in ((r, n) for r, n in found.scale.items() if r not in refused):
-            await write_scale(self._cluster, self._view, namespace, revision, count, manager=CONTROLLER)
+        scale = {revision: count for revision, count in found.scale.items() if revision not in refused}
+        more = {r: n for r, n in scale.items() if n > (self._scales.wanted(namespace, r) or 0)}
+        await self._scale(namespace, more)
         if found.status is not None:
             await self._write_status(resource, found.status)
+        await self._scale(namespace, {r: n for r, n in scale.items() if r not in more})  # after their calls go elsewhere
         for kind, name in found.delete:
             await self._delete(kind, namespace, name)
         for name in found.forget:
             await self._delete("ControllerRevision", namespace, name)
+
+    async def _scale(self, namespace: str, counts: Mapping[str, int]) -> None:
+        for revision, count in counts.items():
+            await self._scales.scale(namespace, revision, count, manager=CONTROLLER)
 
     async def _apply_all(self, manifests: Sequence[Manifest], newest: str) -> set[str]:
         """Apply all at the same time; return the revisions that are refused.

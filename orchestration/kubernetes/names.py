@@ -30,6 +30,9 @@ which sees the calls, writes them; the controller acts on them."""
 
 DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 
+DRAINING: Final = f"{GROUP}/draining"
+"""On a pod: since when it is closed to calls, because it is to go."""
+
 CONTROLLER: Final = "pinnace-controller"
 GATEWAY: Final = "pinnace-gateway"
 """Field managers: who wrote a field. What the controller owns it takes by force; the gateway asks."""

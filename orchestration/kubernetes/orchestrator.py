@@ -6,27 +6,26 @@ controller, here or in another process, does the rest. Of a warm call the API se
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import msgspec
 
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.function import Function
-from orchestration.kubernetes.api import FUNCTIONS, POD_METRICS, PODS, ApiError, Missing
+from orchestration.kubernetes.api import FUNCTIONS, POD_METRICS, ApiError
 from orchestration.kubernetes.client import Cluster
-from orchestration.kubernetes.names import DELETION_COST, FUNCTION_LABEL, GATEWAY
+from orchestration.kubernetes.names import FUNCTION_LABEL, GATEWAY
 from orchestration.kubernetes.namespaces import Namespaces
 from orchestration.kubernetes.plan import condition, expected
 from orchestration.kubernetes.pod_logs import read_logs
 from orchestration.kubernetes.record import function_manifest
 from orchestration.kubernetes.refusals import refusals
 from orchestration.kubernetes.resource import Unreadable, read
-from orchestration.kubernetes.scaling import write_scale
+from orchestration.kubernetes.scaling import AtOnce, Scales
 from orchestration.kubernetes.secrets import Secrets
 from orchestration.kubernetes.traffic_writer import TrafficWriter
 from orchestration.kubernetes.view import View
@@ -50,8 +49,6 @@ from orchestration.spec import FunctionSpec, Resources
 from orchestration.traffic import Table
 from orchestration.watchers import Watchers
 
-VICTIM_COST: Final = "-100"
-
 Resolve = Callable[[str], Awaitable[str | None]]
 """Returns the digest that an image name stands for now, or None where that cannot be known."""
 
@@ -59,14 +56,22 @@ Resolve = Callable[[str], Awaitable[str | None]]
 class KubernetesOrchestrator:
     """Owns nothing but its listeners: cluster and view are entered before it and left after it.
 
-    `resolve` finds digests; without it each deploy counts as new. `clock` gives Unix seconds.
+    `scales` writes counts (None: at once), `resolve` finds digests; without it each deploy counts as new. `clock` gives Unix
+    seconds.
     """
 
     def __init__(
-        self, cluster: Cluster, view: View, *, resolve: Resolve | None = None, clock: Callable[[], float] = time.time
+        self,
+        cluster: Cluster,
+        view: View,
+        *,
+        scales: Scales | None = None,
+        resolve: Resolve | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._cluster = cluster
         self._view = view
+        self._scales = scales or AtOnce(cluster, view)
         self._resolve = resolve
         self._clock = clock
         self._secrets = Secrets(cluster, view)
@@ -154,7 +159,8 @@ class KubernetesOrchestrator:
         )
 
     async def scale(self, revision: tuple[str, str], replicas: int, *, victims: Sequence[str] = ()) -> None:
-        """Want `replicas` of the revision; one request (one more for each victim). A pinned function keeps its count.
+        """Want `replicas` of the revision; one request. Of fewer, those that go are closed first (`drains`): one
+        more request for each. A pinned function keeps its count.
 
         Raises NotFound, Unavailable.
         """
@@ -165,14 +171,10 @@ class KubernetesOrchestrator:
             raise NotFound(f"there is no revision {name!r} in namespace {namespace!r}")
         if resource.spec.replicas is not None and known.serving.name == name:
             return
-        before = self._view.wanted(namespace, name)
-        if before == replicas:
-            return
-        if before is None:
+        if self._scales.wanted(namespace, name) is None:
             raise NotNow(f"revision {name!r} has no Deployment yet: the controller has still to make it")
-        await self._mark(namespace, victims[: max(0, before - replicas)])
         with refusals(f"revision {name!r} in namespace {namespace!r}"):
-            await write_scale(self._cluster, self._view, namespace, name, replicas, manager=GATEWAY)
+            await self._scales.scale(namespace, name, replicas, victims=victims, manager=GATEWAY)
 
     async def set_traffic(self, function: FunctionId, table: Table, *, known: Table | None = None) -> Function:
         """Ask for a table: the Function is stored on return. See `Orchestrator.set_traffic`; also raises Unavailable."""
@@ -205,7 +207,8 @@ class KubernetesOrchestrator:
         return self._watchers.watch()
 
     def released(self, replica: str) -> None:
-        """Nothing to do: a pod that stops is told so by its kubelet, and finishes what it has within its grace."""
+        """No call is at a pod that drains: if it was closed to go, it may."""
+        self._scales.released(replica)
 
     def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
         """Yield lines, oldest first. Raises NotFound at the first step."""
@@ -265,28 +268,15 @@ class KubernetesOrchestrator:
         if create:
             raise AlreadyExists(f"function {function.name!r} exists in namespace {function.namespace!r}")
 
-    async def _mark(self, namespace: str, victims: Sequence[str]) -> None:
-        """Make it cheap for Kubernetes to stop these pods: they have no call. One that is gone is left out."""
-        change = {"metadata": {"annotations": {DELETION_COST: VICTIM_COST}}}
-
-        async def mark(pod: str) -> None:
-            try:
-                await self._cluster.merge(PODS, namespace, pod, change, manager=GATEWAY)
-            except Missing:
-                return
-
-        with refusals(f"pod in namespace {namespace!r}"):
-            await asyncio.gather(*(mark(pod) for pod in victims))
-
     def _wanted(self, function: Function) -> int:
-        wanted = self._view.wanted(function.spec.namespace, function.serving.name)
+        wanted = self._scales.wanted(function.spec.namespace, function.serving.name)
         if wanted is not None:
             return wanted
         settings = scale_settings(function.spec)
         return max(1, settings.min_replicas, settings.initial_replicas)
 
     def _counts(self, function: Function) -> dict[str, int]:
-        counts = {r.name: self._view.wanted(r.namespace, r.name) or 0 for r in function.revisions}
+        counts = {r.name: self._scales.wanted(r.namespace, r.name) or 0 for r in function.revisions}
         return counts | {function.serving.name: self._wanted(function)}
 
     def _snapshot(self) -> Iterator[Event]:

@@ -2,7 +2,7 @@
 
 | the pod | the replica |
 |---|---|
-| has a deletion timestamp | Draining |
+| has a deletion timestamp, or is ready and marked to go (`drains`) | Draining |
 | has ended (evicted, preempted, a node that went) | Stopped |
 | its container waits and has failed before, or its image cannot be pulled, or its configuration is wrong | CrashLoopBackOff |
 | its container runs, and it is ready by the kubelet's word or by our own probe | Running |
@@ -15,7 +15,7 @@ import datetime
 import re
 from typing import Any, Final
 
-from orchestration.kubernetes.names import CONTAINER, FUNCTION_LABEL, PORT, REVISION_LABEL
+from orchestration.kubernetes.names import CONTAINER, DRAINING, FUNCTION_LABEL, PORT, REVISION_LABEL
 from orchestration.kubernetes.resource import Manifest
 from orchestration.replica import Endpoint, Replica, ReplicaState
 
@@ -97,7 +97,8 @@ def _state(pod: Manifest, container: Manifest, probed: bool) -> tuple[ReplicaSta
     if terminated := state.get("terminated"):
         return ReplicaState.CRASH_LOOP, _line(_end(terminated))
     if "running" in state and status.get("podIP") and (is_ready(pod) or probed):
-        return ReplicaState.RUNNING, ""
+        marked = DRAINING in (pod["metadata"].get("annotations") or {})
+        return ReplicaState.DRAINING if marked else ReplicaState.RUNNING, ""
     return ReplicaState.PENDING, _line(_not_scheduled(status))
 
 

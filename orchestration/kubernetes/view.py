@@ -188,6 +188,11 @@ class View:
         if (reflector := self._reflectors.get(kind)) is not None:
             reflector.drop(namespace, name)
 
+    def all(self, kind: Kind) -> list[Manifest]:
+        """Return all objects of a kind that are known."""
+        reflector = self._reflectors.get(kind)
+        return list(reflector) if reflector is not None else []
+
     def held(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         reflector = self._reflectors.get(kind)
         return reflector.get(namespace, name) if reflector is not None else None

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
-from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS, PODS, REVISIONS, SECRETS
+from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS, REVISIONS, SECRETS
 from orchestration.kubernetes.client import Cluster
-from orchestration.kubernetes.names import DELETION_COST, SECRETS_ANNOTATION
+from orchestration.kubernetes.names import SECRETS_ANNOTATION
 from orchestration.names import FunctionId
 from orchestration.orchestrator import AlreadyExists, Namespace, NotFound, Refused
 from orchestration.quantity import InvalidQuantity
@@ -174,15 +174,6 @@ async def test_a_wake_is_one_request(world: World, running: Platform) -> None:
     assert {key: n for key, n in spent.items() if key[0] != "WATCH"} == {("PATCH", "Deployment"): 1}
     await running.orchestrator.scale((world.namespace, "hello-00001"), 1)
     assert (world.cluster.sent - before)["PATCH", "Deployment"] == 1, "what is so already is not written"
-
-
-async def test_victims_are_cheap_to_stop(world: World, running: Platform) -> None:
-    await running.orchestrator.apply(spec(world))
-    idle, busy = await world.started("hello-00001", 2)
-    await running.orchestrator.scale((world.namespace, "hello-00001"), 2)
-    await running.orchestrator.scale((world.namespace, "hello-00001"), 1, victims=[idle, "gone-already"])
-    assert (await world.cluster.get(PODS, world.namespace, idle))["metadata"]["annotations"][DELETION_COST] == "-100"
-    assert DELETION_COST not in (await world.cluster.get(PODS, world.namespace, busy))["metadata"].get("annotations", {})
 
 
 async def test_a_removed_function_is_gone_for_edges_at_once(world: World, running: Platform, heard: Heard) -> None:

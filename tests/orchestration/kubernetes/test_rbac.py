@@ -31,6 +31,7 @@ from orchestration.kubernetes.api import (
 )
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.controller import Controller
+from orchestration.kubernetes.drains import Drains
 from orchestration.kubernetes.lease import Leadership
 from orchestration.kubernetes.orchestrator import KubernetesOrchestrator
 from orchestration.kubernetes.resource import owner, read
@@ -133,10 +134,12 @@ async def _everything(world: World, platform: Cluster) -> None:
     extra = f"{world.namespace}-made"
     async with (
         View(platform, probes=False) as view,
-        KubernetesOrchestrator(platform, view) as orchestrator,
-        Controller(platform, view),
+        Drains(platform, view) as drains,
+        KubernetesOrchestrator(platform, view, scales=drains) as orchestrator,
+        Controller(platform, view, scales=drains),
         Leadership(platform, world.namespace, "one", lambda leads: None, renew_every_s=0.05) as leadership,
     ):
+        view.on_replica.append(lambda replica: drains.released(replica.id))  # no edge has a call anywhere
         await eventually(lambda: leadership.leads)
         await orchestrator.create_namespace(Namespace(extra))
         await orchestrator.update_namespace(Namespace(extra, {"a": "1"}))
