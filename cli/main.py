@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "list": Entry("cli.commands.list:list_functions", "List functions."),
         "describe": Entry("cli.commands.describe:describe", "Show everything about one function."),
         "invoke": Entry("cli.commands.invoke:invoke", "Call a function."),
+        "async": Entry("cli.commands.asynchronous:asynchronous", "Asynchronous calls: list, read, cancel, replay, watch."),
         "top": Entry("cli.commands.top:top", "Watch what functions do."),
         "logs": Entry("cli.commands.logs:logs", "Show what a function wrote."),
         "scale": Entry("cli.commands.scale:scale", "Set how many replicas a function has now."),

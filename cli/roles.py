@@ -236,6 +236,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
             functions=metering.functions,
             router=triggers.router,
             mark_of=triggers.timers.mark,
+            calls=calls.store,
         )
         if isinstance(edge, Fleet):
             api = _synced(api, edge)

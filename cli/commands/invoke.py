@@ -30,7 +30,7 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
     "-a",
     "asynchronous",
     is_flag=True,
-    help="Queue the call; for gateways with asynchronous calls, which Pinnace's lacks.",
+    help="Submit the call to be carried out later; `faas async get` has the result.",
 )
 @click.option("--include", "-i", is_flag=True, help="Print the answer's status and headers to standard error.")
 @click.option("--timeout", default="15m", show_default=True, metavar="TIME", help="Longest silence of the function.")
@@ -93,7 +93,8 @@ def _show(reply: StreamedReply, name: str, include: bool, asynchronous: bool) ->
     if last != b"\n" and sys.stdout.isatty():
         click.echo()  # or the prompt would stand behind the answer
     if asynchronous and reply.status == 202:
-        click.echo(f"Accepted; its call id is {reply.headers.get('x-call-id', 'not known')}.", err=True)
+        click.echo(reply.headers.get("x-call-id", ""))
+        click.echo("Accepted: faas async get ID --wait 30s shows what becomes of it.", err=True)
     if reply.status >= 400:
         click.echo(f"{name} answered with HTTP {reply.status}", err=True)
         return 1

@@ -241,9 +241,10 @@ class SqliteStore:
                 yield piece
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._close)
+        await asyncio.to_thread(self.shut)
 
-    def _close(self) -> None:
+    def shut(self) -> None:
+        """Close; blocks."""
         self._writer.close()
         self._readers.shutdown()
         for connection in self._connections:

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from builder.extraction import Limits
+from gateway.asynchronous.store import Store
 from gateway.cloudevents.router import Router
 from gateway.control import errors
 from gateway.control.activity import Activity
@@ -32,6 +33,7 @@ from gateway.control.openapi import Document
 from gateway.control.operation import Access, Operation, routes
 from gateway.control.origin import Hosts, OriginGuard
 from gateway.control.page import Page
+from gateway.control.queue import Queue
 from gateway.control.scaling import Explain, Scalings
 from gateway.control.secrets import Secrets
 from gateway.control.session import Sessions
@@ -69,11 +71,12 @@ def control_app(
     functions: Callable[[], Iterable[FunctionId]] = tuple,
     router: Router | None = None,
     mark_of: MarkOf = lambda function, timer: None,
+    calls: Store | None = None,
 ) -> Starlette:
     """Return the application. `invocations` tells how often a function was called, `explain` how it is scaled (None: nothing
     scales it), `recorded` which load it had of late, `monitor` what it does now; `metrics` is the page of that name,
     `requests` where requests are counted, `spans` where they are traced; `functions` lists all that there are; `router` takes
-    CloudEvents, `mark_of` tells what was done of timers; builds come in through `data_dir`.
+    CloudEvents, `mark_of` tells what was done of timers, `calls` keeps asynchronous calls; builds come in through `data_dir`.
 
     Its lifespan empties the folder of uploads: one process, the one that holds the data folder's lock, may run it.
     """
@@ -96,6 +99,7 @@ def control_app(
         builds,
         Info(about, auth),
         Sessions(auth),
+        *((Queue(calls, orchestrator, auth),) if calls is not None else ()),
         Page(),
     )
     operations = Document([o for resource in resources for o in resource.operations()], about.release, auth).operations

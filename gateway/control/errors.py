@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from builder.admission import BuilderBusy
+from gateway.asynchronous.store import StoreUnavailable
 from orchestration.bundle import UnknownBundle
 from orchestration.duration import InvalidDuration
 from orchestration.names import InvalidName
@@ -39,6 +40,7 @@ _STATUS: Mapping[type[Exception], int] = {
     NothingToMove: 409,
     Outdated: 412,
     Unavailable: 507,
+    StoreUnavailable: 503,
 }
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]

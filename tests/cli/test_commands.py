@@ -201,7 +201,11 @@ def test_invoke_without_a_body(gateway: Gateway, faas: Faas) -> None:
 def test_an_async_call_tells_its_id(gateway: Gateway, faas: Faas) -> None:
     gateway.canned["POST /async-function/job"] = (202, {"X-Call-Id": "abc"}, b"")
     done = faas("invoke", "job", "--async", "-d", "x")
-    assert (done.code, done.out, done.err) == (0, "", "Accepted; its call id is abc.\n")
+    assert (done.code, done.out, done.err) == (
+        0,
+        "abc\n",
+        "Accepted: faas async get ID --wait 30s shows what becomes of it.\n",
+    )
 
 
 LINES = [

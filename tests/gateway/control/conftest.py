@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gateway.asynchronous.calls import Receipt, Submission
+from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.cloudevents.router import Router
 from gateway.control.app import control_app
 from gateway.control.auth import Auth, Login
@@ -138,6 +139,16 @@ def marks() -> dict[tuple[FunctionId, Timer], Mark]:
     return {}
 
 
+@pytest.fixture
+def calls(tmp_path: Path) -> Iterator[SqliteStore]:
+    """Keeps asynchronous calls."""
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    store = SqliteStore(folder)
+    yield store
+    store.shut()
+
+
 Application = Callable[..., Starlette]
 
 
@@ -151,6 +162,7 @@ def application(
     monitor: Monitor,
     router: Router,
     marks: dict[tuple[FunctionId, Timer], Mark],
+    calls: SqliteStore,
     tmp_path: Path,
 ) -> Application:
     def make(*, auth: Auth | None = None, hosts: Hosts | None = None) -> Starlette:
@@ -168,6 +180,7 @@ def application(
             recorded=lambda function: histories.get(function, LoadHistory(since=0.0)),
             router=router,
             mark_of=lambda function, timer: marks.get((function, timer)),
+            calls=calls,
         )
 
     return make

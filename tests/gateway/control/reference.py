@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.control.app import control_app
 from gateway.control.auth import Auth
 from gateway.control.info import About
@@ -41,9 +42,11 @@ async def served() -> dict[str, Any]:
             about=About("0"),
             data_dir=Path(folder),
             monitor=Monitor(orchestrator, dict, dict),
+            calls=(store := SqliteStore(Path(folder))),
         )
         async with serving(app) as client:
             document: dict[str, Any] = (await client("GET", PATH)).json()
+        await store.close()
     return document
 
 

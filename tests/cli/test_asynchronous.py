@@ -1,0 +1,121 @@
+"""`faas async` against a gateway that answers from memory."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cli.commands.asynchronous import Progress, queue_table
+from tests.cli.conftest import Faas
+from tests.cli.stub_gateway import Gateway
+
+
+def call(**fields: Any) -> dict[str, Any]:
+    return {
+        "id": "a1",
+        "function": "echo.openfaas-fn",
+        "queue": "echo.openfaas-fn",
+        "state": "succeeded",
+        "method": "POST",
+        "path": "/",
+        "bodyBytes": 3,
+        "submittedAt": 1_700_000_000.0,
+        "dueAt": 1_700_000_000.0,
+        "startedAt": 1_700_000_000.0,
+        "endedAt": 1_700_000_002.0,
+        "attempts": 2,
+        "response": {"status": 200, "headers": [["Content-Type", "text/plain"]], "bodyBytes": 2, "body": "ok"},
+        **fields,
+    }
+
+
+def queue(name: str, waiting: int, running: int = 0, dead: int = 0, late_s: float = 0.0) -> dict[str, Any]:
+    return {"queue": name, "waiting": waiting, "running": running, "dead": dead, "bytes": 0, "lateS": late_s}
+
+
+def tells(gateway: Gateway, what: str, value: object, status: int = 200) -> None:
+    gateway.canned[what] = (status, {"Content-Type": "application/json"}, json.dumps(value).encode())
+
+
+def test_list_shows_why_a_call_is_dead(gateway: Gateway, faas: Faas) -> None:
+    dead = call(id="b2", state="dead", reason="the function answered 500 at the last of 3 attempts")
+    tells(gateway, "GET /api/v1/async/calls", {"calls": [dead, call()], "next": ""})
+    done = faas("async", "list", "echo", "--state", "dead")
+    head, first, second = done.out.splitlines()
+    assert head.split() == ["ID", "FUNCTION", "STATE", "AGE", "ATTEMPTS", "STATUS", "WHY"]
+    assert first.startswith("b2") and first.endswith("at the last of 3 attempts") and second.startswith("a1")
+    assert gateway.asked[-1].query == {"name": "echo", "state": "dead", "limit": "20"}
+
+
+def test_list_goes_on_to_the_next_page(gateway: Gateway, faas: Faas) -> None:
+    tells(gateway, "GET /api/v1/async/calls", {"calls": [call()], "next": "a1"})
+    assert len(json.loads(faas("async", "list", "--limit", "3", "--json").out)) == 3
+    assert gateway.asked[-1].query == {"limit": "1", "before": "a1"}
+
+
+def test_get_shows_a_call_and_waits_for_it(gateway: Gateway, faas: Faas) -> None:
+    tells(gateway, "GET /async-function/a1", call())
+    done = faas("async", "get", "a1", "--wait", "5s")
+    for words in ("State:      succeeded", "Attempts:   2", "Took:       2.0 s", "Status:     200", "Body:       ok"):
+        assert words in done.out, words
+    assert gateway.asked[-1].query["wait"].startswith(("4.", "5."))
+    assert json.loads(faas("async", "get", "a1", "-j").out) == call()
+
+
+def test_a_result_is_printed_as_it_is(gateway: Gateway, faas: Faas) -> None:
+    tells(gateway, "GET /async-function/a1", call())
+    gateway.canned["GET /async-function/a1/result"] = (200, {"X-Result-Cut": "true"}, b"ok\n")
+    done = faas("async", "get", "a1", "--result")
+    assert (done.code, done.out) == (0, "ok\n")
+    assert "beginning" in done.err
+    gateway.canned["GET /async-function/a1/result"] = (404, {"X-OpenFaaS-Internal": "gateway"}, b"it is waiting\n")
+    done = faas("async", "get", "a1", "-r")
+    assert (done.code, done.out, done.err) == (1, "", "it is waiting\n")
+
+
+def test_a_call_that_is_not_known_is_said(gateway: Gateway, faas: Faas) -> None:
+    gateway.canned["GET /async-function/nobody"] = (404, {}, b"no")
+    done = faas("async", "get", "nobody")
+    assert done.code == 1 and "there is no call nobody" in done.err
+    assert faas("async", "get", "a/b").code == 2
+
+
+def test_cancel_says_what_each_call_was(gateway: Gateway, faas: Faas) -> None:
+    tells(gateway, "DELETE /async-function/a1", {"id": "a1", "state": "cancelled", "was": "running"}, 202)
+    gateway.canned["DELETE /async-function/b2"] = (409, {}, b"call b2 has ended already: it is dead\n")
+    done = faas("async", "cancel", "a1", "b2")
+    assert (done.code, done.out) == (1, "Cancelled a1; it was running.\n")
+    assert done.err == "call b2 has ended already: it is dead\n"
+
+
+def test_replay_takes_ids_or_a_function(gateway: Gateway, faas: Faas) -> None:
+    tells(gateway, "POST /api/v1/async/calls/a1/replay", {"replayed": 1}, 202)
+    tells(gateway, "POST /api/v1/functions/echo/replay", {"replayed": 3}, 202)
+    assert faas("async", "replay", "a1").out == "a1 will be tried again.\n"
+    assert faas("async", "replay", "--all", "echo.other").out == "3 calls of echo will be tried again.\n"
+    assert gateway.asked[-1].query == {"namespace": "other"}
+    assert faas("async", "replay").code == faas("async", "replay", "a1", "--all", "echo").code == 2
+
+
+def test_top_has_the_longest_queue_first(gateway: Gateway, faas: Faas) -> None:
+    tells(gateway, "GET /api/v1/async/queues", [queue("a", 1), queue("b", 9, 1, 2, 75.0)])
+    head, first, second = faas("async", "top").out.splitlines()
+    assert head.split() == ["QUEUE", "WAITING", "RUNNING", "DEAD", "LATE", "BY", "SHRINKS", "BY", "DONE", "IN"]
+    assert first.split() == ["b", "9", "1", "2", "75", "s"] and second.split() == ["a", "1", "0", "0"]
+
+
+def test_progress_says_when_a_backlog_will_be_done() -> None:
+    progress = Progress()
+    for second in range(30):
+        progress.saw([queue("a", 1000 - 20 * second)], float(second))
+    assert progress.rates() == {"a": pytest.approx(20.0)}
+    (line,) = queue_table([queue("a", 400)], progress.rates())[1:]
+    assert line.split() == ["a", "400", "0", "0", "20.0/s", "20", "s"]
+
+
+def test_a_gateway_without_queues_is_said(gateway: Gateway, faas: Faas) -> None:
+    gateway.canned["GET /api/v1/async/queues"] = (404, {}, b"not found")
+    done = faas("async", "top")
+    assert done.code == 1 and "does not tell of asynchronous calls" in done.err
