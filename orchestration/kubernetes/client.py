@@ -149,7 +149,7 @@ class Cluster:
 
         Raises Expired when that is too long ago, ApiError.
         """
-        query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": "290"}
+        query = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": "290"}
         if selector:
             query["labelSelector"] = selector
         async for line in self.lines("WATCH", kind, kind.path(namespace), query):

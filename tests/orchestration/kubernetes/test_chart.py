@@ -170,6 +170,7 @@ def test_the_values_come_to_where_they_belong(everything: list[dict[str, Any]]) 
 
 
 @needs_helm
+@pytest.mark.real_api_server
 async def test_all_that_the_chart_makes_is_taken(everything: list[dict[str, Any]], world: World) -> None:
     """By a real API server, as far as it knows the kinds: those of the Gateway API and of Prometheus are not its own."""
     kinds = {name: KINDS[name] for name in ("Deployment", "NetworkPolicy", "Secret", "Service")}

@@ -199,6 +199,7 @@ async def test_policies_come_and_go_with_the_settings(cluster: Cluster, world: W
         await eventually(lambda: gone(world, DISRUPTION_BUDGETS, "hello"))
 
 
+@pytest.mark.real_api_server
 async def test_what_the_api_server_will_not_take_is_told_in_the_status(cluster: Cluster, world: World) -> None:
     async with platform(cluster):
         constraint = {"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
@@ -239,6 +240,7 @@ async def test_an_account_of_others_does_not_become_the_functions(cluster: Clust
         await told(world, "hello", "Degraded", "False", "AsExpected")
 
 
+@pytest.mark.real_api_server
 async def test_a_quota_that_is_used_up_is_told_in_one_line(cluster: Cluster, world: World) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": world.namespace}}
     hard = {"pods": "0"}
@@ -259,6 +261,7 @@ async def test_a_quota_that_is_used_up_is_told_in_one_line(cluster: Cluster, wor
         assert "exceeded quota: small" in running.orchestrator.status(world.id("hello")).condition.message
 
 
+@pytest.mark.real_api_server
 async def test_what_is_not_ours_is_left_alone(cluster: Cluster, world: World) -> None:
     selector, ports = {"app": "theirs"}, [{"name": "http", "port": 80}]
     theirs = {
@@ -297,6 +300,7 @@ async def test_only_so_many_revisions_are_kept(cluster: Cluster, world: World) -
     assert sorted(held) == ["hello-00001", *(f"hello-{n:05d}" for n in range(3, 13))], "the serving one and the newest ten"
 
 
+@pytest.mark.real_api_server
 async def test_a_revision_cannot_be_changed(cluster: Cluster, world: World) -> None:
     async with platform(cluster):
         await world.kubectl_apply("hello")

@@ -11,6 +11,8 @@ from orchestration.kubernetes.crd import custom_resource_definition
 from orchestration.kubernetes.resource import Spec, read
 from tests.orchestration.kubernetes.world import World
 
+pytestmark = pytest.mark.real_api_server
+
 
 def test_the_schema_names_every_field_of_the_spec_and_describes_it() -> None:
     schema = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]

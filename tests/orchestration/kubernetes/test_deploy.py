@@ -42,6 +42,7 @@ def test_all_files_are_in_the_kustomization() -> None:
     assert set(kustomization["resources"]) == others
 
 
+@pytest.mark.real_api_server
 async def test_the_platforms_pods_keep_to_the_restricted_standard(world: World) -> None:
     (name,) = [m for m in manifests("namespace.yaml") if m["kind"] == "Namespace"]
     labels = {"metadata": {"labels": name["metadata"]["labels"]}}

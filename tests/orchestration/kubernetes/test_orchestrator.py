@@ -112,6 +112,7 @@ async def test_the_same_image_again_is_a_new_revision_unless_its_digest_is_known
     assert (await running.orchestrator.apply(spec(world, "exact", image=exact))).newest.name == "exact-00001"
 
 
+@pytest.mark.real_api_server
 async def test_bad_settings_are_refused_before_anything_is_written(world: World, running: Platform) -> None:
     with pytest.raises(InvalidSetting, match=r"com\.openfaas\.scale\.min"):
         await running.orchestrator.apply(spec(world, labels={"com.openfaas.scale.min": "many"}))
@@ -126,6 +127,7 @@ async def test_bad_settings_are_refused_before_anything_is_written(world: World,
     assert await world.get(FUNCTIONS, "hello") is None
 
 
+@pytest.mark.real_api_server
 async def test_who_else_owns_a_field_is_named(world: World, running: Platform) -> None:
     await world.kubectl_apply("hello", env={"A": "1"})
     with pytest.raises(Refused, match=r"\.spec\.env\.A by kubectl-test") as refused:

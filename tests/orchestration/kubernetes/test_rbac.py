@@ -51,6 +51,8 @@ REVIEWS = Kind("authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccess
 Right = tuple[str, str, str]
 """`(group, resource, verb)`."""
 
+pytestmark = pytest.mark.real_api_server
+
 OWNING: Right = ("pinnace.dev", "functions/finalizers", "update")
 """Asked for by the admission of objects that say who owns them: no request of its own."""
 

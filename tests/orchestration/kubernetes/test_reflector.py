@@ -112,6 +112,7 @@ async def test_it_outlives_a_restart_of_the_api_server(
     assert seen.told == ["+a", "+b"]
 
 
+@pytest.mark.real_api_server
 async def test_many_objects_come_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestration.kubernetes.client.PAGE", 3)
     for number in range(7):
