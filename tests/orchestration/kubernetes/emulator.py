@@ -7,6 +7,7 @@ its tests need a real server: schemas, defaults, CEL, immutability, conflicts of
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import itertools
 import json
@@ -45,6 +46,7 @@ class Emulator(kmock.KubernetesEmulator):
     """Serve it with `kmock.Server`."""
 
     versions: Any = attrs.field(factory=lambda: itertools.count(1), init=False)
+    watchers: list[tuple[Any, asyncio.Queue[Manifest]]] = attrs.field(factory=list, init=False)
     applied: dict[Any, Manifest] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -63,8 +65,9 @@ class Emulator(kmock.KubernetesEmulator):
             return await super()._handle(request)
         async with self._lock:
             status, event, document = self._changed(request)
-        if event:
-            await self._buses[request.resource].put({"type": event, "object": document})
+            for resource, queue in self.watchers if event else ():
+                if resource == request.resource:
+                    queue.put_nowait({"type": event, "object": copy.deepcopy(document)})
         return aiohttp.web.json_response(document, status=status)
 
     def _changed(self, request: Any) -> tuple[int, str, Manifest]:
@@ -140,10 +143,23 @@ class Emulator(kmock.KubernetesEmulator):
         return found
 
     async def _serve_watch(self, request: Any) -> AsyncIterator[Any]:
-        events: AsyncIterator[Any] = super()._serve_watch(request)
-        async for event in events:
-            if event == b"" or _is_selected(request, event["object"]):
-                yield event
+        """Everything that is there, then each change: kmock's own would lose those between the two."""
+        queue: asyncio.Queue[Manifest] = asyncio.Queue()
+        async with self._lock:
+            self.watchers.append((request.resource, queue))
+            there = [found for key, found in self.objects.items() if key[0] == request.resource and not found.deleted]
+            held: list[Manifest] = [copy.deepcopy(found.raw) for found in there]
+        try:
+            yield b""
+            for item in held:
+                if _is_selected(request, item):
+                    yield {"type": "ADDED", "object": item}
+            while True:
+                event = await queue.get()
+                if _is_selected(request, event["object"]):
+                    yield event
+        finally:
+            self.watchers.remove((request.resource, queue))
 
     async def _serve_fetch(self, request: Any) -> Any:
         try:
