@@ -45,15 +45,22 @@ async def _install(kubeconfig: Path) -> None:
 
 
 @pytest.fixture
-async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """A connection to the server; to kmock's emulator where there is none, for tests that do not need a real one."""
+def server(request: pytest.FixtureRequest) -> ApiServer | None:
+    """The real server, or None for kmock's emulator, which a test that is marked `real_api_server` is not run on."""
     if has_server():
-        server: ApiServer = request.getfixturevalue("api_server")
+        found: ApiServer = request.getfixturevalue("api_server")
+        return found
+    if request.node.get_closest_marker("real_api_server"):
+        pytest.skip(NO_SERVER)
+    return None
+
+
+@pytest.fixture
+async def cluster(server: ApiServer | None, tmp_path: Path) -> AsyncIterator[Cluster]:
+    if server is not None:
         async with Cluster.open(server.kubeconfig) as cluster:
             yield cluster
         return
-    if request.node.get_closest_marker("real_api_server"):
-        pytest.skip(NO_SERVER)
     async with (
         Emulator() as emulator,
         kmock.Server(emulator) as served,
