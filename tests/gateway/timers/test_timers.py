@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import inf
+from typing import NamedTuple
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.asynchronous.calls import Receipt, Submission
 from gateway.asynchronous.store import QueueFull, StoreUnavailable
 from gateway.timers.book import BookUnavailable, Mark, TimerId
-from gateway.timers.timers import TELL_BEFORE_S, Timers
+from gateway.timers.timers import LONGEST_RETRY_S, TELL_BEFORE_S, Timers
 from orchestration.events import FunctionChanged, FunctionRemoved
 from orchestration.function import Function
 from orchestration.names import FunctionId
@@ -388,3 +392,51 @@ async def test_the_loop_looks_when_a_function_comes_and_ends_with_its_context(be
     assert bench.queue.runs() == at(0)
     assert (mark := timers.mark(TICK, Timer("*/5 * * * *"))) is not None
     assert (mark.ran, mark.call_id) == (NOON, "call-0")
+
+
+class Step(NamedTuple):
+    """Time goes on by `seconds`; then one of two platforms looks, is killed and started anew before it does, hands over to the
+    other one, or looks while the queue (`queue`) or the book (`book`) is away."""
+
+    seconds: float
+    who: int
+    event: str
+
+
+steps = st.lists(
+    st.builds(
+        Step,
+        st.one_of(st.floats(0.1, 20), st.floats(20, 400)),  # in all, less than the hundred runs that are made up for
+        st.integers(0, 1),
+        st.sampled_from(["look", "look", "look", "kill", "lead", "queue", "book"]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(steps=steps, schedule=st.sampled_from(["* * * * *", "*/7 * * * *", "@every 50s", "3 * * * *"]))
+async def test_whatever_is_killed_or_away_each_run_is_one_call(steps: list[Step], schedule: str) -> None:
+    bench = Bench()
+    deployed = function(schedule, deployed=NOON, missed="all")
+    platforms = [await bench.platform(deployed), await bench.platform(deployed, leads=False)]
+    await platforms[0].turn()
+    for step in (*steps, Step(0.0, 0, "lead")):
+        bench.now += step.seconds
+        if step.event == "kill":
+            platforms[step.who] = await bench.platform(deployed)
+        elif step.event == "lead":
+            platforms[1 - step.who].lead(False)
+            platforms[step.who].lead(True)
+        bench.queue.failure = StoreUnavailable("away") if step.event == "queue" else None
+        bench.book.failure = BookUnavailable("away") if step.event == "book" else None
+        with contextlib.suppress(BookUnavailable):
+            await platforms[step.who].turn()
+        bench.queue.failure = bench.book.failure = None
+    bench.now += LONGEST_RETRY_S  # what could not be submitted last is tried again by then
+    await platforms[0].turn()
+    timer = Timer(schedule)
+    made = sorted(dict(one.headers)["X-Schedule-Time"] for _, one in bench.queue.calls.values())
+    wanted = [datetime.fromtimestamp(i, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for i in timer.until(NOON, bench.now, 10_000)]
+    assert made == wanted
