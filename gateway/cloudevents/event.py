@@ -12,8 +12,9 @@ import msgspec
 
 REQUIRED: Final = ("specversion", "id", "source", "type")
 VERSION: Final = "1.0"
+MOST_ATTRIBUTES: Final = 100
 LONGEST_ATTRIBUTES: Final = 16 * 1024
-"""Characters of all names and values of one event: they become headers."""
+"""Bytes of all names and values of one event in UTF-8. They become headers, three times as long at most, which have 64 KiB."""
 
 _NAME: Final = re.compile(r"[a-z0-9]{1,64}", re.ASCII)
 _REFERENCE: Final = re.compile(r"([A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+", re.ASCII)
@@ -45,13 +46,15 @@ class Event(msgspec.Struct, frozen=True):
 
 def checked(attributes: Mapping[str, str], data: bytes) -> Event:
     """Return the event with these attributes. Raises InvalidEvent."""
-    if sum(len(name) + len(value) for name, value in attributes.items()) > LONGEST_ATTRIBUTES:
-        raise InvalidEvent(f"the attributes have more than {LONGEST_ATTRIBUTES} characters")
+    if len(attributes) > MOST_ATTRIBUTES:
+        raise InvalidEvent(f"{len(attributes)} attributes: at most {MOST_ATTRIBUTES}")
     for name, value in attributes.items():
         if not _NAME.fullmatch(name) or name == "data":
             raise InvalidEvent(f"attribute {_short(name)}: a name is lower-case letters and digits, at most 64, and not 'data'")
         if _FORBIDDEN.search(value):
             raise InvalidEvent(f"{name} holds control characters or what is no character")
+    if sum(len(name) + len(value.encode()) for name, value in attributes.items()) > LONGEST_ATTRIBUTES:
+        raise InvalidEvent(f"the attributes have more than {LONGEST_ATTRIBUTES} bytes")
     version = attributes.get("specversion", "")
     if version != VERSION:
         raise InvalidEvent(f"specversion is {_short(version)}: {VERSION} is understood here")

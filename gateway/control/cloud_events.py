@@ -29,6 +29,7 @@ RETRY_AFTER_FULL_S: Final = 10
 RETRY_AFTER_BROKEN_S: Final = 5
 _LARGE_BYTES: Final = 64 << 10  # see body: from here on reading it would hold up others
 _TRACE: Final = ("traceparent", "tracestate")
+_LONGEST_TRACE: Final = 512  # as long as tracestate must be passed on (W3C Trace Context section 3.3.1.5)
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -59,7 +60,7 @@ class CloudEvents:
         if namespace not in (known.name for known in await self._orchestrator.namespaces()):
             raise NotFound(f"there is no namespace {namespace!r}")
         events = await self._events(request)
-        traced = [(name, value) for name in _TRACE if (value := request.headers.get(name))]
+        traced = [(name, value) for name in _TRACE if 0 < len(value := request.headers.get(name, "")) <= _LONGEST_TRACE]
         try:
             made = await self._router.accept(events, namespace, traced)
         except TooMany as error:

@@ -10,6 +10,7 @@ import http.client
 import http.server
 import json
 import random
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -123,6 +124,15 @@ def test_an_event_reaches_who_wants_it_once(platform: Platform) -> None:
     result = platform.request("GET", f"/async-function/{call_id}/result").text
     assert result == 'e-1 com.example.order.made application/json {"n": 1.5}'
     assert platform.request("POST", "/events", json.dumps(event), login=False, headers={"Authorization": ""}).status == 401
+
+
+@pytest.mark.parametrize("key", [b"\x1fevent:0", b"\x1ftimer:* * * * *|UTC|0", b"a\x1fb"])
+def test_no_client_can_take_the_key_of_a_run_or_an_event(platform: Platform, key: bytes) -> None:
+    platform.deploy("guarded", HANDLER)
+    with socket.create_connection(("127.0.0.1", platform.port), timeout=5) as client:
+        head = b"POST /async-function/guarded HTTP/1.1\r\nHost: 127.0.0.1\r\nIdempotency-Key: %b\r\nContent-Length: 0\r\n\r\n"
+        client.sendall(head % key)
+        assert client.recv(4096).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_bad_schedule_is_refused_and_the_next_runs_are_shown(platform: Platform) -> None:

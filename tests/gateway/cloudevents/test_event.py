@@ -57,7 +57,9 @@ def test_what_the_specification_allows_is_an_event(more: dict[str, str]) -> None
         ({"data": "x"}, "not 'data'"),
         ({"type": "a\nb"}, "type holds control characters"),
         ({"type": "a\ud800"}, "or what is no character"),
-        ({"large": "x" * 16_384}, "more than 16384 characters"),
+        ({"large": "x" * 16_384}, "more than 16384 bytes"),
+        ({"large": "€" * 6_000}, "more than 16384 bytes"),
+        ({f"a{i}": "x" for i in range(97)}, "101 attributes: at most 100"),
     ],
 )
 def test_what_it_does_not_allow_is_said(more: dict[str, str], complaint: str) -> None:

@@ -209,6 +209,12 @@ def test_any_body_is_events_or_is_refused(body: bytes, kind: str) -> None:
         assert str(error)
 
 
+def test_the_longest_attributes_fit_into_a_head() -> None:
+    (event,) = read([*HEADERS, ("ce-x", "%F0%9F%98%80" * 4_000)], b"")
+    headers, _ = write(event)
+    assert 45_000 < sum(len(name) + len(value) + 4 for name, value in headers) < 60_000
+
+
 def test_data_in_base64_is_any_bytes() -> None:
     everything = bytes(range(256))
     assert structured(f'"data_base64": "{base64.b64encode(everything).decode()}"').data == everything

@@ -80,7 +80,7 @@ async def test_a_batch_and_the_same_again(client: Client, kept: Kept) -> None:
         (b"", {"Content-Type": "application/json"}, 400, "no event: ce-specversion and other headers"),
         (b"[{}]", BATCH, 400, "event 0 of the batch: specversion"),
         (b"x", {"Content-Type": "application/cloudevents+avro"}, 415, "application/cloudevents+avro is not understood"),
-        (body(padding="x" * 20_000), JSON, 400, "more than 16384 characters"),
+        (body(padding="x" * 20_000), JSON, 400, "more than 16384 bytes"),
     ],
 )
 async def test_what_is_no_event_is_refused(
