@@ -157,6 +157,12 @@ class Decider:
         self.observed.forget_calls()
         self.observed.last_active = now
 
+    def succeeds(self, other: Decider) -> None:
+        """Most of the function's calls go here now, not to `other`: what was learnt of its idle times goes along."""
+        self._learn, other._learn = other._learn, KeepAlive
+        self.keep_alive = self._learn() if self.settings.learns else None
+        other.keep_alive = KeepAlive() if other.settings.learns else None
+
     def followed(self, replicas: int) -> None:
         """Who decides instead of this one set the count; at zero where the settings do not allow it, a user did."""
         self._stopped = replicas == 0 and not self.settings.zero

@@ -224,6 +224,10 @@ class Scaler:
             del followed.revisions[before.revision]
             before.becomes(main, self._clock())
             self._watch(followed, before, function)
+        elif before is not None and before.revision != main:
+            following = followed.revisions[main]
+            if following.decider is not None and before.decider is not None:
+                following.decider.succeeds(before.decider)
         for watched in [w for name, w in followed.revisions.items() if name not in routed]:
             self._drop(watched)
             del followed.revisions[watched.revision]

@@ -209,7 +209,7 @@ def _resolved(function: Function) -> Function:
         key = (target.revision, target.tag)
         merged[key] = merged.get(key, 0) + target.percent
     traffic = tuple(TrafficTarget(revision, percent, tag) for (revision, tag), percent in merged.items())
-    return msgspec.structs.replace(function, traffic=traffic)
+    return msgspec.structs.replace(function, traffic=traffic, latest=latest)
 
 
 def _kept(function: Function) -> Function:

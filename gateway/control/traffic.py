@@ -17,9 +17,8 @@ from gateway.control.body import read_json
 from gateway.control.functions import named
 from gateway.control.operation import Content, Operation
 from gateway.control.query import NAME, NAMESPACE
-from gateway.control.wire import Text
+from gateway.control.wire import RolloutDetails, Text, rollout_details
 from orchestration.function import Function
-from orchestration.gradual import GradualRollout
 from orchestration.orchestrator import Orchestrator
 from orchestration.rollout import Outdated
 from orchestration.traffic import Table, TrafficTarget
@@ -34,7 +33,7 @@ class FunctionTraffic(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     traffic: tuple[TrafficTarget, ...]
     routed: tuple[TrafficTarget, ...]
     latest: str
-    rollout: GradualRollout | None
+    rollout: RolloutDetails | None
 
 
 class SetTraffic(msgspec.Struct, frozen=True):
@@ -137,7 +136,7 @@ def _answer(function: Function) -> Response:
         traffic=function.split,
         routed=function.traffic,
         latest=function.latest_ready,
-        rollout=function.gradual,
+        rollout=rollout_details(function.gradual),
     )
     return Response(msgspec.json.encode(told), 200, {"ETag": _tag(function.split)}, "application/json")
 

@@ -189,6 +189,16 @@ class ReplicaDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     pid: int | None
 
 
+class RolloutDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """A gradual rollout: `percent` of the calls that move have moved to `revision`, which is at its step number `step` (from 0)
+    since then."""
+
+    revision: str
+    step: int
+    percent: int
+    since: str
+
+
 class StartDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What one start took, in milliseconds a phase, one after the other. `kind` is what the process is made of: `zygote` (a
     fork that has the handler imported), `stem` (a fork that imports it) or `exec`. `failed` is empty where it is ready."""
@@ -221,7 +231,7 @@ class FunctionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     invocation_count: int
     revisions: list[RevisionDetails]
     traffic: tuple[TrafficTarget, ...]
-    rollout: GradualRollout | None
+    rollout: RolloutDetails | None
     replicas: list[ReplicaDetails]
     notes: tuple[str, ...]
     starts: list[StartDetails]
@@ -325,11 +335,19 @@ def function_details(status: Status, invocations: Callable[[FunctionId], int]) -
         invocation_count=invocations(function.id),
         revisions=_revisions(status),
         traffic=function.traffic,
-        rollout=function.gradual,
+        rollout=rollout_details(function.gradual),
         replicas=[_replica(r) for r in status.instances],
         notes=status.notes,
         starts=[_start(start) for start in status.starts],
     )
+
+
+def rollout_details(gradual: GradualRollout | None) -> RolloutDetails | None:
+    """Return what people read of a gradual rollout."""
+    if gradual is None:
+        return None
+    since = rfc3339(gradual.since)
+    return RolloutDetails(revision=gradual.revision, step=gradual.step, percent=gradual.percent, since=since)
 
 
 def to_namespace(given: FunctionNamespace) -> Namespace:

@@ -642,3 +642,20 @@ async def test_a_measured_metric_is_parted_by_ready_replicas() -> None:
             while place.wanted[NEW] < 4:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
         assert place.wanted[NEW] < place.wanted[OLD]
+
+
+async def test_what_was_learnt_goes_along_with_most_of_the_calls(tmp_path: Path) -> None:
+    labels = {"com.openfaas.scale.zero": "true"}
+    place = Split(labels, (TrafficTarget(OLD, 90), TrafficTarget(NEW, 10)), {OLD: 1, NEW: 1})
+    async with History(tmp_path / "idle") as history, Scaler(cast(Orchestrator, place), history=history) as scaler:
+        scaler.apply(FunctionChanged(place.function))  # type: ignore[arg-type]
+        learnt = history.keep_alive(HELLO)
+        for idle_s in (5.0,) * 20:
+            learnt.idle(idle_s)
+        before = scaler.explain(HELLO)
+        assert before is not None and before.learnt
+        assert place.function is not None
+        place.function = msgspec.structs.replace(place.function, traffic=(TrafficTarget(OLD, 10), TrafficTarget(NEW, 90)))
+        scaler.apply(FunctionChanged(place.function))
+        after = scaler.explain(HELLO)
+        assert after is not None and after.learnt == before.learnt

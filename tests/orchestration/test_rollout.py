@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from orchestration.function import Function
@@ -241,3 +242,9 @@ def test_replicas_are_there_before_the_calls_are() -> None:
     assert counts(half, roll_back(half, OLD, {}, 5.0), {OLD: 5, NEW: 10}, {}) == {OLD: 15, NEW: 0}
     tagged = set_traffic(function, (TrafficTarget(NEW, 100), TrafficTarget(OLD, 0, "blue")), 4.0)
     assert counts(function, tagged, before, {}) == before, "a call to the tag starts one"
+
+
+def test_a_function_of_an_earlier_version_knows_its_latest_by_its_traffic() -> None:
+    earlier = msgspec.structs.replace(promote(second(), 3.0), latest="")
+    assert not earlier.rolling
+    assert not set_traffic(earlier, all_to(OLD), 4.0).rolling

@@ -100,3 +100,12 @@ async def test_what_cannot_be_is_refused_in_words(client: Client, two: FakeOrche
 )
 async def test_a_function_that_is_not_there(client: Client, method: str, path: str, body: bytes) -> None:
     assert (await client(method, f"{PATH}/{path}", body=body)).status == 404
+
+
+async def test_a_gradual_rollout_says_where_it_is(client: Client, two: FakeOrchestrator) -> None:
+    gradual = {"com.pinnace.rollout.duration": "10m"}
+    await two.apply(FunctionSpec(service="hello", image="example/hello:3", annotations=gradual))
+    rollout = {"revision": "hello-00003", "step": 0, "percent": 5, "since": "2023-11-14T22:13:20Z"}
+    assert (await client("GET", f"{PATH}/traffic")).json()["rollout"] == rollout
+    waited = await client("GET", f"{PATH}?wait=30s&generation=3")
+    assert waited.json()["rollout"] == rollout, "nobody waits for its end"
