@@ -363,6 +363,28 @@ PLATFORM = [
             "Exported, dropped as too many waited, or failed to reach the collector.",
         ),
     ],
+    [
+        Panel(
+            "Timers",
+            "cps",
+            [Query(rate("pinnace_timer_runs_total", by="fate"), "{{fate}}")],
+            "Runs: fired, left out as missed or overlapping, or failed to be submitted and tried again.",
+        ),
+        Panel(
+            "CloudEvents",
+            "cps",
+            [
+                Query(rate("pinnace_events_total", by="fate"), "{{fate}}"),
+                Query(f"sum(rate(pinnace_event_calls_total[{RATE}]))", "calls made of them"),
+            ],
+        ),
+        Panel(
+            "Callbacks",
+            "cps",
+            [Query(rate("pinnace_callbacks_total", by="fate"), "{{fate}}")],
+            "Attempts: sent, to be tried again, given up, or refused for their address.",
+        ),
+    ],
 ]
 
 DASHBOARDS = {
