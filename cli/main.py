@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "build": Entry("cli.commands.build:build", "Build container images of functions, without a gateway."),
         "push": Entry("cli.commands.push:push", "Push images that were built here to their registries."),
         "publish": Entry("cli.commands.publish:publish", "Build images and push them, here or with a remote builder."),
+        "generate": Entry("cli.commands.generate:generate", "Write Function resources for kubectl and GitOps."),
         "local-run": Entry("cli.commands.local_run:local_run", "Run one function here, without a gateway."),
         "list": Entry("cli.commands.list:list_functions", "List functions."),
         "describe": Entry("cli.commands.describe:describe", "Show everything about one function."),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.asynchronous.redis.settings import RedisSettings
 from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS, KINDS, NAMESPACES, SECRETS, Kind, Missing
 from orchestration.kubernetes.client import Cluster
 from tests.orchestration.kubernetes import chart
@@ -32,6 +33,7 @@ EVERYTHING: dict[str, Any] = {
     },
     "extraEnv": [{"name": "A", "value": "1"}],
     "registryCredentials": "push",
+    "redis": {"enabled": True, "storageClass": "fast"},
     "functionNamespaces": ["team-a", "team-b"],
     "gateway": {
         "podAnnotations": {"a": "b"},
@@ -150,6 +152,11 @@ def test_the_values_come_to_where_they_belong(everything: list[dict[str, Any]]) 
     assert pod["metadata"]["labels"]["c"] == "d" and pod["metadata"]["annotations"]["a"] == "b"
     assert pod["spec"]["priorityClassName"] == "high" and pod["spec"]["nodeSelector"] == {"disk": "ssd"}
     assert {"name": "data", "persistentVolumeClaim": {"claimName": "data"}} in pod["spec"]["volumes"]
+    assert environment["PINNACE_QUEUE"] == "redis://redis.other:6379"
+    queue = next(volume["secret"]["secretName"] for volume in pod["spec"]["volumes"] if volume["name"] == "queue")
+    kept = one(everything, "Secret", "redis")["stringData"]
+    assert queue == "redis" and f"requirepass {kept['password']}\n" in kept["redis.conf"]
+    assert RedisSettings(url=environment["PINNACE_QUEUE"]).shown == environment["PINNACE_QUEUE"]
     assert one(everything, "Ingress")["spec"]["tls"] == [{"secretName": "tls", "hosts": ["faas.test"]}]
     assert one(everything, "HTTPRoute")["spec"]["rules"][0]["backendRefs"] == [{"name": "gateway", "port": 80}]
     assert len([d for d in everything if d["kind"] == "Namespace"]) == 2
@@ -175,6 +182,7 @@ async def test_all_that_the_chart_makes_is_taken(everything: list[dict[str, Any]
     """By a real API server, as far as it knows the kinds: those of the Gateway API and of Prometheus are not its own."""
     kinds = {name: KINDS[name] for name in ("Deployment", "NetworkPolicy", "Secret", "Service")}
     kinds["Ingress"] = Kind("networking.k8s.io/v1", "ingresses", "Ingress")
+    kinds["StatefulSet"] = Kind("apps/v1", "statefulsets", "StatefulSet")
     kinds["ConfigMap"] = Kind("v1", "configmaps", "ConfigMap")
     taken = set()
     for document in everything:

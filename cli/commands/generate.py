@@ -1,0 +1,60 @@
+"""`faas generate`: Function resources for kubectl and GitOps, of a stack file or an image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from cli.build import image_of
+from cli.image_tags import TAGGINGS, Tagging, tagged
+from cli.selection import Asked, select
+from cli.stack_flags import ENVSUBST, SELECTING
+
+
+@click.command(short_help="Write Function resources for kubectl and GitOps.")
+@click.argument("path", metavar="[PATH]", default="")
+@click.option("--image", metavar="IMAGE", default="", help="One function of an image that exists, with --name.")
+@click.option("--namespace", "-n", metavar="NAME", default="", help="The functions' namespace. Default: the stack file's.")
+@click.option(
+    "--tag",
+    "tagging",
+    type=click.Choice(TAGGINGS),
+    default="latest",
+    help="The tag of the commit or the code, as faas publish made it. Default: latest, the name's own tag.",
+)
+@click.option("--api", metavar="VERSION", default="", hidden=True, help="Taken as faas-cli's; there is one version.")
+@ENVSUBST
+def generate(
+    path: str,
+    image: str,
+    namespace: str,
+    tagging: Tagging,
+    api: str,
+    envsubst: bool,
+    file: str,
+    glob: str,
+    regex: str,
+    name: str,
+) -> None:
+    """Write the Functions that a deploy of the stack file would make, as YAML. Nothing is built or sent.
+
+    \b
+    faas generate | kubectl apply --server-side -f -
+    faas publish --tag sha && faas generate --tag sha > functions.yaml
+    """
+    from cli.generation import documents, manifest_of
+
+    selection = select(Asked(path, file, image, name, "", glob, regex, envsubst))
+    found = []
+    for function in selection.functions:
+        function = replace(function, namespace=namespace or function.namespace)
+        told = tagged(image_of(function), tagging, function.handler) if function.handler is not None else function.image
+        found.append(manifest_of(function, told))
+    for note in selection.notes:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(documents(found), nl=False)
+
+
+for option in reversed(SELECTING):
+    generate = option(generate)
