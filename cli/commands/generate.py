@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import click
@@ -10,6 +11,12 @@ from cli.build import image_of
 from cli.image_tags import TAGGINGS, Tagging, tagged
 from cli.selection import Asked, select
 from cli.stack_flags import ENVSUBST, SELECTING
+
+
+def _selecting(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(SELECTING):
+        command = option(command)
+    return command
 
 
 @click.command(short_help="Write Function resources for kubectl and GitOps.")
@@ -25,6 +32,7 @@ from cli.stack_flags import ENVSUBST, SELECTING
 )
 @click.option("--api", metavar="VERSION", default="", hidden=True, help="Taken as faas-cli's; there is one version.")
 @ENVSUBST
+@_selecting
 def generate(
     path: str,
     image: str,
@@ -54,7 +62,3 @@ def generate(
     for note in selection.notes:
         click.echo(f"Note: {note}", err=True)
     click.echo(documents(found), nl=False)
-
-
-for option in reversed(SELECTING):
-    generate = option(generate)
