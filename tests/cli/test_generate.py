@@ -9,8 +9,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from cli.commands.generate import generate
 from cli.deployment import request_of
+from cli.main import faas
 from cli.stack import StackFunction
 from gateway.control.wire import FunctionDeployment, to_spec
 from orchestration.kubernetes.record import domain_spec
@@ -45,7 +45,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(generate, list(words))
+    return CliRunner().invoke(faas, ["generate", *words])
 
 
 def test_each_function_is_a_document(stack: Path) -> None:
