@@ -133,17 +133,17 @@ class Ledger:
             for queue in self.queues.values()
             if queue.waiting and queue.first_due <= now and (free := limit(queue.name) - queue.running) > 0
         }
-        taken: list[list[Call]] = []
+        taken: dict[Queue, list[Call]] = {}
         left = at_most
         while room and left > 0:
             for queue, wanted in _deal(room, left):
                 calls = self._take_of(connection, queue, wanted, now, lease_s)
-                taken.append(calls)
+                taken.setdefault(queue, []).extend(calls)
                 left -= len(calls)
-                room[queue] -= len(calls)
-                if not room[queue] or queue.first_due > now:
-                    del room[queue]
-        return _interleaved(taken)
+                free = room.pop(queue) - len(calls)
+                if free and queue.first_due <= now:
+                    room[queue] = free  # behind the others: one of them may have had nothing to give after all
+        return _interleaved(list(taken.values()))
 
     def finish(
         self,

@@ -275,7 +275,8 @@ local operations = {}
 
 function operations.submit(o) return submit(o[5], o[2], o[3], o[4]) end
 
--- now, end of the lease, how many, limits by queue → queues whose limit is not told, then the calls
+-- now, end of the lease, how many, limits by queue, whether those of others do not matter → queues whose limit is not told,
+-- then the calls
 function operations.take(o)
   local now, limits, left = o[2], o[5], math.min(o[4], TAKEN_AT_ONCE)
   local foreign, some = {}, {}
@@ -291,6 +292,8 @@ function operations.take(o)
       }
     end
   end
+  local out = { 'ok', whole(#foreign), unpacked(foreign) }
+  if #foreign > 0 and not o[6] then return out end
   table.sort(some, function(a, b) return a.turn < b.turn end)
   local dealt, before = {}, -1
   while left > 0 and #dealt > before do
@@ -302,7 +305,6 @@ function operations.take(o)
       end
     end
   end
-  local out = { 'ok', whole(#foreign), unpacked(foreign) }
   for _, one in ipairs(some) do
     if one.got > 0 then
       local q = one.queue

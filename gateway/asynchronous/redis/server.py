@@ -28,6 +28,8 @@ log = logging.getLogger("pinnace.async")
 CONNECT_WITHIN_S: Final = 2.0
 OLDEST: Final = (7, 0)
 WAITS_FROM: Final = (7, 2)
+WAIT: tuple[str | int, ...] = ("WAITAOF", 1, 0)
+"""Of this server, of no replica; then comes for how many milliseconds: less than an answer is waited for."""
 COMMANDS: Final = 32
 CONNECTIONS_AT_MOST: Final = 100
 
@@ -135,7 +137,7 @@ class Server:
         """A wait is for what its own connection wrote: both go in one pipeline."""
         async with self.client.pipeline(transaction=False) as pipeline:
             pipeline.execute_command(*command)
-            pipeline.execute_command("WAITAOF", 1, 0, int(self.settings.timeout_s * 800))
+            pipeline.execute_command(*WAIT, int(self.settings.timeout_s * 800))
             reply, waited = await pipeline.execute()
         if int(waited[0]) < 1:
             raise StoreUnavailable(f"{self._who} has not synced its log in time: whether the change is kept is not known")
@@ -224,7 +226,8 @@ class Server:
 def _meaning_of(error: Exception) -> str:
     """Redis's errors begin with a word in capitals; its client takes some of them off, and names the class instead."""
     told = str(error)
-    word = _CLASSES.get(type(error).__name__) or told.partition(" ")[0]
+    classes = [type(one).__name__ for one in (error, error.__cause__, error.__context__)]  # one of a login is wrapped
+    word = next((_CLASSES[name] for name in classes if name in _CLASSES), told.partition(" ")[0])
     if word in _MEANINGS:
         return _MEANINGS[word]
     return f"is not reached: {told}" if type(error).__name__ == "ConnectionError" else f"says: {told}"

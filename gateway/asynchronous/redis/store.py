@@ -40,6 +40,9 @@ UPLOADS: Final = 8
 WAITED_FOR: Final = 16
 """Batches that may wait for the server's sync at a time."""
 QUEUES_KNOWN: Final = 4096
+"""How many queues' limits go along with each `take`: of those that gave calls last. The server names others that have some
+due, at most 200 at a time, and gives nothing until it knows their limits too, so that none is passed over."""
+LEARNT_IN: Final = 25
 ASKED_AFTER_S: Final = 5.0
 """Without news for this long, the server is asked whether it is there."""
 NEWS_WITHIN_S: Final = 1.0
@@ -88,23 +91,22 @@ class RedisStore:
 
     async def take(self, limit: Callable[[str], int], at_most: int, now: float, lease_s: float) -> list[Call]:
         self._bell.clear()
-        calls: list[Call] = []
-        while at_most > len(calls):
+        if at_most <= 0:
+            return []
+        for left in reversed(range(LEARNT_IN)):
             limits = {queue: limit(queue) for queue in self._queues}
-            wanted = at_most - len(calls)
-            _, count, *found = await self._quick.run(operation("take", now, now + lease_s, wanted, limits))
+            count, *found = (await self._quick.run(operation("take", now, now + lease_s, at_most, limits, left == 0)))[1:]
             foreign = int(count)
-            taken = list(calls_of(found[foreign:]))
-            calls += taken
-            for call in taken:  # those that have calls stay known
-                self._queues.pop(call.queue, None)
-                self._queues[call.queue] = None
-            if not foreign:
-                break
             for name in found[:foreign]:
                 self._queues[name.decode()] = None
-            while len(self._queues) > QUEUES_KNOWN:
-                del self._queues[next(iter(self._queues))]
+            if not foreign or not left:
+                break
+        calls = list(calls_of(found[foreign:]))
+        for call in calls:  # those that have calls stay known
+            self._queues.pop(call.queue, None)
+            self._queues[call.queue] = None
+        while len(self._queues) > QUEUES_KNOWN:
+            del self._queues[next(iter(self._queues))]
         return calls
 
     async def extend(self, lease: Lease, now: float, lease_s: float) -> bool:
@@ -230,8 +232,9 @@ class RedisStore:
             yield piece
 
     async def close(self) -> None:
-        self._listening.cancel()
-        await asyncio.wait([self._listening])
+        while not self._listening.done():  # the client may take a cancellation for the end of one of its own time-outs
+            self._listening.cancel()
+            await asyncio.wait([self._listening], timeout=0.2)
         for lane in (self._adding, self._ending, self._quick):
             await lane.close()
         await self._server.close()

@@ -1,0 +1,303 @@
+"""What is Redis's own: servers that are away, full, slow or read-only; several gateways; long bodies; a cluster's slot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.asynchronous.calls import INLINE_BYTES, Body, Outcome, State, Submission, queue_of
+from gateway.asynchronous.redis import server as module
+from gateway.asynchronous.redis.server import durability
+from gateway.asynchronous.redis.settings import InvalidRedisSetting, RedisSettings
+from gateway.asynchronous.redis.store import CHUNK_BYTES, RedisStore
+from gateway.asynchronous.store import Keep, StoreUnavailable
+from orchestration.names import FunctionId
+from tests.gateway.asynchronous.redis_server import RedisServer, needs_redis
+
+ECHO = FunctionId("openfaas-fn", "echo")
+NOW = 1_000_000.0
+LEASE_S = 30.0
+
+
+def call_of(**settings: object) -> Submission:
+    return Submission(queue=queue_of(ECHO), function=ECHO, **settings)  # type: ignore[arg-type]
+
+
+def limit(_queue: str) -> int:
+    return 10
+
+
+async def until(so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not so():  # noqa: ASYNC110  # it is not told
+            await asyncio.sleep(0.001)
+
+
+@contextlib.asynccontextmanager
+async def opened(server: RedisServer, folder: Path, **changed: object) -> AsyncIterator[RedisStore]:
+    folder.mkdir(exist_ok=True)
+    store = RedisStore(msgspec.structs.replace(server.settings, **changed), folder / "spool")
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server that may be treated badly."""
+    needs_redis()
+    with RedisServer() as server:
+        yield server
+
+
+async def test_gateways_share_calls_limits_news_and_ends(redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(redis, tmp_path / "1") as one, opened(redis, tmp_path / "2") as other:
+        assert await other.take(limit, 5, NOW, LEASE_S) == []
+        hearing = asyncio.create_task(other.changed(10))
+        await until(lambda: other._hears)
+        await other.take(limit, 5, NOW, LEASE_S)  # it knows of nothing, and wants to hear of something
+        (receipt, _) = await one.submit([call_of(), call_of()], NOW)
+        await asyncio.wait_for(hearing, 5)
+        (call,) = await other.take(lambda _: 1, 5, NOW, LEASE_S)
+        assert await one.take(lambda _: 1, 5, NOW, LEASE_S) == []
+        waiting = asyncio.create_task(one.ended(receipt.id, 10))
+        await asyncio.sleep(0)
+        assert await other.finish(call.lease, State.SUCCEEDED, Outcome(status=200), NOW)
+        started = time.monotonic()
+        ended = await waiting
+        assert ended is not None and ended.state is State.SUCCEEDED and time.monotonic() - started < 5
+
+
+async def test_a_server_that_dies_is_said_to_submitters_and_loses_nothing(
+    own_redis: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(own_redis, tmp_path) as store:
+        (receipt,) = await store.submit([call_of(body=b"x" * 70_000)], NOW)
+        (taken,) = await store.take(limit, 5, NOW, LEASE_S)
+        own_redis.kill()
+        for work in (store.submit([call_of()], NOW), store.take(limit, 5, NOW, LEASE_S), store.depths(NOW)):
+            with pytest.raises(StoreUnavailable, match="the Redis server unix://"):
+                await work
+        own_redis.start()
+        call = await store.get(receipt.id)
+        assert call is not None and call.state is State.RUNNING
+        assert len([1 async for _ in store.chunks(taken.body)]) == 1
+        assert await store.finish(taken.lease, State.SUCCEEDED, Outcome(status=200), NOW)
+    assert [record.levelno for record in caplog.records if "are refused until" in record.message] == [logging.WARNING]
+
+
+async def test_a_server_that_stands_still_is_given_up_in_time_and_its_answer_is_not_known(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    async with opened(own_redis, tmp_path, timeout_s=0.3) as store:
+        await store.submit([call_of()], NOW)
+        with own_redis.stopped():
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable, match=r"does not answer within 0\.3 s"):
+                await store.submit([call_of(idempotency_key="k")], NOW)
+            assert time.monotonic() - started < 3
+        (receipt,) = await store.submit([call_of(idempotency_key="k")], NOW)
+        assert [call.idempotency_key for call in await store.page()].count("k") == 1
+        assert (await store.get(receipt.id)) is not None
+
+
+async def test_a_server_that_is_full_takes_no_calls_and_lets_those_it_has_end(own_redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(own_redis, tmp_path) as store:
+        await store.submit([call_of(body=b"x" * 50_000) for _ in range(20)], NOW)
+        own_redis.command("CONFIG", "SET", "maxmemory", "1000000")
+        for body in (b"", b"x" * 100_000):
+            with pytest.raises(StoreUnavailable, match="its memory is full"):
+                await store.submit([call_of(body=body)], NOW)
+        for call in await store.take(lambda _: 20, 20, NOW, LEASE_S):
+            assert await store.finish(call.lease, State.SUCCEEDED, Outcome(status=200), NOW)
+        own_redis.command("CONFIG", "SET", "maxmemory", "0")
+        await store.submit([call_of()], NOW)
+        assert (await store.depths(NOW))[queue_of(ECHO)].waiting == 1
+
+
+async def test_a_replica_is_not_written_to(own_redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(own_redis, tmp_path) as store:
+        await store.submit([call_of()], NOW)
+        own_redis.command("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(StoreUnavailable, match="read-only replica: name the primary"):
+            await store.submit([call_of()], NOW)
+        own_redis.command("REPLICAOF", "NO", "ONE")
+        await store.submit([call_of()], NOW)
+
+
+async def test_a_server_that_is_busy_with_a_script_is_waited_for_in_vain(own_redis: RedisServer, tmp_path: Path) -> None:
+    own_redis.command("CONFIG", "SET", "busy-reply-threshold", "50")
+    async with opened(own_redis, tmp_path) as store:
+        await store.submit([call_of()], NOW)
+        endless = asyncio.create_task(asyncio.to_thread(own_redis.command, "EVAL", "while true do end", "0"))
+        await until(lambda: own_redis.command("PING").startswith(b"-BUSY"))
+        with pytest.raises(StoreUnavailable, match="busy with somebody's script"):
+            await store.submit([call_of()], NOW)
+        assert own_redis.command("SCRIPT", "KILL") == b"+OK\r\n"
+        await endless
+        await store.submit([call_of()], NOW)
+
+
+async def test_scripts_that_a_server_forgot_are_brought_anew(redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(redis, tmp_path) as store:
+        await store.submit([call_of()], NOW)
+        redis.command("SCRIPT", "FLUSH")
+        await store.submit([call_of()], NOW)
+        assert (await store.depths(NOW))[queue_of(ECHO)].waiting == 2
+
+
+async def test_long_bodies_go_in_pieces_both_ways_and_leave_with_their_calls(redis: RedisServer, tmp_path: Path) -> None:
+    body = bytes(range(256)) * (2 * CHUNK_BYTES // 256) + b"end"
+    async with opened(redis, tmp_path) as store:
+        file = store.spool / "received"
+        file.write_bytes(body)
+        (receipt,) = await store.submit([call_of(body=file)], NOW)
+        assert not file.exists()
+        (call,) = await store.take(limit, 5, NOW, LEASE_S)
+        assert b"".join([piece async for piece in store.chunks(call.body)]) == body
+        await store.finish(call.lease, State.SUCCEEDED, Outcome(status=200), NOW, body=body)
+        ended = await store.get(receipt.id)
+        assert ended is not None
+        assert b"".join([piece async for piece in store.chunks(ended.result)]) == body
+        await store.sweep(NOW + 100, Keep(ended_s=50))
+        assert await store._server.command("KEYS", "*:[bcoqswnk]:*") == []
+        with pytest.raises(KeyError):
+            [piece async for piece in store.chunks(Body(70_000, None, "gone"))]
+
+
+async def test_a_body_that_nobody_names_goes_by_itself(redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(redis, tmp_path) as store:
+        await store._stored(b"x" * (INLINE_BYTES + 1), INLINE_BYTES)
+        (key,) = await store._server.command("KEYS", "{pinnace}:b:*")
+        assert 0 < await store._server.command("TTL", key) <= 3600
+
+
+async def test_who_leaves_does_not_take_a_kept_calls_body_along(redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(redis, tmp_path) as store:
+        await store.submit([call_of()], NOW)
+        sent, go, send = asyncio.Event(), asyncio.Event(), store._adding._send
+
+        async def held(batch: Sequence[bytes]) -> bytes:
+            sent.set()
+            await go.wait()
+            return await send(batch)
+
+        store._adding._send = held
+        leaving = asyncio.create_task(store.submit([call_of(body=b"x" * 80_000)], NOW))
+        await sent.wait()
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        go.set()
+        await asyncio.gather(*store._adding._sending)
+        (_, call) = await store.take(limit, 5, NOW, LEASE_S)
+        assert len(b"".join([piece async for piece in store.chunks(call.body)])) == 80_000
+
+
+async def test_all_keys_are_in_one_slot_of_a_cluster(tmp_path: Path) -> None:
+    needs_redis()
+    with RedisServer(port=0, cluster_enabled="yes") as server:
+        server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        await until(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"))
+        async with opened(server, tmp_path, name="one") as store:
+            (receipt,) = await store.submit([call_of(body=b"x" * 70_000, idempotency_key="k")], NOW)
+            (call,) = await store.take(limit, 5, NOW, LEASE_S)
+            told = call_of(body=b"told")
+            assert await store.finish(call.lease, State.DEAD, Outcome(status=500), NOW, body=b"r" * 70_000, then=[told])
+            assert await store.replay(receipt.id, NOW) is State.DEAD
+            assert {key[:5] for key in await store._server.command("KEYS", "*")} == {b"{one}"}
+
+
+async def test_platforms_of_different_names_share_a_server(redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(redis, tmp_path / "1", name="one") as one, opened(redis, tmp_path / "2", name="two") as two:
+        await one.submit([call_of()], NOW)
+        assert await two.depths(NOW) == {}
+
+
+async def test_the_password_of_a_file_is_read_for_each_connection(own_redis: RedisServer, tmp_path: Path) -> None:
+    own_redis.command("CONFIG", "SET", "requirepass", "first")
+    file = tmp_path / "password"
+    file.write_text("wrong\n")
+    async with opened(own_redis, tmp_path, password_file=str(file)) as store:
+        with pytest.raises(StoreUnavailable, match="does not take this password"):
+            await store.submit([call_of()], NOW)
+        file.write_text("first\n")
+        await store.submit([call_of()], NOW)
+        file.unlink()
+        await store._server.client.connection_pool.disconnect()
+        with pytest.raises(StoreUnavailable, match="password: No such file"):
+            await store.submit([call_of()], NOW)
+
+
+@pytest.mark.parametrize(
+    ("info", "fsync", "waits", "words"),
+    [
+        ({"aof_enabled": 1}, "always", False, ()),
+        ({"aof_enabled": 1}, "everysec", False, ("about the last second may be lost",)),
+        ({"aof_enabled": 1}, None, False, ("it does not tell its appendfsync",)),
+        ({"aof_enabled": 1, "redis_version": "7.2.4"}, "everysec", True, ()),
+        ({"aof_enabled": 1, "redis_version": "8.0.0"}, "always", False, ()),
+        ({"aof_enabled": 0}, "everysec", False, ("append-only file is off",)),
+        ({"aof_enabled": 1, "maxmemory_policy": "allkeys-lru"}, "always", False, ("set noeviction",)),
+    ],
+)
+def test_what_a_server_does_not_promise_is_one_line_each(
+    info: dict[str, object], fsync: str | None, waits: bool, words: tuple[str, ...]
+) -> None:
+    found = durability({"redis_version": "7.0.15"} | info, fsync, wait_for_disk=True)
+    assert found.waits is waits
+    assert len(found.warnings) == len(words)
+    assert all(word in warning for word, warning in zip(words, found.warnings, strict=True))
+
+
+async def test_a_server_without_a_log_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    needs_redis()
+    with RedisServer(fsync="") as server:
+        async with opened(server, tmp_path) as store:
+            await store.submit([call_of()], NOW)
+            store._server.forget()
+            await store.submit([call_of()], NOW)
+    assert ["append-only file is off" in record.message for record in caplog.records if record.name == "pinnace.async"][:1] == [
+        True
+    ]
+    assert sum("append-only" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("synced", [1, 0])
+async def test_a_call_counts_when_the_server_that_can_be_asked_has_synced_it(
+    synced: int, redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server here is too old to be asked: what stands for its answer is a script."""
+    monkeypatch.setattr(module, "WAITS_FROM", (7, 0))
+    monkeypatch.setattr(module, "WAIT", ("EVAL", f"return {{{synced}, 0}}", 0))
+    redis.command("CONFIG", "SET", "appendfsync", "everysec")
+    try:
+        async with opened(redis, tmp_path) as store:
+            if synced:
+                await store.submit([call_of()], NOW)
+                redis.command("SCRIPT", "FLUSH")
+                await store.submit([call_of()], NOW)
+                return
+            with pytest.raises(StoreUnavailable, match="has not synced its log in time"):
+                await store.submit([call_of()], NOW)
+            assert len(await store.take(limit, 5, NOW, LEASE_S)) == 1  # what need not be durable does not wait
+    finally:
+        redis.command("CONFIG", "SET", "appendfsync", "always")
+
+
+@pytest.mark.parametrize("url", ["", "redis://", "http://a", "redis://a:x", "redis://a/b", "unix://", "redis://a:99999"])
+def test_an_address_that_cannot_be_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRedisSetting):
+        RedisSettings(url=url)
+
+
+def test_what_authorises_is_not_shown() -> None:
+    assert RedisSettings(url="rediss://u:secret@db.example:6380/3?ssl_ca_certs=/ca").shown == "rediss://db.example:6380/3"
