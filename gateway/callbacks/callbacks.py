@@ -6,6 +6,7 @@ import enum
 import logging
 import os
 import secrets
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -121,5 +122,8 @@ def _own(body: bytes | Path) -> bytes | Path:
     if isinstance(body, bytes):
         return body
     own = body.with_name(secrets.token_hex(16))
-    os.link(body, own)
+    try:
+        os.link(body, own)
+    except OSError:  # a file system without links
+        shutil.copyfile(body, own)
     return own

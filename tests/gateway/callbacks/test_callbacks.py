@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -151,7 +152,15 @@ async def test_a_call_that_ends_is_told_of(tmp_path: Path) -> None:
     await lab.store.close()
 
 
-async def test_a_long_result_belongs_to_the_call_and_to_the_callback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", [True, False])
+async def test_a_long_result_belongs_to_the_call_and_to_the_callback(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*paths: Path) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr("os.link", refused)
     lab = Lab(tmp_path, Answer(200), result=b"x" * 100_000)
     call_id = await lab.submit()
     await lab.work()
