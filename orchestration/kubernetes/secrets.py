@@ -81,7 +81,8 @@ class Secrets:
         for function in self._view.ids():
             if function.namespace == namespace and (known := self._view.function(function)) is not None:
                 spec = known.spec.secrets or ()
-                if name in spec or any(name in revision.secrets for revision in (known.newest, known.serving)):
+                live = [r for r in known.revisions if r is known.newest or known.routes_to(r.name)]
+                if name in spec or any(name in revision.secrets for revision in live):
                     found.append(function.name)
         return sorted(found)
 

@@ -28,6 +28,7 @@ from orchestration.local.launch import INSTANCE_VARIABLE, Launcher, LaunchFailed
 from orchestration.local.limits import check_resources, machine_memory_bytes
 from orchestration.local.logs import KEEP_S, QUOTA_BYTES, Logs
 from orchestration.local.memory_budget import MemoryBudget
+from orchestration.local.namespaces import Namespaces
 from orchestration.local.notes import notes
 from orchestration.local.rollouts import Rollouts, no_function
 from orchestration.local.run_folder import run_folder
@@ -37,7 +38,7 @@ from orchestration.local.store import Record, State, Store
 from orchestration.local.supervisor import Supervisor
 from orchestration.local.usage import ConsumptionMeter, UsageMeter
 from orchestration.local.zygotes import Zygotes
-from orchestration.names import DEFAULT_NAMESPACE, FunctionId, check_function_name, check_namespace
+from orchestration.names import FunctionId, check_function_name
 from orchestration.orchestrator import (
     AlreadyExists,
     Consumption,
@@ -89,7 +90,6 @@ class LocalOrchestrator:
     ) -> None:
         self.run_dir = run_dir
         self._store = store
-        self._secrets = secrets
         self._logs = logs
         self._bundles = bundles
         self._isolation = isolation
@@ -97,8 +97,8 @@ class LocalOrchestrator:
         self._keeper = keeper
         self._stems = stems
         self._clock = clock
-        self._namespaces = state.namespaces
         self._locks: weakref.WeakValueDictionary[str | FunctionId, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._namespaces = Namespaces(state.namespaces, store, secrets, self._functions, self._lock, isolation.namespaces)
         self._watchers = Watchers(self._snapshot)
         self._zygotes = Zygotes(launcher(self._user_of), budget)
         self.starts = StartBook()
@@ -233,17 +233,16 @@ class LocalOrchestrator:
         if bundle.runs_command:
             self._running_commands.add(bundle.digest)
         async with contextlib.AsyncExitStack() as locks:
-            await locks.enter_async_context(self._lock(spec.id))
             if spec.secrets:  # nobody may take one away between looking for it and writing that it is used
                 await locks.enter_async_context(self._lock(spec.namespace))
-            self._namespace(spec.namespace)
+            await locks.enter_async_context(self._lock(spec.id))  # always after the namespace's
+            self._namespaces.check(spec.namespace)
             current = self._rollouts.records.get(spec.id)
             if current is not None and create is True:
                 raise AlreadyExists(f"function {spec.service!r} exists in namespace {spec.namespace!r}")
             if current is None and create is False:
                 raise no_function(spec.id)
-            if missing := self._secrets.missing(spec.namespace, spec.secrets or ()):
-                raise Refused(f"secret {', '.join(missing)} does not exist in namespace {spec.namespace!r}: create it first")
+            self._namespaces.check_secrets(spec.namespace, spec.secrets or ())
             if current is None:
                 self._logs.clear(*spec.id)  # an earlier function's of that name
             try:
@@ -271,7 +270,7 @@ class LocalOrchestrator:
 
     def statuses(self, namespace: str) -> list[FunctionStatus]:
         """Return the namespace's functions, by name. Raises NotFound for an unknown namespace."""
-        self._namespace(namespace)
+        self._namespaces.check(namespace)
         found = [record for identity, record in self._rollouts.records.items() if identity.namespace == namespace]
         return [self._status(record) for record in sorted(found, key=lambda record: record.function.id)]
 
@@ -309,21 +308,15 @@ class LocalOrchestrator:
 
     async def set_traffic(self, function: FunctionId, table: Table, *, known: Table | None = None) -> Function:
         """Have calls go as `table` says. Raises NotFound, traffic.InvalidTraffic, rollout.Outdated."""
-        return await self._rollouts.move(
-            function, lambda record: rollout.set_traffic(record.function, table, self._clock(), known=known)
-        )
+        return await self._moved(function, lambda record, now: rollout.set_traffic(record.function, table, now, known=known))
 
     async def roll_back(self, function: FunctionId, to: str | None = None) -> Function:
         """Have all calls go to an older revision. Raises NotFound, rollout.NothingToMove, traffic.InvalidTraffic."""
-        return await self._rollouts.move(
-            function, lambda record: rollout.roll_back(record.function, to, record.failures, self._clock())
-        )
+        return await self._moved(function, lambda record, now: rollout.roll_back(record.function, to, record.failures, now))
 
     async def follow(self, function: FunctionId) -> Function:
         """Have all calls go to the newest revision. Raises NotFound, rollout.NothingToMove."""
-        return await self._rollouts.move(
-            function, lambda record: rollout.follow(record.function, record.failures, self._clock())
-        )
+        return await self._moved(function, lambda record, now: rollout.follow(record.function, record.failures, now))
 
     async def proceed(self, function: FunctionId, revision: str, step: int) -> None:
         """Bring a gradual rollout to `step`. Raises NotFound."""
@@ -362,74 +355,40 @@ class LocalOrchestrator:
 
     async def secrets(self, namespace: str) -> list[str]:
         """Return the names. Raises NotFound for an unknown namespace."""
-        self._namespace(namespace)
-        return self._secrets.names(namespace)
+        return self._namespaces.secrets(namespace)
 
     async def create_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Raises AlreadyExists, NotFound (namespace), Refused, names.InvalidName."""
-        async with self._lock(namespace):
-            self._namespace(namespace)
-            await self._secrets.create(namespace, name, value)
+        await self._namespaces.create_secret(namespace, name, value)
 
     async def update_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Replace the value and roll the replicas that have the old one. Raises NotFound, Refused."""
-        async with self._lock(namespace):
-            self._namespace(namespace)
-            await self._secrets.update(namespace, name, value)
-            for record in self._users_of(namespace, name):
-                for revision in record.function.revisions:
-                    if name in revision.secrets:
-                        self._zygotes.outdated(revision)
-                        self._supervisor.roll(revision)
+        await self._namespaces.update_secret(namespace, name, value, self._outdated)
 
     async def delete_secret(self, namespace: str, name: str) -> None:
         """Raises NotFound, Refused while a function uses it."""
-        async with self._lock(namespace):
-            self._namespace(namespace)
-            if users := [record.function.id.name for record in self._users_of(namespace, name)]:
-                raise Refused(f"secret {name!r} is used by {', '.join(sorted(users))}")
-            await self._secrets.delete(namespace, name)
+        await self._namespaces.delete_secret(namespace, name)
 
     async def namespaces(self) -> list[Namespace]:
         """Return all, by name."""
-        return sorted(self._namespaces.values(), key=lambda namespace: namespace.name)
+        return self._namespaces.all()
 
     async def create_namespace(self, namespace: Namespace) -> None:
         """Raises AlreadyExists, Refused when no more fit, names.InvalidName."""
-        check_namespace(namespace.name)
-        async with self._lock(namespace.name):
-            if namespace.name in self._namespaces:
-                raise AlreadyExists(f"namespace {namespace.name!r} exists")
-            await self._secrets.delete_namespace(namespace.name)  # a removal that was cut short leaves them
-            await self._store.put_namespace(namespace, self._isolation.namespaces)
-            self._namespaces[namespace.name] = namespace
+        await self._namespaces.create(namespace)
 
     async def update_namespace(self, namespace: Namespace) -> None:
         """Replace labels and annotations. Raises NotFound."""
-        async with self._lock(namespace.name):
-            self._namespace(namespace.name)
-            await self._store.put_namespace(namespace)
-            self._namespaces[namespace.name] = namespace
+        await self._namespaces.update(namespace)
 
     async def delete_namespace(self, name: str) -> None:
         """Remove it with its secrets. Raises NotFound, Refused for the default one or while it holds functions."""
-        async with self._lock(name):
-            self._namespace(name)
-            if name == DEFAULT_NAMESPACE:
-                raise Refused(f"namespace {name!r} is the default one and stays")
-            if held := sorted(f.name for f in self._rollouts.records if f.namespace == name):
-                raise Refused(f"namespace {name!r} holds functions: {', '.join(held[:10])}; remove them first")
-            try:
-                await self._store.remove_namespace(name)
-            except Conflict:  # a function was deployed at the same time
-                raise Refused(f"namespace {name!r} holds functions; remove them first") from None
-            await self._secrets.delete_namespace(name)
-            self._logs.clear(name)
-            del self._namespaces[name]
+        await self._namespaces.delete(name)
+        self._logs.clear(name)
 
     def _check(self, spec: FunctionSpec) -> None:
         check_function_name(spec.service)
-        self._namespace(spec.namespace)
+        self._namespaces.check(spec.namespace)
         scale_settings(spec)
         wants_zygote(spec.labels, spec.annotations)
         check_resources("limits", spec.limits)
@@ -437,6 +396,19 @@ class LocalOrchestrator:
         for key, value in (spec.env_vars or {}).items():
             if not key or "=" in key or "\0" in key + value:
                 raise InvalidSetting(f"environment variable {key!r}: a name may not be empty or hold '=', nothing may hold NUL")
+
+    async def _moved(self, identity: FunctionId, change: Callable[[Record, float], Function]) -> Function:
+        """Move calls as a user asks, unless a revision that they would come to lacks a secret. Raises Refused, NotFound, …"""
+
+        def moved(record: Record) -> Function:
+            function = change(record, self._clock())
+            for revision in function.revisions:
+                if function.routes_to(revision.name) and not record.function.routes_to(revision.name):
+                    self._namespaces.check_secrets(identity.namespace, revision.secrets, revision.name)
+            return function
+
+        async with self._lock(identity.namespace):  # nobody may take a secret away meanwhile
+            return await self._rollouts.move(identity, moved)
 
     def _deploy(self, current: Record | None, spec: FunctionSpec, bundle: str) -> Record:
         """Return the record after deploying: which revisions there are and how many replicas each should have."""
@@ -477,18 +449,12 @@ class LocalOrchestrator:
             ),
         )
 
-    def _users_of(self, namespace: str, secret: str) -> list[Record]:
-        """Return the functions with a revision that uses the secret and may still run."""
-        return [
-            record
-            for identity, record in self._rollouts.records.items()
-            if identity.namespace == namespace
-            and any(
-                secret in revision.secrets
-                for revision in record.function.revisions
-                if revision is record.function.newest or any(t.revision == revision.name for t in record.function.traffic)
-            )
-        ]
+    def _functions(self) -> dict[FunctionId, Function]:
+        return {identity: record.function for identity, record in self._rollouts.records.items()}
+
+    def _outdated(self, revision: Revision) -> None:
+        self._zygotes.outdated(revision)
+        self._supervisor.roll(revision)
 
     def _snapshot(self) -> Iterator[Event]:
         for record in self._rollouts.records.values():
@@ -516,12 +482,6 @@ class LocalOrchestrator:
         if record is None:
             raise no_function(function)
         return record
-
-    def _namespace(self, name: str) -> Namespace:
-        namespace = self._namespaces.get(name)
-        if namespace is None:
-            raise NotFound(f"there is no namespace {name!r}")
-        return namespace
 
     def _lock(self, owner: str | FunctionId) -> asyncio.Lock:
         """Return the lock under which a function, or the namespace of that name, is written."""

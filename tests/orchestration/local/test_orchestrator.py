@@ -405,7 +405,7 @@ async def test_a_secret_of_a_revision_that_gets_a_few_calls_stays(orchestrator: 
 
 
 async def test_a_namespace_made_anew_holds_no_old_secrets(orchestrator: LocalOrchestrator) -> None:
-    await orchestrator._secrets.create("dev", "old", b"left by a removal that was cut short")
+    await orchestrator._namespaces._secrets.create("dev", "old", b"left by a removal that was cut short")
     await orchestrator.create_namespace(Namespace("dev"))
     assert await orchestrator.secrets("dev") == []
 
@@ -479,3 +479,20 @@ async def test_who_changes_traffic_of_what_is_not_there_is_told(orchestrator: Lo
     ):
         with pytest.raises(NotFound):
             await change
+
+
+async def test_calls_do_not_go_back_to_a_revision_whose_secret_is_gone(orchestrator: LocalOrchestrator, watch: Watch) -> None:
+    await orchestrator.create_secret(DEFAULT_NAMESPACE, "key", b"1")
+    await orchestrator.apply(spec(secrets=("key",)))
+    await watch.until(watch.running)
+    await orchestrator.apply(spec(image="good:2"))
+    await watch.until(lambda: watch.running("00002") and not watch.running("00001"))
+    await orchestrator.set_traffic(HELLO, (TrafficTarget("hello-00002", 100), TrafficTarget("hello-00001", 0, "old")))
+    with pytest.raises(Refused, match="is used by hello"):
+        await orchestrator.delete_secret(DEFAULT_NAMESPACE, "key")
+    await orchestrator.follow(HELLO)
+    await orchestrator.set_traffic(HELLO, FOLLOWING)
+    await orchestrator.delete_secret(DEFAULT_NAMESPACE, "key")
+    with pytest.raises(Refused, match="hello-00001 uses what does not exist: secret key"):
+        await orchestrator.roll_back(HELLO)
+    assert orchestrator.status(HELLO).function.serving.name == "hello-00002"
