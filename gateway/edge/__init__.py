@@ -20,6 +20,11 @@ deadline), `load`, `tally` and `figures` (exact figures for the autoscaler and f
 traced, and what is known of them), `context` (what all connections share), `edge` (the whole).
 
 Several edges share a port: `fleet` (all of them, seen from the control process), `process` (one of them, likewise),
-`port` (which they share), `link` and `messages` (what goes between), `worker` (what runs in such a process), `slots` and
-`share` (hard limits that hold over all of them).
+`port` (which they share), `link` and `messages` (what goes between), `worker` (what runs in such a process), `report` (what
+it tells) and `gathered` (that, added up), `releases` (which replicas that drain may stop), `slots` and `share` (hard limits
+that hold over all of them).
+
+Edges on several machines of a cluster: `hub` (the same, where one leads), `member` (the other end of its links) and `seats`
+(what sits there), `handshake` (how both prove who they are), `tenure` (who may use which slots while a link is broken, or
+nobody leads).
 """
