@@ -152,6 +152,7 @@ class Hub:
         """Begin to lead, after somebody else or nobody; `names` are the edges that were known then, None where that is not
         known."""
         self.step_down()
+        self._ledger.forget_all()  # it deals out what comes to nobody meanwhile
         self._leads = self._serves = True
         awaited = set(names) if names is not None else {ANYBODY}
         self._published = awaited - {ANYBODY}
@@ -181,6 +182,8 @@ class Hub:
 
     def step_down(self) -> None:
         """Somebody else leads."""
+        if not self._serves:
+            return
         self._leads = self._serves = False
         for session in list(self._sessions):
             session.link.abort()
@@ -190,7 +193,6 @@ class Hub:
         self._members.clear()
         self._published.clear()
         self._absences = Absences()
-        self._ledger.forget_all()
 
     def names(self) -> set[str]:
         """Return all edges that may own something."""

@@ -40,11 +40,11 @@ from gateway.edge.tenure import Sighting, Tenure
 log = logging.getLogger("pinnace.edge")
 
 LOOK_EVERY_S: Final = 2.0
-LOOK_WITHIN_S: Final = 5.0
+LOOK_WITHIN_S: Final = 3.0
 CONNECTED_WITHIN_S: Final = 5.0
 WELCOMED_WITHIN_S: Final = 15.0
 """The hub writes the name down first."""
-SILENT_AT_MOST_S: Final = 8.0
+SILENT_AT_MOST_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 
 from gateway.edge.messages import Claim, Grant, Recall, Return, Want
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
@@ -115,7 +116,8 @@ class SlotLedger:
     # edges come and go
 
     def join(self, edge: str, claims: Iterable[Claim] = ()) -> None:
-        """An edge takes part, and owns `claims`, as far as no other does. It gets more when it wants some.
+        """An edge takes part, and owns `claims`, as far as no other does. It gets more when it wants some, and its fair part
+        of what others do not use, so that its first calls need not ask.
 
         Every slot that is left to it is granted to it again: a first grant counts from none.
         """
@@ -130,6 +132,7 @@ class SlotLedger:
             self._claims.setdefault(replica, {})[edge] = count
         self._arrived(edge)
         for revision in self._revisions.values():
+            self._even_out(edge, revision)
             self._settle(revision)
 
     def lose(self, edge: str) -> None:
@@ -267,6 +270,14 @@ class SlotLedger:
         count += slots.take(claim - count)
         slots.held[edge] = count
         self._tell(edge, Grant(*slots.revision.key, slots.replica, slots.epoch, count))
+
+    def _even_out(self, edge: str, revision: _Revision) -> None:
+        """Let an edge want its fair part, after all calls that wait."""
+        ready = [slots for slots in revision.slots.values() if slots.open and slots.epoch]
+        fair = (revision.limit or 0) // len(self._edges) * len(ready)
+        short = fair - sum(slots.held.get(edge, 0) for slots in ready)
+        if short > 0:
+            revision.wants[edge] = (short, inf)
 
     def _arrived(self, edge: str) -> None:
         """An edge that was awaited has come or left; with the last one everything is known."""

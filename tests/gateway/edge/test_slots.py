@@ -348,6 +348,17 @@ def test_slots_of_an_edge_that_died_go_to_those_who_wait() -> None:
     assert late.starts == 1
 
 
+def test_an_edge_that_comes_later_gets_its_part_of_what_is_idle() -> None:
+    world = ready(100, 1, replicas=2)
+    for _ in range(30):
+        world.call("edge-0")
+    edge = world.join()
+    world.settle()
+    assert sum(owned(world)) == 200
+    assert world.call(edge).starts == 1, "without asking"
+    assert min(owned(world)) >= 50
+
+
 def test_an_edge_that_comes_later_gets_slots_with_its_first_call() -> None:
     world = ready(1, 1)
     edge = world.join()
