@@ -41,10 +41,10 @@ def test_every_function_answers_again_after_kill_9(own_platform: Platform) -> No
     platform.kill()
     platform.start()
     assert not platform.status("asleep").get("replicas")
+    assert {name: platform.details(name)["revisions"] for name in before} == before
     for name in ("plain", "asleep"):
         assert platform.call(name, "x").text == "x"
     assert platform.call("keeper").text == "swordfish"
-    assert {name: platform.details(name)["revisions"] for name in before} == before
 
 
 def test_nothing_outlives_the_platform(own_platform: Platform) -> None:
