@@ -14,9 +14,12 @@ from typing import Final
 from cli.outgoing import Outgoing
 from cli.settings import ServeSettings
 from gateway.asynchronous.acceptor import Acceptor
+from gateway.asynchronous.backlog import Backlog
 from gateway.asynchronous.caller import Caller
+from gateway.asynchronous.calls import Call
 from gateway.asynchronous.carrier import Carrier, Execution, FunctionCarrier
 from gateway.asynchronous.functions import Functions
+from gateway.asynchronous.retry import Verdict
 from gateway.asynchronous.settings import AsyncSettings
 from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.asynchronous.store import Store
@@ -25,7 +28,9 @@ from gateway.callbacks import callbacks
 from gateway.callbacks.callback import KIND
 from gateway.callbacks.callbacks import Callbacks
 from gateway.edge.settings import inner_socket
+from gateway.metrics.queues import Queues
 from orchestration.events import Event
+from orchestration.load import LoadSample
 from orchestration.replica import Endpoint
 
 SOCKET: Final = "async.sock"
@@ -34,13 +39,17 @@ SOCKET: Final = "async.sock"
 class Asynchronous:
     """The parts. `acceptor` is where it listens; `apply` is to be told of events, `pause` of the platform's end."""
 
-    def __init__(self, settings: AsyncSettings, store: Store, run_dir: Path, outgoing: Outgoing) -> None:
+    def __init__(
+        self, settings: AsyncSettings, store: Store, run_dir: Path, outgoing: Outgoing, on_load: Callable[[LoadSample], None]
+    ) -> None:
         self.settings = settings
         self.store = store
         self.functions = Functions({KIND: callbacks.QUEUE})
         self.callbacks = Callbacks(
             outgoing.guard, outgoing.sender, outgoing.secret, self.functions, store.chunks, outgoing.retry_for_s
         )
+        self.backlog = Backlog(store, on_load)
+        self.counted = Queues(lambda: self.backlog.depths, self.functions.has)
         self.acceptor = Endpoint(unix=str(run_dir / SOCKET))
         self.workers: Workers | None = None
         self._run_dir = run_dir
@@ -48,6 +57,7 @@ class Asynchronous:
     def apply(self, event: Event) -> None:
         """Follow a change that an orchestrator's `watch` yielded."""
         self.functions.apply(event)
+        self.backlog.apply(event)
 
     def cancelled(self, call_id: str) -> None:
         """Break off a call that was cancelled, if it runs here."""
@@ -59,19 +69,21 @@ class Asynchronous:
         if self.workers is not None:
             self.workers.pause()
 
+    def _attempted(self, call: Call, verdict: Verdict) -> None:
+        self.callbacks.attempted(call, verdict)
+        self.counted.attempted(call, verdict)
+
     @contextlib.asynccontextmanager
     async def carried_out(self, edges: Sequence[str], part_ended: Callable[[asyncio.Task[None]], None]) -> AsyncIterator[None]:
         """Carry out calls through these edges while entered. `part_ended` is told when a task ended that must go on."""
         sockets = [inner_socket(str(self._run_dir), name) for name in edges]
         caller = Caller(sockets, self.store.spool, self.settings.result_bytes)
         carriers: dict[str, Carrier] = {"": FunctionCarrier(self.store, caller, self.functions), KIND: self.callbacks}
-        execution = Execution(
-            self.store, self.functions, carriers, follow=self.callbacks.follow, attempted=self.callbacks.attempted
-        )
+        execution = Execution(self.store, self.functions, carriers, follow=self.callbacks.follow, attempted=self._attempted)
         try:
-            async with Workers(self.store, self.functions, execution, self.settings) as workers:
+            async with self.backlog, Workers(self.store, self.functions, execution, self.settings) as workers:
                 self.workers = workers
-                for task in workers.tasks:
+                for task in (self.backlog.task, *workers.tasks):
                     task.add_done_callback(part_ended)
                 yield
         finally:
@@ -80,8 +92,11 @@ class Asynchronous:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: ServeSettings, run_dir: Path, outgoing: Outgoing) -> AsyncIterator[Asynchronous]:
-    """Open the store in the data folder and accept calls while entered. Raises store.StoreUnavailable."""
+async def opened(
+    settings: ServeSettings, run_dir: Path, outgoing: Outgoing, on_load: Callable[[LoadSample], None]
+) -> AsyncIterator[Asynchronous]:
+    """Open the store in the data folder and accept calls while entered. `on_load` is told what waits for functions that scale
+    by that. Raises store.StoreUnavailable."""
     wanted = AsyncSettings(
         body_bytes=settings.async_body_limit_bytes,
         result_bytes=settings.async_result_limit_bytes,
@@ -94,7 +109,7 @@ async def opened(settings: ServeSettings, run_dir: Path, outgoing: Outgoing) -> 
     )
     store = await asyncio.to_thread(SqliteStore, settings.folder)
     try:
-        parts = Asynchronous(wanted, store, run_dir, outgoing)
+        parts = Asynchronous(wanted, store, run_dir, outgoing, on_load)
         async with Acceptor(
             run_dir / SOCKET, store, parts.functions, wanted, cancelled=parts.cancelled, check=parts.callbacks.check
         ):

@@ -193,7 +193,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         queries = Prometheus(settings.prometheus_url) if settings.prometheus_url else NoPrometheus()
         await stack.enter_async_context(Measuring(scaler, orchestrator, queries))
         sending = await stack.enter_async_context(outgoing(settings))
-        calls = await stack.enter_async_context(asynchronous.opened(settings, place.run_dir, sending))
+        calls = await stack.enter_async_context(asynchronous.opened(settings, place.run_dir, sending, scaler.sample))
         triggers = await stack.enter_async_context(triggering.opened(settings, calls, scaler.expect, leads=leads))
         edge = _edge(settings, place, scaler, traced.path, calls.acceptor)
         rollouts = await stack.enter_async_context(GradualRollouts(orchestrator, edge.revisions, leads=leads))
@@ -212,7 +212,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
             keeper_pid=place.keeper_pid,
             starts=place.starts,
             tracing=traced,
-            more=(triggers.counted, Rollouts(rollouts, edge.revisions)),
+            more=(calls.counted, triggers.counted, Rollouts(rollouts, edge.revisions)),
         )
         await stack.enter_async_context(metering.lag)
         monitor = await stack.enter_async_context(Monitor(orchestrator, edge.tallies, edge.loads))

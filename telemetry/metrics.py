@@ -156,6 +156,25 @@ ROLLOUTS: Final = Metric(
 )
 FUNCTIONS: Final = Metric("pinnace_functions", "gauge", (), "Functions that are deployed.")
 
+# Ours: asynchronous calls. `kind` is call, or callback for what is sent about one.
+OF_QUEUE: Final = ("function_name", "kind")
+ASYNC_WAITING: Final = Metric(
+    "pinnace_async_waiting", "gauge", OF_QUEUE, "Asynchronous calls that wait, also those that are not due yet."
+)
+ASYNC_RUNNING: Final = Metric("pinnace_async_running", "gauge", OF_QUEUE, "Asynchronous calls that are being carried out.")
+ASYNC_DEAD: Final = Metric(
+    "pinnace_async_dead", "gauge", OF_QUEUE, "Asynchronous calls that were given up and can be replayed."
+)
+ASYNC_LATE: Final = Metric(
+    "pinnace_async_late_seconds", "gauge", OF_QUEUE, "For how long the oldest waiting asynchronous call has been due."
+)
+ASYNC_ATTEMPTS: Final = Metric(
+    "pinnace_async_attempts_total",
+    "counter",
+    (*OF_QUEUE, "outcome"),
+    "Attempts at asynchronous calls: succeeded, to be made again, or the last one of a call that is dead.",
+)
+
 # Ours: what calls functions by itself, and who is told of it.
 TIMER_RUNS: Final = Metric(
     "pinnace_timer_runs_total",

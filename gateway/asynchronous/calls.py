@@ -25,6 +25,8 @@ from orchestration.names import FunctionId
 INLINE_BYTES: Final = 64 * 1024
 """A longer body is a file of its own (or whatever the store has for that), not a part of the call's row."""
 
+DUE_COUNTED: Final = 10_000
+
 Headers = tuple[tuple[str, str], ...]
 """Names and values in the order in which they came; bytes beyond ASCII as Latin-1."""
 
@@ -134,14 +136,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Depth(msgspec.Struct, frozen=True):
-    """How full a queue is: calls by state, bytes of the requests that wait, and when the oldest that is due became due
-    (0: none is)."""
+    """How full a queue is: calls by state, bytes of the requests of open ones, when the oldest waiting one that is due became
+    due (0: none is), and how many are `due` (more than DUE_COUNTED need not be counted)."""
 
     waiting: int = 0
     running: int = 0
     dead: int = 0
     bytes: int = 0
     oldest_due: float = 0.0
+    due: int = 0
 
 
 def queue_of(function: FunctionId) -> str:

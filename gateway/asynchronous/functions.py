@@ -41,7 +41,11 @@ class Functions:
 
     def knows(self, function: FunctionId) -> bool:
         """Whether the function exists."""
-        return queue_of(function) in self._settings
+        return self.has(queue_of(function))
+
+    def has(self, queue: str) -> bool:
+        """Whether the function exists whose calls wait in `queue`."""
+        return queue in self._settings
 
     def of(self, queue: str) -> QueueSettings:
         """Return the settings of the function whose calls wait in `queue`."""

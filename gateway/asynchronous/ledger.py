@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from gateway.asynchronous.calls import Call, Lease, Receipt, State, Submission, new_id
+from gateway.asynchronous.calls import DUE_COUNTED, Call, Lease, Receipt, State, Submission, new_id
 from gateway.asynchronous.rows import CALL, CANCELLED, DEAD, NEVER, RUNNING, STATES, SUCCEEDED, Kept, call_of
 from gateway.asynchronous.store import Bounds, Keep, QueueFull
 
@@ -355,6 +355,18 @@ class Ledger:
         """Return when the first waiting call of a queue is due; NEVER when none waits."""
         (first,) = connection.execute("SELECT min(due) FROM calls WHERE queue = ? AND state = 0", (number,)).fetchone()
         return NEVER if first is None else float(first)
+
+    @staticmethod
+    def lateness(connection: sqlite3.Connection, number: int, now: float) -> tuple[float, int]:
+        """Return when the first waiting call of a queue that is due became due (0: none is), and how many are due."""
+        first = Ledger.first_due(connection, number)
+        if first > now:
+            return 0.0, 0
+        (due,) = connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM calls WHERE queue = ? AND state = 0 AND due <= ? LIMIT ?)",
+            (number, now, DUE_COUNTED),
+        ).fetchone()
+        return first, due
 
     def _leased(self, connection: sqlite3.Connection, lease: Lease) -> tuple[int, Queue, int, str | None] | None:
         """Return number, queue, size and body's file of a call that runs under this lease."""

@@ -200,11 +200,8 @@ class SqliteStore:
     async def depths(self, now: float) -> Mapping[str, Depth]:
         queues = [q for q in list(self._ledger.queues.values()) if q.waiting or q.running or q.dead]
         late = [q.number for q in queues if q.waiting and q.first_due <= now]
-        first = await self._read(lambda c: {number: Ledger.first_due(c, number) for number in late}) if late else {}
-        return {
-            q.name: Depth(q.waiting, q.running, q.dead, q.bytes, due if (due := first.get(q.number, NEVER)) <= now else 0.0)
-            for q in queues
-        }
+        found = await self._read(lambda c: {number: Ledger.lateness(c, number, now) for number in late}) if late else {}
+        return {q.name: Depth(q.waiting, q.running, q.dead, q.bytes, *found.get(q.number, (0.0, 0))) for q in queues}
 
     async def sweep(self, now: float, keep: Keep) -> bool:
         overdue = [Lease(call_id, held.take) for call_id, held in self._ledger.leases.items() if held.until <= now]

@@ -437,7 +437,8 @@ function operations.depths(o)
   for _, number in ipairs(call('HVALS', P .. ':queues')) do
     local q = queue_by(tonumber(number))
     if q.waiting > 0 or q.running > 0 or q.dead > 0 then
-      for _, field in ipairs({ q.name, whole(q.waiting), whole(q.running), whole(q.dead), whole(q.bytes), late[number] or '0' }) do
+      for _, field in ipairs({ q.name, whole(q.waiting), whole(q.running), whole(q.dead), whole(q.bytes), late[number] or '0',
+        late[number] and whole(call('ZCOUNT', line('w', q.number), '-inf', o[2])) or '0' }) do
         out[#out + 1] = field
       end
     end

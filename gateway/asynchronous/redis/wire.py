@@ -113,9 +113,9 @@ def _body(size: int, data: bytes | None, where: bytes) -> Body:
 
 
 def depths_of(fields: Sequence[bytes]) -> dict[str, Depth]:
-    """Return the queues of an answer, 6 fields each."""
+    """Return the queues of an answer, 7 fields each."""
     found = {}
-    for start in range(0, len(fields), 6):
-        name, waiting, running, dead, size, oldest = fields[start : start + 6]
-        found[name.decode()] = Depth(int(waiting), int(running), int(dead), int(size), float(oldest))
+    for start in range(0, len(fields), 7):
+        name, waiting, running, dead, size, oldest, due = fields[start : start + 7]
+        found[name.decode()] = Depth(int(waiting), int(running), int(dead), int(size), float(oldest), int(due))
     return found

@@ -217,6 +217,7 @@ async def test_depths_know_how_late_the_oldest_is(store: Store) -> None:
     await submit(store, call_of(due=NOW + 5), call_of(due=NOW + 50))
     assert (await store.depths(NOW))[queue_of(ECHO)].oldest_due == 0
     assert (await store.depths(NOW + 60))[queue_of(ECHO)].oldest_due == NOW + 5
+    assert [(await store.depths(NOW + s))[queue_of(ECHO)].due for s in (0, 5, 60)] == [0, 1, 2]
 
 
 async def test_leases_of_unknown_calls_are_not_held(store: Store) -> None:
