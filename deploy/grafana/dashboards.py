@@ -125,6 +125,20 @@ OVERVIEW = [
         Panel("Memory of functions", "bytes", [Query("topk(10, pod_memory_working_set_bytes)", "{{function_name}}")]),
     ],
     [
+        Panel(
+            "Asynchronous calls that wait",
+            "short",
+            [Query("topk(10, pinnace_async_waiting)", "{{function_name}} {{kind}}")],
+            "Also those that are delayed, or between two attempts.",
+        ),
+        Panel(
+            "How late asynchronous calls are",
+            "s",
+            [Query("topk(10, pinnace_async_late_seconds)", "{{function_name}} {{kind}}")],
+            "For how long the oldest one has been due. It grows where calls come faster than they are carried out.",
+        ),
+    ],
+    [
         Panel("Gradual rollouts", "percent", [Query("pinnace_rollout_percent", "{{function_name}}")], "How far they are."),
         Panel(
             "Gradual rollouts that ended",
@@ -181,6 +195,24 @@ FUNCTION = [
             ],
             "Calls that found no free slot.",
         ),
+    ],
+    [
+        Panel(
+            "Asynchronous calls",
+            "short",
+            [
+                Query(f"sum(pinnace_async_waiting{ONE})", "waiting"),
+                Query(f"sum(pinnace_async_running{ONE})", "running"),
+                Query(f"sum(pinnace_async_dead{ONE})", "dead"),
+            ],
+        ),
+        Panel(
+            "Attempts at asynchronous calls",
+            "cps",
+            [Query(rate("pinnace_async_attempts_total", ONE, by="outcome"), "{{outcome}}")],
+            "Succeeded, to be made again, or the last one of a call that is dead.",
+        ),
+        Panel("How late they are", "s", [Query(f"max(pinnace_async_late_seconds{ONE})", "oldest")]),
     ],
     [
         Panel("Replicas by state", "short", [Query(f"pinnace_replicas{ONE}", "{{state}}")], stack=True),

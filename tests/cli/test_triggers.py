@@ -31,7 +31,7 @@ async def test_events_and_timers_share_the_queues_and_their_bounds(tmp_path: Pat
     settings = ServeSettings(data_dir=str(tmp_path), async_waiting_calls=2)
     async with (
         outgoing(settings) as sending,
-        asynchronous.opened(settings, tmp_path, sending) as calls,
+        asynchronous.opened(settings, tmp_path, sending, lambda sample: None) as calls,
         triggers.opened(settings, calls, lambda function, at: None, leads=False) as made,
     ):
         for change in (function("wants", com_pinnace_events="*"), function("ticks", topic="cron-function", schedule="@daily")):
@@ -54,7 +54,7 @@ async def test_events_and_timers_share_the_queues_and_their_bounds(tmp_path: Pat
 async def test_a_book_that_is_none_is_said(tmp_path: Path) -> None:
     settings = ServeSettings(data_dir=str(tmp_path))
     (tmp_path / "timers.db").write_bytes(b"no database" * 100)
-    async with outgoing(settings) as sending, asynchronous.opened(settings, tmp_path, sending) as calls:
+    async with outgoing(settings) as sending, asynchronous.opened(settings, tmp_path, sending, lambda sample: None) as calls:
         with pytest.raises(CannotKeepTime, match=r"timers\.db: file is not a database"):
             async with triggers.opened(settings, calls, lambda function, at: None, leads=True):
                 pass

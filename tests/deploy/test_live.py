@@ -82,6 +82,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
             sent += load(platform, 1)
             for name in ("by-rate", "by-cpu", "nobody"):
                 platform.call(name)
+            for words in ({}, {"X-TTL-Seconds": "0.000001"}, {"X-Delay-Seconds": "3600"}):
+                assert platform.request("POST", "/async-function/hello", b"", words).status == 202
             (home / "broken").mkdir()
             (home / "broken" / "handler.py").write_text(BROKEN)
             platform.faas("deploy", home / "broken", "--name", "broken", "--lang", "python3-http", check=False)
