@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from cli.call_store import call_store
 from cli.outgoing import Outgoing
 from cli.settings import ServeSettings
 from gateway.asynchronous.acceptor import Acceptor
@@ -21,7 +22,6 @@ from gateway.asynchronous.carrier import Carrier, Execution, FunctionCarrier
 from gateway.asynchronous.functions import Functions
 from gateway.asynchronous.retry import Verdict
 from gateway.asynchronous.settings import AsyncSettings
-from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.asynchronous.store import Store
 from gateway.asynchronous.workers import Workers
 from gateway.callbacks import callbacks
@@ -95,8 +95,8 @@ class Asynchronous:
 async def opened(
     settings: ServeSettings, run_dir: Path, outgoing: Outgoing, on_load: Callable[[LoadSample], None]
 ) -> AsyncIterator[Asynchronous]:
-    """Open the store in the data folder and accept calls while entered. `on_load` is told what waits for functions that scale
-    by that. Raises store.StoreUnavailable."""
+    """Open the store and accept calls while entered. `on_load` is told what waits for functions that scale by that.
+    Raises call_store.CannotKeep."""
     wanted = AsyncSettings(
         body_bytes=settings.async_body_limit_bytes,
         result_bytes=settings.async_result_limit_bytes,
@@ -107,12 +107,9 @@ async def opened(
         keep_dead_s=settings.async_keep_dead_s,
         keep_bytes=settings.async_quota_bytes,
     )
-    store = await asyncio.to_thread(SqliteStore, settings.folder)
-    try:
+    async with call_store(settings) as store:
         parts = Asynchronous(wanted, store, run_dir, outgoing, on_load)
         async with Acceptor(
             run_dir / SOCKET, store, parts.functions, wanted, cancelled=parts.cancelled, check=parts.callbacks.check
         ):
             yield parts
-    finally:
-        await store.close()

@@ -45,7 +45,6 @@ from cli.metrics import Metering, metrics_port, no_consumption
 from cli.outgoing import outgoing
 from cli.settings import ServeSettings
 from cli.tracing import tracing
-from gateway.asynchronous.store import StoreUnavailable
 from gateway.control.app import build_app, control_app
 from gateway.control.auth import Auth, NoLogin
 from gateway.control.info import About
@@ -157,7 +156,7 @@ async def _platform(settings: ServeSettings) -> int:
             calls.pause()
             monitor.dismiss()  # those who watch would go on for as long as they are let
             await edge.drain(settings.drain_s)
-    except (StorageError, StoreUnavailable, Unreachable, NoLogin) as error:
+    except (StorageError, Unreachable, NoLogin) as error:
         raise CannotServe(str(error)) from None
     except asyncio.CancelledError:
         if life.waiting is None:
