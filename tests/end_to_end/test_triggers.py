@@ -111,6 +111,16 @@ def test_a_callback_that_may_not_be_is_refused_at_once(platform: Platform, url: 
     assert (answer.status, why in answer.text) == (400, True), answer.text
 
 
+def test_the_handler_in_the_documentation_knows_what_calls_it(platform: Platform) -> None:
+    page = (Path(__file__).parents[2] / "docs/events.md").read_text()
+    platform.deploy("documented", page.partition("```python\n")[2].partition("```")[0])
+    assert platform.call("documented").text == "called by hand"
+    run = platform.call("documented", X_Topic="cron-function", X_Schedule_Time="2026-01-31T12:05:00Z")
+    assert run.text == "the report of 2026-01-31T12:05:00Z"
+    event = platform.call("documented", '{"total": 12.5}', ce_type="com.example.order.made", ce_id="17")
+    assert event.text == "invoice for 17: 12.5"
+
+
 def test_an_event_reaches_who_wants_it_once(platform: Platform) -> None:
     platform.deploy("orders", HANDLER, "--annotation", "com.pinnace.events=type=com.example.order.*")
     event = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "com.example.order.made", "data": {"n": 1.50}}
