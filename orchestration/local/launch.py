@@ -158,6 +158,9 @@ class Launcher:
         await self._logs.drained(replica, within_s)
         return self._logs.last_line(replica)
 
+    def prepared(self, revision: Revision) -> bool:
+        return True
+
     async def prepare(self, revision: Revision) -> None:
         """A plain process needs nothing to be there before it."""
 

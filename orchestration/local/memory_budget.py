@@ -25,6 +25,8 @@ class MemoryBudget:
 
     def keep(self, key: Hashable, *, cost_s: float, size_bytes: int, drop: Callable[[], None]) -> bool:
         """Keep what took `cost_s` to make; others may be dropped for it. False where it has no room: `drop` is not called."""
+        if size_bytes > self.most_bytes:  # nothing that could be dropped for it would be enough
+            return False
         self._drop[key] = drop
         for gone in self._kept.put(key, cost_s=cost_s, size_bytes=size_bytes):
             dropped = self._drop.pop(gone)

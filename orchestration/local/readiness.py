@@ -74,14 +74,17 @@ def _parse(line: bytes) -> Notification | None:
     return said if said.ready or said.failed or said.unfit else None
 
 
+def silence_s(endpoint: Endpoint) -> float:
+    """Return how long a program may be silent before it is asked."""
+    return 0.0 if endpoint.unix is None else SILENT_FOR_S
+
+
 async def answers(endpoint: Endpoint, user: int | None = None) -> None:
     """Return once the program at `endpoint` answers `GET /_/ready` with anything but 5xx; 501 says that it knows no GET.
 
     On a TCP port it counts only if the one who listens is `user` (a uid, None for this process's).
     """
     on_port = endpoint.unix is None
-    if not on_port:
-        await asyncio.sleep(SILENT_FOR_S)
     while True:
         with contextlib.suppress(OSError, ValueError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             status = await _ask(endpoint)

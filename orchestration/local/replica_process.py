@@ -22,7 +22,7 @@ import msgspec
 from orchestration.local.backoff import restart_wait_s
 from orchestration.local.keeper_link import Exit
 from orchestration.local.launch import Launched, LaunchFailed
-from orchestration.local.readiness import NotifyPipe, answers
+from orchestration.local.readiness import NotifyPipe, answers, silence_s
 from orchestration.replica import Replica, ReplicaState
 from orchestration.revision import Revision
 from orchestration.rollout import READY_WITHIN_S
@@ -41,8 +41,11 @@ DRAIN_MARGIN_S = 2.0
 class Starter(Protocol):
     """Makes a replica's processes: `launch.Launcher`, and whatever makes them faster.
 
-    `prepare` may take as long as the function's own code does and may be cancelled; `start` is quick.
+    `prepare` may take as long as the function's own code does and may be cancelled; where `prepared`, it would return at
+    once. `start` is quick.
     """
+
+    def prepared(self, revision: Revision) -> bool: ...
 
     async def prepare(self, revision: Revision) -> None: ...
 
@@ -65,6 +68,11 @@ class StartPlaces:
         self._total = asyncio.Semaphore(total)
         self._per_function = per_function
         self._functions: weakref.WeakValueDictionary[tuple[str, str], asyncio.Semaphore] = weakref.WeakValueDictionary()
+
+    def free(self, revision: Revision) -> bool:
+        """Whether there is a place now."""
+        own = self._functions.get((revision.namespace, revision.function))
+        return not self._total.locked() and (own is None or not own.locked())
 
     @contextlib.asynccontextmanager
     async def place(self, revision: Revision) -> AsyncIterator[None]:
@@ -132,8 +140,9 @@ class ReplicaProcess:
         self._clock = clock
         self._tell_started = started
         self._stopwatch = self._new_stopwatch()
-        self._stop_asked = asyncio.Event()
-        self._released = asyncio.Event()
+        # Futures, not events: to wait for one of several costs no task then.
+        self._stop_asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drain_s = 0.0
         self._grace_s = STOP_GRACE_S
         self._task: asyncio.Task[None] | None = None
@@ -145,7 +154,7 @@ class ReplicaProcess:
 
     @property
     def stopping(self) -> bool:
-        return self._stop_asked.is_set()
+        return self._stop_asked.done()
 
     def begin(self) -> None:
         """Start its life; Pending is told at once."""
@@ -156,13 +165,15 @@ class ReplicaProcess:
         """Ask it to stop: `drain_s` bounds the wait for its calls, `grace_s` the time between SIGTERM and SIGKILL."""
         self._drain_s = self.revision.settings.timeout_s + DRAIN_MARGIN_S if drain_s is None else drain_s
         self._grace_s = grace_s
-        self._stop_asked.set()
+        if not self._stop_asked.done():
+            self._stop_asked.set_result(None)
         if self._drain_s <= 0:
-            self._released.set()
+            self.released()
 
     def released(self) -> None:
         """No call is in flight on it, and none will come."""
-        self._released.set()
+        if not self._released.done():
+            self._released.set_result(None)
 
     async def stopped(self) -> None:
         """Return when nothing is left of it."""
@@ -266,6 +277,8 @@ class ReplicaProcess:
 
     async def _prepared(self) -> bool:
         """Return when a process can be started, or False when the replica is to stop. Raises LaunchFailed."""
+        if self._starter.prepared(self.revision):
+            return not self.stopping
         preparing = asyncio.ensure_future(self._starter.prepare(self.revision))
         try:
             await self._first(preparing)
@@ -280,6 +293,10 @@ class ReplicaProcess:
     async def _place(self) -> AsyncIterator[bool]:
         """Wait for a place among the starting ones; False when the replica is to stop first."""
         place = self._places.place(self.revision)
+        if self._places.free(self.revision):
+            async with place:
+                yield not self.stopping
+            return
         entering = asyncio.ensure_future(place.__aenter__())
         try:
             await self._first(entering)
@@ -301,15 +318,14 @@ class ReplicaProcess:
     async def _become_ready(self, launched: Launched) -> str | None:
         """Return None when it is Running or is to stop, else why it never was; empty when its end says more."""
         exited = launched.process.exited
-        asking = asyncio.create_task(answers(launched.endpoint, launched.user))
         try:
             with NotifyPipe(launched.notify) as pipe:
                 async with asyncio.timeout(READY_WITHIN_S):
-                    await self._first(pipe.said, exited, asking)
+                    await self._first(pipe.said, exited, within_s=silence_s(launched.endpoint))
+                    if not (exited.done() or self.stopping or (pipe.said.done() and pipe.said.result())):
+                        await self._answers(launched, pipe)
                     if exited.done():
                         pipe.read()
-                    elif pipe.said.done() and pipe.said.result() is None:
-                        await self._first(exited, asking)  # it closed the pipe: it keeps to HTTP
                 said = pipe.said.result() if pipe.said.done() else None
                 if said is not None and said.failed:
                     await asyncio.wait([exited], timeout=SAID_WITHIN_S)
@@ -320,14 +336,24 @@ class ReplicaProcess:
                     return ""
         except TimeoutError:
             return f"not ready within {READY_WITHIN_S:.0f} s"
-        finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
         self._stopwatch.over("ready")
         start = self._stopwatch.start()
         self._tell_started(start)
         self._enter(ReplicaState.RUNNING, start=start, reason="", endpoint=launched.endpoint, ready_at=self._clock())
         return None
+
+    async def _answers(self, launched: Launched, pipe: NotifyPipe) -> None:
+        """It is silent, or closed the pipe: return when it answers HTTP, says something, ends, or is to stop."""
+        exited = launched.process.exited
+        asking = asyncio.create_task(answers(launched.endpoint, launched.user))
+        try:
+            if not pipe.said.done():
+                await self._first(pipe.said, exited, asking)
+            if pipe.said.done() and pipe.said.result() is None:
+                await self._first(exited, asking)
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def _end(self, launched: Launched) -> bool:
         """Stop in two phases: no call is in flight any more, or the limit is over; then the process ends.
@@ -337,11 +363,9 @@ class ReplicaProcess:
         exited = launched.process.exited
         if self.running and not exited.done():
             self._enter(ReplicaState.DRAINING)
-            waiting = asyncio.ensure_future(self._released.wait())
-            ends: list[asyncio.Future[Any]] = [waiting, exited]
+            ends: list[asyncio.Future[Any]] = [self._released, exited]
             await asyncio.wait(ends, timeout=self._drain_s, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            if exited.done() and not self._released.is_set():
+            if exited.done() and not self._released.done():
                 return True
         launched.process.signal(signal.SIGTERM)
         await asyncio.wait([exited], timeout=self._grace_s)
@@ -361,18 +385,13 @@ class ReplicaProcess:
             return f"killed: out of memory (limit {limit})" if limit else "killed: out of memory"
         return f"{ended}: {last_line}" if last_line else str(ended)
 
-    async def _first(self, *futures: asyncio.Future[Any]) -> None:
-        """Wait until one of `futures` is done, or the replica is to stop."""
-        asked = asyncio.ensure_future(self._stop_asked.wait())
-        try:
-            waiting: list[asyncio.Future[Any]] = [asked, *futures]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            asked.cancel()
+    async def _first(self, *futures: asyncio.Future[Any], within_s: float | None = None) -> None:
+        """Wait until one of `futures` is done, or the replica is to stop, or so many seconds have passed."""
+        waiting: list[asyncio.Future[Any]] = [self._stop_asked, *futures]
+        await asyncio.wait(waiting, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def _stop_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop_asked.wait(), seconds)
+        await asyncio.wait([self._stop_asked], timeout=seconds)
         return self.stopping
 
     def _new_stopwatch(self) -> Stopwatch:

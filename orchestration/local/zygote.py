@@ -56,6 +56,8 @@ class Zygote:
         self._tidies: asyncio.TimerHandle | None = None
         self._tidying: asyncio.Task[None] | None = None
         self._lived_in: set[int] = set()
+        self._left: list[Room] = []
+        self._leaving: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._opening = asyncio.create_task(self._open(), name=f"zygote {name}")
         self._opening.add_done_callback(_heard)
@@ -97,13 +99,20 @@ class Zygote:
         return str(exited.result()) if exited is not None and exited.done() else "it does not answer"
 
     async def left(self, room: Room) -> None:
-        """A fork has ended: its room is the next one's, or is taken away."""
-        async with self._turn:  # the zygote itself may still be in its cgroup
-            pass
-        if self._launched is not None:
-            rooms = self._launched.rooms
-            await asyncio.to_thread(rooms.remove if self.ending else rooms.leave, room)
-        self._lived_in.discard(room.number)
+        """A fork has ended: its room is the next one's, or is taken away. Those that end together are left together."""
+        self._left.append(room)
+        while room.number in self._lived_in:
+            if self._leaving is None or self._leaving.done():
+                self._leaving = asyncio.create_task(self._leave(), name=f"zygote {self.name} leaves rooms")
+            await asyncio.shield(self._leaving)
+
+    async def _leave(self) -> None:
+        while self._left:
+            async with self._turn:  # the zygote itself may still be in a cgroup of theirs
+                left, self._left = self._left, []
+            if self._launched is not None:
+                await asyncio.to_thread(_vacate, self._launched.rooms, left, spare=not self.ending)
+            self._lived_in.difference_update(room.number for room in left)
         self._tidy_later()
         await self._clean()
 
@@ -207,6 +216,11 @@ def _enter(rooms: Rooms, pid: int) -> Room:
         rooms.remove(room)
         raise
     return room
+
+
+def _vacate(rooms: Rooms, left: list[Room], *, spare: bool) -> None:
+    for room in left:
+        (rooms.leave if spare else rooms.remove)(room)
 
 
 def _heard(opening: asyncio.Task[None]) -> None:

@@ -54,6 +54,11 @@ class Zygotes:
 
     # What a replica's owner asks for.
 
+    def prepared(self, revision: Revision) -> bool:
+        """Whether the revision has a zygote that can fork."""
+        zygote = self._living.get(revision.key)
+        return zygote is not None and zygote.ready and zygote.weighed
+
     async def prepare(self, revision: Revision) -> None:
         """Have a zygote of the revision, if it can have one; it may take as long as the handler's import.
 

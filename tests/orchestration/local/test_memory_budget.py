@@ -27,6 +27,14 @@ def test_who_has_no_room_is_told_and_not_dropped() -> None:
     assert budget.used_bytes == 8 * MB
 
 
+def test_nobody_is_dropped_for_what_has_no_room_alone() -> None:
+    budget, dropped = MemoryBudget(10 * MB), []
+    budget.keep("cheap", cost_s=0.01, size_bytes=8 * MB, drop=lambda: dropped.append("cheap"))
+    assert not budget.keep("vast", cost_s=9.0, size_bytes=11 * MB, drop=lambda: dropped.append("vast"))
+    assert dropped == []
+    assert "cheap" in budget
+
+
 def test_use_keeps_and_what_is_forgotten_takes_no_room() -> None:
     budget, dropped = MemoryBudget(10 * MB), []
     for name in ("a", "b"):

@@ -32,6 +32,9 @@ class Starter:
         self.signals: list[int] = []
         self.left: list[str] = []
 
+    def prepared(self, revision: Revision) -> bool:
+        return False
+
     async def prepare(self, revision: Revision) -> None:
         return
 
