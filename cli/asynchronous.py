@@ -23,6 +23,7 @@ from gateway.asynchronous.functions import Functions
 from gateway.asynchronous.retry import Verdict
 from gateway.asynchronous.settings import AsyncSettings
 from gateway.asynchronous.store import Store
+from gateway.asynchronous.tracing import CallTracing
 from gateway.asynchronous.workers import Workers
 from gateway.callbacks import callbacks
 from gateway.callbacks.callback import KIND
@@ -74,12 +75,24 @@ class Asynchronous:
         self.counted.attempted(call, verdict)
 
     @contextlib.asynccontextmanager
-    async def carried_out(self, edges: Sequence[str], part_ended: Callable[[asyncio.Task[None]], None]) -> AsyncIterator[None]:
+    async def carried_out(
+        self,
+        edges: Sequence[str],
+        part_ended: Callable[[asyncio.Task[None]], None],
+        tracing: CallTracing | None = None,
+    ) -> AsyncIterator[None]:
         """Carry out calls through these edges while entered. `part_ended` is told when a task ended that must go on."""
         sockets = [inner_socket(str(self._run_dir), name) for name in edges]
         caller = Caller(sockets, self.store.spool, self.settings.result_bytes)
         carriers: dict[str, Carrier] = {"": FunctionCarrier(self.store, caller, self.functions), KIND: self.callbacks}
-        execution = Execution(self.store, self.functions, carriers, follow=self.callbacks.follow, attempted=self._attempted)
+        execution = Execution(
+            self.store,
+            self.functions,
+            carriers,
+            follow=self.callbacks.follow,
+            attempted=self._attempted,
+            tracing=tracing,
+        )
         try:
             async with self.backlog, Workers(self.store, self.functions, execution, self.settings) as workers:
                 self.workers = workers

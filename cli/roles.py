@@ -265,7 +265,9 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         await stack.enter_async_context(metrics_port(metering.page, hosts, settings, uvicorn_server, metering.targets))
         if settings.auth and settings.save_login and auth.login is not None:
             await asyncio.to_thread(_save_login, url_of(settings.host, edge.port), auth.login.user, auth.login.password)
-        await stack.enter_async_context(calls.carried_out(edge.names, life.part_ended))
+        await stack.enter_async_context(
+            calls.carried_out(edge.names, life.part_ended, traced.asynchronous(settings.trace_ratio))
+        )
         yield edge, monitor, calls
 
 

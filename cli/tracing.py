@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.settings import ServeSettings
+from gateway.asynchronous.tracing import CallTracing
 from telemetry import otel_environment
 from telemetry.exporting import Report
 from telemetry.span_export import SpanExport
@@ -27,6 +28,10 @@ class Tracing:
         self._export = export
         self.path = str(export.path) if export is not None else ""
         self.sink = SpanSink(self.path) if export is not None else None
+
+    def asynchronous(self, ratio: float) -> CallTracing | None:
+        """Return what traces asynchronous calls; None where nothing is traced."""
+        return CallTracing(self.sink.add, ratio) if self.sink is not None else None
 
     def report(self) -> Report:
         """Return what became of spans."""

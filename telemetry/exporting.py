@@ -153,7 +153,13 @@ def otlp() -> Export:
             return self._hash
 
     scope = InstrumentationScope("pinnace")
-    kinds = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "client": SpanKind.CLIENT}
+    kinds = {
+        "internal": SpanKind.INTERNAL,
+        "server": SpanKind.SERVER,
+        "client": SpanKind.CLIENT,
+        "producer": SpanKind.PRODUCER,
+        "consumer": SpanKind.CONSUMER,
+    }
     services: dict[str, Resource] = {"": Hashed(platform)}
 
     def resource(service: str) -> Resource:

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 Attribute = str | int | float | bool
-Kind = Literal["internal", "server", "client"]
+Kind = Literal["internal", "server", "client", "producer", "consumer"]
 BATCH: Final = 512
 """Most records in one frame."""
 

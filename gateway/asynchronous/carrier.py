@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+import msgspec
+
 from gateway.asynchronous.caller import Caller, Request, Response
 from gateway.asynchronous.calls import Call, Headers, Lease, Outcome, State, Submission
 from gateway.asynchronous.functions import Functions
 from gateway.asynchronous.retry import Again, Answer, Dead, Succeeded, Verdict, after, before
 from gateway.asynchronous.store import Store
+from gateway.asynchronous.tracing import CallTracing
 
 MARGIN_S: Final = 90.0
 """How much longer than the function's own limit an attempt may take: it may wait for a replica."""
@@ -58,7 +61,8 @@ class FunctionCarrier:
 class Execution:
     """Carries out calls that were taken: `run` makes an attempt and tells the store what came of it.
 
-    `carriers` are chosen by the part of the queue's name behind `#`; "" is for functions. `attempted` is told of each attempt.
+    `carriers` are chosen by the part of the queue's name behind `#`; "" is for functions. `attempted` is told of each attempt,
+    `tracing` makes spans of them.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Execution:
         *,
         follow: Follow = nothing_follows,
         attempted: Callable[[Call, Verdict], None] = lambda call, verdict: None,
+        tracing: CallTracing | None = None,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -76,6 +81,7 @@ class Execution:
         self._carriers = carriers
         self._follow = follow
         self._attempted = attempted
+        self._tracing = tracing
         self._clock, self._chance = clock, chance
 
     async def run(self, call: Call) -> None:
@@ -90,8 +96,13 @@ class Execution:
             if call.outcome is not None:
                 response = Response(answer=Answer(call.outcome.status, call.outcome.headers))
         else:
-            response = await self._carry(call)
-            verdict = after(call, response.answer, settings, self._clock(), self._chance)
+            trace = self._tracing.begin(call) if self._tracing is not None else None
+            told = call if trace is None else msgspec.structs.replace(call, headers=trace.told(call.headers))
+            response = await self._carry(told)
+            ended = self._clock()
+            verdict = after(call, response.answer, settings, ended, self._chance)
+            if self._tracing is not None and trace is not None:
+                self._tracing.end(trace, call, response.answer, verdict, started, ended)
         self._attempted(call, verdict)
         await self._write(call.lease, call, response, verdict, started)
 

@@ -112,3 +112,17 @@ def test_what_became_of_spans_is_told(traced: tuple[Platform, Collector]) -> Non
     page = platform.request("GET", "/metrics").text
     assert 'pinnace_spans_total{fate="failed"} 0' in page
     assert 'pinnace_process_resident_memory_bytes{process="exporter"}' in page
+
+
+def test_an_asynchronous_call_is_one_trace_from_its_client_to_the_function(traced: tuple[Platform, Collector]) -> None:
+    platform, collector = traced
+    trace, client = "c" * 31 + "7", "d" * 16
+    told = {"traceparent": f"00-{trace}-{client}-01"}
+    assert platform.request("POST", "/async-function/hello", b"", told).status == 202
+    spans = {span.name: span for span in collector.until(trace, 6)}
+    names = ("POST /async-function/{name}", "queue", "attempt", "POST /function/{name}", "POST", "hello")
+    assert set(spans) == set(names)
+    submission, queue, attempt, gateway, sent, function = (spans[name] for name in names)
+    assert (submission.parent, queue.parent, attempt.parent) == (client, submission.span, submission.span)
+    assert (gateway.parent, sent.parent, function.parent) == (attempt.span, gateway.span, sent.span)
+    assert submission.start_ns <= queue.end_ns <= attempt.start_ns + 1_000 <= gateway.start_ns + 1_000_000
