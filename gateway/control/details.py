@@ -11,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.control.auth import Auth
+from gateway.control.description import FunctionDetails, function_details
 from gateway.control.functions import Invocations, json, named
 from gateway.control.operation import Content, Operation
 from gateway.control.query import GENERATION, NAME, NAMESPACE, WAIT, duration_s, integer
 from gateway.control.streams import closing
-from gateway.control.wire import FunctionDetails, function_details, namespace_of
+from gateway.control.wire import namespace_of
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.names import FunctionId
 from orchestration.orchestrator import FunctionStatus, Orchestrator

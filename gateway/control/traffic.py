@@ -14,10 +14,11 @@ from starlette.responses import Response
 
 from gateway.control.auth import Auth
 from gateway.control.body import read_json
+from gateway.control.description import RolloutDetails, rollout_details
 from gateway.control.functions import named
 from gateway.control.operation import Content, Operation
 from gateway.control.query import NAME, NAMESPACE
-from gateway.control.wire import RolloutDetails, Text, rollout_details
+from gateway.control.wire import Text
 from orchestration.function import Function
 from orchestration.orchestrator import Orchestrator
 from orchestration.rollout import Outdated
