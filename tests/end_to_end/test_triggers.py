@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.platform import Platform, running, until
+from tests.gateway.asynchronous.redis_server import RedisServer, needs_redis
 
 HANDLER = """
 import os, urllib.request
@@ -192,3 +193,27 @@ def test_kill_9_loses_no_run_makes_none_twice_and_everybody_is_told(tmp_path: Pa
         until(lambda: wanted <= receiver.runs.keys(), within_s=30)
         assert sum(count - 1 for count in receiver.runs.values()) <= 6, "only what a kill cut short is carried out again"
         assert sum(count - 1 for count in receiver.calls.values()) <= 6 * 8, "the same: at most eight are under way"
+
+
+@pytest.mark.slow
+def test_two_platforms_that_share_a_queue_make_each_run_once(tmp_path: Path, receiver: Receiver) -> None:
+    needs_redis()
+    timed = ("--annotation", "topic=cron-function", "--annotation", "schedule=* * * * * *")
+    homes = tmp_path / "one", tmp_path / "other"
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(RedisServer())
+        for home in homes:
+            home.mkdir()
+        one, other = (stack.enter_context(running(home, "--queue", server.settings.url)) for home in homes)
+        for platform in (one, other):
+            told = ("--env", f"RECEIVER={receiver.url}")
+            platform.deploy("tick", HANDLER, *timed, "--annotation", "com.pinnace.timer.missed=all", *told)
+        first = int(time.time()) + 1
+        for platform in (one, other, one):
+            time.sleep(1.2)
+            platform.kill()
+            platform.start()
+        last = int(time.time())
+        wanted = {time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)) for second in range(first, last + 1)}
+        until(lambda: wanted <= receiver.runs.keys(), within_s=40)  # a lease of who was killed lasts 30 s
+        assert sum(count - 1 for count in receiver.runs.values()) <= 3, "only what a kill cut short is carried out again"
