@@ -21,6 +21,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from autoscaler.history import History
@@ -65,6 +66,8 @@ from orchestration.replica import Endpoint
 from telemetry import service_manager
 
 log = logging.getLogger("pinnace.platform")
+
+CUT_OFF: Final = "this edge is cut off from the controller that leads: it has no slots of limits"
 
 Drain = Callable[[], Awaitable[object]]
 
@@ -122,7 +125,9 @@ async def _edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIter
         except OSError as error:
             raise cannot_listen(url_of(settings.host, settings.port), error) from None
         linked.member.task.add_done_callback(life.part_ended)
-        await _metered(stack, settings, traced, lag, Calls(linked.edge))
+        await _metered(
+            stack, settings, traced, lag, Calls(linked.edge), trouble=lambda: CUT_OFF if linked.member.cut_off else ""
+        )
         yield url_of(settings.host, linked.edge.port), lambda: linked.edge.drain(settings.drain_s)
 
 
@@ -292,6 +297,7 @@ async def _metered(
     lag: LoopLag,
     *sources: Source,
     targets: Targets | None = None,
+    trouble: Callable[[], str] = lambda: "",
 ) -> MetricsPage:
     """Serve this process's part of the metrics; the sum over all processes is what one process of all roles would tell."""
 
@@ -302,7 +308,7 @@ async def _metered(
     release = Release(about.release, about.orchestration)
     page = MetricsPage((release, *sources, Spans(traced.report), Processes(pids, lag)))
     hosts = Hosts(settings.allow_hosts, settings.host)
-    await stack.enter_async_context(metrics_port(page, hosts, settings, uvicorn_server, targets))
+    await stack.enter_async_context(metrics_port(page, hosts, settings, uvicorn_server, targets, trouble))
     return page
 
 

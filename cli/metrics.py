@@ -118,7 +118,12 @@ class Metering:
 
 @contextlib.asynccontextmanager
 async def metrics_port(
-    page: MetricsPage, hosts: Hosts, settings: ServeSettings, serve: Serve, targets: Targets | None = None
+    page: MetricsPage,
+    hosts: Hosts,
+    settings: ServeSettings,
+    serve: Serve,
+    targets: Targets | None = None,
+    trouble: Callable[[], str] = lambda: "",
 ) -> AsyncIterator[None]:
     """Serve the page on the metrics port, if one is wanted. The default one may be another platform's already.
 
@@ -141,6 +146,6 @@ async def metrics_port(
         yield
         return
     with listener:
-        async with serve(metrics_app(page, hosts, targets), sockets=[listener]):
+        async with serve(metrics_app(page, hosts, targets, trouble), sockets=[listener]):
             log.info("metrics at %s", where)
             yield

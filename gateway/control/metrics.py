@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -41,17 +43,28 @@ class Metrics:
         )
 
 
-def metrics_app(page: MetricsPage, hosts: Hosts, targets: Targets | None = None) -> Starlette:
+def metrics_app(
+    page: MetricsPage, hosts: Hosts, targets: Targets | None = None, trouble: Callable[[], str] = lambda: ""
+) -> Starlette:
     """Return the application of the metrics port: it asks for no login, but refuses what foreign web pages send.
 
-    `targets` serves functions' own metrics there too.
+    `targets` serves functions' own metrics there too. `/readyz` says whether this process should get work: not while there is
+    `trouble`, of which it is told.
     """
+
+    async def readyz(request: Request) -> Response:
+        return errors.text(503, why) if (why := trouble()) else Response()
 
     async def get(request: Request) -> Response:
         return _response(page, request)
 
     return Starlette(
-        routes=[Route("/metrics", get), Route("/healthz", healthz), *(targets.routes() if targets is not None else [])],
+        routes=[
+            Route("/metrics", get),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            *(targets.routes() if targets is not None else []),
+        ],
         middleware=[Middleware(OriginGuard, hosts=hosts)],
         exception_handlers=errors.handlers(),
     )

@@ -98,6 +98,8 @@ class Member:
         self.name = name
         self.leader = ""
         """Who leads, as far as is known; empty: nobody."""
+        self.cut_off = False
+        """Somebody leads, cannot be reached, and may have given away what was owned here."""
         self._secret = secret
         self._look = look
         self._seat = seat
@@ -173,11 +175,13 @@ class Member:
 
     def _saw(self, sighting: Sighting) -> None:
         self.leader = sighting.leader if sighting.leads else ""
+        self.cut_off = self.cut_off and sighting.leads
         if self._link is not None and sighting.leads and sighting.leader != self._linked_to:
             self._unlink("another one leads")
         if self._tenure.is_over(sighting, self._clock()):
             if self._link is not None:
                 self._unlink("it does not confirm")
+            self.cut_off = True
             self._seat.give_up()
         dials = self._dialing is not None and not self._dialing.done()
         if self._link is None and not dials and sighting.leads and sighting.address:
@@ -255,6 +259,7 @@ class Member:
         if not self._follows:
             link.send(Holding(tuple(claims), tuple(released)))
         self._welcomed.set()
+        self.cut_off = False
         self._seat.welcomed()
         self._beat()
 

@@ -31,3 +31,13 @@ async def test_the_port_of_its_own_asks_for_none_but_keeps_web_pages_away() -> N
         assert (await client("GET", "/metrics", headers={"Origin": "http://evil.example"})).status == 403
         assert (await client("GET", "/metrics", headers={"Host": "evil.example"})).status == 403
         assert (await client("GET", "/system/functions")).status == 404
+
+
+async def test_who_should_get_no_work_is_not_ready_and_lives() -> None:
+    trouble = ["cut off"]
+    async with serving(metrics_app(MetricsPage(), Hosts(), trouble=lambda: trouble[0])) as client:
+        answer = await client("GET", "/readyz", login=False)
+        assert (answer.status, answer.text) == (503, "cut off\n")
+        assert (await client("GET", "/healthz", login=False)).status == 200
+        trouble[0] = ""
+        assert (await client("GET", "/readyz", login=False)).status == 200

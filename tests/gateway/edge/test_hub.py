@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.edge import handshake, member
+from gateway.edge import handshake, member, tenure
 from gateway.edge.hub import Hub, place_of
 from gateway.edge.link import frame
 from gateway.edge.member import new_name
@@ -167,6 +167,19 @@ async def test_without_a_leader_warm_calls_are_served_and_others_are_told_in_tim
     assert text == (
         b"function asleep.openfaas-fn: no replica is ready after waiting 0.3 s: the platform's controller cannot be reached\n"
     )
+
+
+async def test_an_edge_that_cannot_reach_who_leads_says_so_and_one_without_a_leader_does_not(
+    lab: HubLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenure, "TENURE_S", 1.0)
+    await lab.begin(edges=1)
+    (edge,) = lab.linked
+    await eventually(lambda: not edge.member.cut_off)
+    await lab.hub.__aexit__(None, None, None)
+    await eventually(lambda: edge.member.cut_off)
+    lab.leads = False
+    await eventually(lambda: not edge.member.cut_off)
 
 
 async def test_edges_take_what_they_own_to_the_next_leader(lab: HubLab) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import itertools
 import json
 import os
+import secrets
 import subprocess
 import threading
 import time
@@ -23,10 +25,12 @@ import pytest
 
 from tests.builder.base_image import make_base
 from tests.end_to_end.platform import FAAS, Platform, until
+from tests.orchestration.kubernetes.api_server import free_ports
 
 CLUSTER = os.environ.get("PINNACE_TEST_CLUSTER", "")
 REGISTRY = os.environ.get("PINNACE_TEST_REGISTRY", "")
 RATE = 200
+SERVING = "pinnace.dev/function=node-hello"
 HELLO = """
 import os
 def handle(event, context):
@@ -65,11 +69,48 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+class Apart(Platform):
+    """A controller, the control API and two edges, as processes of their own; spoken to by the first edge."""
+
+    def start(self, role: str = "serve") -> None:
+        secret = self.home / "link-secret"
+        secret.write_text(secrets.token_hex(32))
+        (control,) = free_ports(1)
+        self.processes: list[subprocess.Popen[str]] = []
+        self.ports: list[int] = []
+        for number, part in enumerate(("controller", "control", "edge", "edge")):
+            data = self.home / f"{part}-{number}"
+            flags = ["--role", part, "--link-port", "0", "--link-secret-file", str(secret)]
+            flags += ["--control", f"127.0.0.1:{control}"]
+            flags += ["--port", str(control if part == "control" else 0), "--data-dir", str(data), *self.flags]
+            with (self.home / "platform.log").open("ab") as log:
+                process = subprocess.Popen(
+                    [FAAS, "serve", *flags], stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment
+                )
+            self.processes.append(process)
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("ready "), line + self.log()
+            if part == "control":
+                self.data = data
+            if part == "edge":
+                self.ports.append(int(line.rsplit(":", 1)[1]))
+        self.port = self.ports[0]
+
+    def stop(self, within_s: float = 10.0) -> int:
+        for process in reversed(self.processes):
+            process.terminate()
+            process.wait(within_s)
+            assert process.stdout is not None
+            process.stdout.close()
+        return 0
+
+
+@pytest.fixture(scope="module", params=["all", "apart"])
+def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     home = tmp_path_factory.mktemp("platform")
     flags = ("--orchestration", "kubernetes", "--kubeconfig", CLUSTER, "--registries", REGISTRY)
-    platform = Platform(home, *flags)
+    platform = Apart(home, *flags) if request.param == "apart" else Platform(home, *flags)
     platform.start()
     yield platform
     for name in ("node-hello", "node-broken"):
@@ -102,7 +143,8 @@ class Load:
 
     def __init__(self, platform: Platform) -> None:
         self.results: collections.Counter[str] = collections.Counter()
-        self._url = f"{platform.url}/function/node-hello"
+        ports = platform.ports if isinstance(platform, Apart) else [platform.port]
+        self._urls = itertools.cycle([f"http://127.0.0.1:{port}/function/node-hello" for port in ports])
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -118,12 +160,12 @@ class Load:
         with concurrent.futures.ThreadPoolExecutor(32) as pool:
             due = time.monotonic()
             while not self._over.wait(max(0.0, due - time.monotonic())):
-                pool.submit(self._call)
+                pool.submit(self._call, next(self._urls))
                 due += 1 / RATE
 
-    def _call(self) -> None:
+    def _call(self, url: str) -> None:
         try:
-            with urllib.request.urlopen(self._url, timeout=30) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 self.results[answer.read().decode()] += 1
         except urllib.error.HTTPError as error:
             with error:
@@ -155,6 +197,25 @@ def test_a_rollout_under_load_loses_nothing(platform: Platform, images: dict[str
         deploy(platform, "node-hello", images["node-hello"], envVars={"VERSION": "2"})
         until(lambda: load.results["2"] > RATE, 60)
     assert set(load.results) == {"1", "2"}
+
+
+@pytest.mark.timeout(300)
+def test_fewer_pods_under_load_lose_nothing(platform: Platform, images: dict[str, str]) -> None:
+    labels = {"com.openfaas.scale.min": "1", "com.openfaas.scale.max": "4"}
+    deploy(platform, "node-hello", images["node-hello"], labels=labels)
+
+    def scaled(count: int) -> None:
+        platform.request("POST", "/system/scale-function/node-hello", json.dumps({"replicas": count}))
+
+    until(lambda: says(platform, "1"), 60)
+    scaled(4)
+    until(lambda: platform.status("node-hello")["availableReplicas"] == 4, 60)
+    with Load(platform) as load:
+        time.sleep(1)
+        scaled(1)
+        until(lambda: kubectl("get", "pods", "-l", SERVING, "-o", "name").count("pod/") == 1, 60)
+        time.sleep(0.5)
+    assert set(load.results) == {"1"}
 
 
 @pytest.mark.timeout(300)
