@@ -24,9 +24,9 @@ import yaml
 
 BINARIES = ("etcd", "kube-apiserver")
 TOKEN = "test-admin-token"  # opens a server that lives for one test run on the loopback
-PLATFORM_TOKEN = "test-platform-token"
 PLATFORM = "platform"
-"""A user with no right but those that a test gives; what it asks for is written down (`asked`)."""
+ROLES = ("edge", "control", "controller")
+"""Users, as is PLATFORM, with no right but those that a test gives; what they ask for is written down (`asked`)."""
 
 START_LIMIT_S = 60.0
 
@@ -34,7 +34,7 @@ _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived", "ResponseStarted"],
-    "rules": [{"level": "Metadata", "users": [PLATFORM]}, {"level": "None"}],
+    "rules": [{"level": "Metadata", "users": [PLATFORM, *ROLES]}, {"level": "None"}],
 }
 
 
@@ -60,7 +60,7 @@ class ApiServer:
     def __init__(self, binaries: Path, folder: Path) -> None:
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
-        self.platform_kubeconfig = folder / "platform-kubeconfig"
+        self.platform_kubeconfig = self.kubeconfig_of(PLATFORM)
         self._binaries = binaries
         self._etcd_port, self._peer_port, self.port = free_ports(3)
         self._etcd: subprocess.Popen[bytes] | None = None
@@ -110,13 +110,14 @@ class ApiServer:
         self._await_ready()
 
     def _prepare(self) -> None:
-        users = f'{TOKEN},admin,admin,"system:masters"\n{PLATFORM_TOKEN},{PLATFORM},{PLATFORM}\n'
-        (self.folder / "tokens.csv").write_text(users)
+        users = [f'{TOKEN},admin,admin,"system:masters"', *(f"test-{user}-token,{user},{user}" for user in (PLATFORM, *ROLES))]
+        (self.folder / "tokens.csv").write_text("\n".join([*users, ""]))
         (self.folder / "audit.yaml").write_text(yaml.safe_dump(_AUDIT))
         key = self.folder / "service-account.key"
         subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
         self._write_kubeconfig(self.kubeconfig, TOKEN)
-        self._write_kubeconfig(self.platform_kubeconfig, PLATFORM_TOKEN)
+        for user in (PLATFORM, *ROLES):
+            self._write_kubeconfig(self.kubeconfig_of(user), f"test-{user}-token")
 
     def _write_kubeconfig(self, file: Path, token: str) -> None:
         cluster = {"server": f"https://127.0.0.1:{self.port}", "insecure-skip-tls-verify": True}
@@ -130,10 +131,14 @@ class ApiServer:
         }
         file.write_text(yaml.safe_dump(document))
 
-    def asked(self) -> list[dict[str, Any]]:
-        """Return what PLATFORM asked for, as the audit log has it."""
+    def kubeconfig_of(self, user: str) -> Path:
+        return self.folder / f"{user}-kubeconfig"
+
+    def asked(self, user: str = PLATFORM) -> list[dict[str, Any]]:
+        """Return what a user asked for, as the audit log has it."""
         log = self.folder / "audit.log"
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        events = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        return [event for event in events if event["user"]["username"] == user]
 
     def _start_etcd(self) -> None:
         client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"

@@ -27,13 +27,16 @@ CHART = ROOT / "deploy" / "helm" / "pinnace"
 PLAIN = ROOT / "deploy" / "kubernetes"
 PAGE = ROOT / "docs" / "kubernetes.md"
 BEGIN, END = "<!-- values: made from the chart's schema -->", "<!-- end of values -->"
+APART = PLAIN / "apart"
+VARIANTS = {PLAIN: (), APART: ("--set", "roles=apart,linkSecret.create=false")}
+"""The folders of plain manifests, and the values that make them."""
 DEFINITION = CHART / "files" / "crd.yaml"
 BY_HAND = {"kustomization.yaml", "namespace.yaml"}
 """What is not of the chart: how kubectl finds the rest, and the namespace that `helm install --create-namespace` makes."""
 
 MADE_BY_THE_CHART = {
     "port", "host", "data_dir", "orchestration", "kubeconfig", "platform_namespace", "metrics_host", "metrics_port",
-    "save_login", "log_format",
+    "save_login", "log_format", "role", "link_port", "link_secret_file", "control", "drain",
 }  # fmt: skip
 
 _HEAD = re.compile(r"# Made from deploy/helm/pinnace \(python -m tests\.orchestration\.kubernetes\.chart\): (\w+) (\w+)\n")
@@ -61,16 +64,16 @@ def documents(text: str) -> list[dict[str, Any]]:
 def chart_digest() -> str:
     """Return the digest of all that the plain manifests depend on, except the definition, which they hold as it is."""
     found = hashlib.sha256()
-    for path in [CHART / "Chart.yaml", CHART / "values.yaml", *sorted((CHART / "templates").glob("*.yaml"))]:
+    templates = [*(CHART / "templates").glob("*.yaml"), *(CHART / "templates").glob("*.tpl")]
+    for path in [CHART / "Chart.yaml", CHART / "values.yaml", *sorted(templates)]:
         found.update(path.name.encode() + b"\0" + path.read_bytes())
-    found.update((CHART / "templates" / "_helpers.tpl").read_bytes())
     return found.hexdigest()[:16]
 
 
-def rendered() -> dict[str, str]:
-    """Return the contents of the plain manifests by file name, as helm makes them now."""
+def rendered(folder: Path) -> dict[str, str]:
+    """Return the contents of one folder's plain manifests by file name, as helm makes them now."""
     parts: dict[str, list[str]] = {}
-    for part in re.split(r"^---\n", template("--set", "login.create=false"), flags=re.MULTILINE):
+    for part in re.split(r"^---\n", template("--set", "login.create=false", *VARIANTS[folder]), flags=re.MULTILINE):
         source, _, body = part.partition("\n")
         if found := re.fullmatch(r"# Source: pinnace/templates/(\S+)", source):
             parts.setdefault(found[1], []).append(body.strip("\n"))
@@ -90,9 +93,9 @@ def body_of(text: str) -> str:
     return text.partition("\n")[2]
 
 
-def plain() -> list[dict[str, Any]]:
-    """Return all objects of the plain manifests."""
-    files = sorted(set(PLAIN.glob("*.yaml")) - {PLAIN / "kustomization.yaml"})
+def plain(folder: Path = PLAIN) -> list[dict[str, Any]]:
+    """Return all objects of one folder's plain manifests."""
+    files = sorted(set(folder.glob("*.yaml")) - {folder / "kustomization.yaml"})
     return [document for file in files for document in documents(file.read_text())]
 
 
@@ -153,6 +156,8 @@ def schema_with_settings() -> str:
 
 if __name__ == "__main__":
     (CHART / "values.schema.json").write_text(schema_with_settings())
-    for name, text in (rendered() if find_helm() else {}).items():
-        (PLAIN / name).write_text(text)
+    for folder in VARIANTS if find_helm() else ():
+        folder.mkdir(exist_ok=True)
+        for name, text in rendered(folder).items():
+            (folder / name).write_text(text)
     PAGE.write_text(page(PAGE.read_text()))

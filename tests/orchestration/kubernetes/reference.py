@@ -15,7 +15,11 @@ import yaml
 from orchestration.kubernetes.crd import custom_resource_definition
 
 ROOT = Path(__file__).parents[3]
-DEFINITIONS = (ROOT / "deploy/helm/pinnace/files/crd.yaml", ROOT / "deploy/kubernetes/crd.yaml")
+DEFINITIONS = (
+    ROOT / "deploy/helm/pinnace/files/crd.yaml",
+    ROOT / "deploy/kubernetes/crd.yaml",
+    ROOT / "deploy/kubernetes/apart/crd.yaml",
+)
 PAGE = ROOT / "docs" / "kubernetes.md"
 BEGIN, END = "<!-- fields: made from the schema -->", "<!-- end of fields -->"
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.commands.serve import serve
+from cli.settings import load
 from gateway.asynchronous.redis.settings import RedisSettings
 from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS, KINDS, NAMESPACES, SECRETS, Kind, Missing
 from orchestration.kubernetes.client import Cluster
@@ -58,19 +60,49 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-def test_the_plain_manifests_are_made_of_this_chart() -> None:
-    files = {path.name for path in chart.PLAIN.glob("*.yaml")} - chart.BY_HAND
+@pytest.mark.parametrize("folder", chart.VARIANTS, ids=lambda folder: folder.name)
+def test_the_plain_manifests_are_made_of_this_chart(folder: Path) -> None:
+    files = {path.name for path in folder.glob("*.yaml")} - chart.BY_HAND
     assert files >= {"crd.yaml", "gateway.yaml", "namespaces.yaml", "networkpolicy.yaml", "rbac.yaml"}
     for name in files - {"crd.yaml"}:
-        text = (chart.PLAIN / name).read_text()
+        text = (folder / name).read_text()
         assert text == chart.head(body := chart.body_of(text)) + body, f"{name}: python -m {chart.__name__}"
-    assert (chart.PLAIN / "crd.yaml").read_text() == chart.DEFINITION.read_text()
+    assert (folder / "crd.yaml").read_text() == chart.DEFINITION.read_text()
+    assert (folder / "namespace.yaml").read_text() == (chart.PLAIN / "namespace.yaml").read_text()
 
 
 @needs_helm
-def test_the_plain_manifests_are_what_helm_makes_of_the_defaults() -> None:
-    files = {path.name: path.read_text() for path in chart.PLAIN.glob("*.yaml") if path.name not in chart.BY_HAND}
-    assert files == chart.rendered(), f"write them anew: python -m {chart.__name__}"
+@pytest.mark.parametrize("folder", chart.VARIANTS, ids=lambda folder: folder.name)
+def test_the_plain_manifests_are_what_helm_makes(folder: Path) -> None:
+    files = {path.name: path.read_text() for path in folder.glob("*.yaml") if path.name not in chart.BY_HAND}
+    assert files == chart.rendered(folder), f"write them anew: python -m {chart.__name__}"
+
+
+@pytest.mark.parametrize("folder", chart.VARIANTS, ids=lambda folder: folder.name)
+def test_the_command_lines_are_those_of_faas(folder: Path) -> None:
+    roles = set()
+    for deployment in (m for m in chart.plain(folder) if m["kind"] == "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert (container["command"], container["args"][0]) == (["faas"], "serve")
+        given = serve.make_context("serve", list(container["args"][1:])).params
+        settings = load({k: v for k, v in given.items() if k != "config"}, {})
+        roles.add(settings.role)
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ports["metrics"] == settings.metrics_port
+        assert ports.get("http", settings.port) == settings.port and ports.get("link", settings.link_port) == settings.link_port
+        grace_s = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert grace_s >= settings.drain_s + (10 if settings.role == "edge" else 5)
+    assert roles == ({"all"} if folder == chart.PLAIN else {"edge", "control", "controller"})
+
+
+@needs_helm
+def test_edges_are_scaled_and_roles_apart_have_no_queue() -> None:
+    flags = ("--set", "roles=apart,edge.autoscaling.enabled=true,edge.autoscaling.maxReplicas=7")
+    found = chart.documents(chart.template(*flags))
+    assert "replicas" not in one(found, "Deployment", "edge")["spec"]
+    assert one(found, "HorizontalPodAutoscaler", "edge")["spec"]["maxReplicas"] == 7
+    refused = chart.helm("template", "pinnace", str(chart.CHART), "--set", "roles=apart,redis.enabled=true", code=1)
+    assert "asynchronous calls are served by roles: all" in refused
 
 
 def test_each_value_has_a_default_and_a_description() -> None:

@@ -15,7 +15,7 @@ from orchestration.kubernetes.api import (
     Kind,
 )
 from orchestration.kubernetes.crd import custom_resource_definition
-from tests.orchestration.kubernetes.chart import plain
+from tests.orchestration.kubernetes.chart import VARIANTS, plain
 from tests.orchestration.kubernetes.reference import PAGE, page
 from tests.orchestration.kubernetes.world import World
 
@@ -36,9 +36,10 @@ def test_the_definition_is_the_codes_own() -> None:
     assert found == custom_resource_definition(), "write it anew: python -m tests.orchestration.kubernetes.reference"
 
 
-def test_all_files_are_in_the_kustomization() -> None:
-    (kustomization,) = manifests("kustomization.yaml")
-    others = {path.name for path in DEPLOY.glob("*.yaml")} - {"kustomization.yaml"}
+@pytest.mark.parametrize("folder", VARIANTS, ids=lambda folder: folder.name)
+def test_all_files_are_in_the_kustomization(folder: Path) -> None:
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    others = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
     assert set(kustomization["resources"]) == others
 
 
@@ -47,8 +48,8 @@ async def test_the_platforms_pods_keep_to_the_restricted_standard(world: World) 
     (name,) = [m for m in manifests("namespace.yaml") if m["kind"] == "Namespace"]
     labels = {"metadata": {"labels": name["metadata"]["labels"]}}
     await world.cluster.merge(NAMESPACES, "", world.namespace, labels, manager="test")
-    deployments = [m for m in plain() if m["kind"] == "Deployment"]
-    assert deployments
+    deployments = [m for folder in VARIANTS for m in plain(folder) if m["kind"] == "Deployment"]
+    assert [m["metadata"]["name"] for m in deployments] == ["gateway", "edge", "control", "controller"]
     for deployment in deployments:
         template = deployment["spec"]["template"]
         metadata = template["metadata"] | {"name": deployment["metadata"]["name"], "namespace": world.namespace}

@@ -11,10 +11,12 @@ Three steps, which together say that no right can be taken away:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from orchestration.kubernetes import view as view_module
@@ -32,15 +34,17 @@ from orchestration.kubernetes.api import (
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.controller import Controller
 from orchestration.kubernetes.drains import Drains
-from orchestration.kubernetes.lease import Leadership
+from orchestration.kubernetes.lease import HolderLook, Leadership
 from orchestration.kubernetes.orchestrator import KubernetesOrchestrator
 from orchestration.kubernetes.resource import owner, read
-from orchestration.kubernetes.view import NotSynced, View
+from orchestration.kubernetes.view import CALLED, NotSynced, View
 from orchestration.names import FunctionId
 from orchestration.orchestrator import LogQuery, Namespace, Refused
 from orchestration.spec import FunctionSpec
 from tests.orchestration.kubernetes.api_server import PLATFORM, ApiServer
-from tests.orchestration.kubernetes.chart import plain
+from tests.orchestration.kubernetes.api_server import ROLES as USERS
+from tests.orchestration.kubernetes.chart import VARIANTS, plain
+from tests.orchestration.kubernetes.test_traffic import GRADUAL
 from tests.orchestration.kubernetes.world import World, eventually, told
 
 RBAC = "rbac.authorization.k8s.io/v1"
@@ -57,8 +61,22 @@ OWNING: Right = ("pinnace.dev", "functions/finalizers", "update")
 """Asked for by the admission of objects that say who owns them: no request of its own."""
 
 
-def roles() -> dict[str, dict[str, Any]]:
-    return {m["metadata"]["name"]: m for m in plain() if m["kind"] in ("ClusterRole", "Role")}
+@functools.cache
+def manifests() -> list[dict[str, Any]]:
+    """Return what both folders of plain manifests have for roles."""
+    return [m for folder in VARIANTS for m in plain(folder) if m["apiVersion"] == RBAC]
+
+
+@functools.cache
+def roles(account: str = "pinnace") -> dict[str, dict[str, Any]]:
+    """Return the roles that the manifests bind to one of the platform's accounts, by name."""
+    found = manifests()
+    names = {
+        binding["roleRef"]["name"]
+        for binding in found
+        if binding["kind"].endswith("RoleBinding") and any(subject["name"] == account for subject in binding["subjects"])
+    }
+    return {m["metadata"]["name"]: m for m in found if m["kind"] in ("ClusterRole", "Role") and m["metadata"]["name"] in names}
 
 
 def rights_of(role: dict[str, Any]) -> set[Right]:
@@ -72,8 +90,8 @@ def rights_of(role: dict[str, Any]) -> set[Right]:
     }
 
 
-def granted() -> set[Right]:
-    return {right for role in roles().values() for right in rights_of(role)}
+def granted(account: str = "pinnace") -> set[Right]:
+    return {right for role in roles(account).values() for right in rights_of(role)}
 
 
 def _without(role: dict[str, Any], right: Right | None) -> list[dict[str, Any]]:
@@ -84,9 +102,9 @@ def _without(role: dict[str, Any], right: Right | None) -> list[dict[str, Any]]:
     return [{"apiGroups": [g], "resources": [r], "verbs": found} for (g, r), found in verbs.items()]
 
 
-async def allow(world: World, user: str, *, without: Right | None = None, suffix: str = "") -> None:
-    """Give a user the roles, in this namespace where they are not for the whole cluster, without one right if asked."""
-    cluster_wide = {m["roleRef"]["name"] for m in plain() if m["kind"] == "ClusterRoleBinding"}
+async def allow(world: World, user: str, *, account: str = "pinnace", without: Right | None = None, suffix: str = "") -> None:
+    """Give a user an account's roles, those for one namespace in this one, without one right where that is asked for."""
+    cluster_wide = {m["roleRef"]["name"] for m in manifests() if m["kind"] == "ClusterRoleBinding"}
 
     async def give(name: str, role: dict[str, Any]) -> None:
         own = f"{name}{suffix}"
@@ -104,10 +122,10 @@ async def allow(world: World, user: str, *, without: Right | None = None, suffix
             local = binding | {"kind": "RoleBinding", "metadata": {"name": own, "namespace": world.namespace}}
             await world.cluster.apply(LOCAL_BINDINGS, local, manager="test")
 
-    await asyncio.gather(*(give(name, role) for name, role in roles().items()))
+    await asyncio.gather(*(give(name, role) for name, role in roles(account).items()))
 
 
-async def allowed(world: World, user: str) -> set[Right]:
+async def allowed(world: World, user: str, asked_for: set[Right]) -> set[Right]:
     """Return which of the roles' rights the server would grant the user now."""
 
     async def may(right: Right) -> bool:
@@ -118,7 +136,7 @@ async def allowed(world: World, user: str) -> set[Right]:
         review["spec"] = {"user": user, "resourceAttributes": asked}
         return bool((await world.cluster.create(REVIEWS, review, manager="test"))["status"]["allowed"])
 
-    rights = sorted(granted())
+    rights = sorted(asked_for)
     return {right for right, is_allowed in zip(rights, await asyncio.gather(*map(may, rights)), strict=True) if is_allowed}
 
 
@@ -126,22 +144,27 @@ async def settled(world: World, user: str, wanted: set[Right]) -> None:
     """Wait until the server has heard of the roles, which it does a moment after they are written."""
 
     async def is_so() -> bool:
-        return await allowed(world, user) == wanted
+        return await allowed(world, user, granted()) == wanted
 
     await eventually(is_so)
 
 
-async def _everything(world: World, platform: Cluster) -> None:
-    """Do all that a platform does, by an account that may do what the roles say."""
+async def _everything(world: World, control: Cluster, controller: Cluster) -> None:
+    """Do all that a platform does, by accounts that may do what the roles say: the API's, and the controller's."""
     extra = f"{world.namespace}-made"
     async with (
-        View(platform, probes=False) as view,
-        Drains(platform, view) as drains,
-        KubernetesOrchestrator(platform, view, scales=drains) as orchestrator,
-        Controller(platform, view, scales=drains),
-        Leadership(platform, world.namespace, "one", lambda leads: None, renew_every_s=0.05) as leadership,
+        View(control, probes=False) as view,
+        Drains(control, view) as drains,
+        KubernetesOrchestrator(control, view, scales=drains) as orchestrator,
+        View(controller, probes=False) as led,
+        Drains(controller, led) as led_drains,
+        KubernetesOrchestrator(controller, led, scales=led_drains) as leader,
+        Controller(controller, led, scales=led_drains),
+        Leadership(controller, world.namespace, "one", lambda leads: None, renew_every_s=0.05) as leadership,
     ):
         view.on_replica.append(lambda replica: drains.released(replica.id))  # no edge has a call anywhere
+        led.on_replica.append(lambda replica: led_drains.released(replica.id))
+        await HolderLook(control, world.namespace).look()
         await eventually(lambda: leadership.leads)
         await orchestrator.create_namespace(Namespace(extra))
         await orchestrator.update_namespace(Namespace(extra, {"a": "1"}))
@@ -159,6 +182,8 @@ async def _everything(world: World, platform: Cluster) -> None:
         await orchestrator.usage(function)
         assert [line async for line in orchestrator.logs(LogQuery(function=function))] == []
         await orchestrator.scale((world.namespace, "hello-00001"), 2)
+        await world.started("hello-00001")
+        await eventually(lambda: view.replicas.ready(function, "hello-00001") == 2)
         await orchestrator.scale((world.namespace, "hello-00001"), 1, victims=[pod])
         await orchestrator.update_secret(world.namespace, "key", b"two")
         await world.kubectl_apply("hello", image="x")  # the policies go
@@ -174,8 +199,28 @@ async def _everything(world: World, platform: Cluster) -> None:
         await eventually(lambda: _gone(world, SERVICES, "hello-00001"))
         await eventually(lambda: _gone(world, REVISIONS, "hello-00002"))
         await _an_account_of_its_own(world)
+        await _what_the_leader_decides(world, orchestrator, leader)
         await orchestrator.remove(function)
         await orchestrator.delete_secret(world.namespace, "key")
+
+
+async def _what_the_leader_decides(world: World, api: KubernetesOrchestrator, leader: KubernetesOrchestrator) -> None:
+    """How many pods there are, and how a gradual rollout goes on."""
+    identity, image = world.id("gradual"), "registry.test/app@sha256:" + "a" * 64
+    spec = FunctionSpec(service="gradual", namespace=world.namespace, image=image, annotations=GRADUAL)
+    await api.apply(spec)
+    (pod,) = await world.started("gradual-00001")
+    await eventually(lambda: len(leader.status(identity).instances) == 1)
+    await leader.usage(identity)
+    await leader.scale((world.namespace, "gradual-00001"), 2)
+    await world.started("gradual-00001")
+    await eventually(lambda: len(leader.status(identity).instances) == 2)
+    await leader.scale((world.namespace, "gradual-00001"), 1, victims=[pod])
+    await eventually(lambda: api.status(identity).replicas == 1)
+    await api.apply(msgspec.structs.replace(spec, env_vars={"A": "1"}))
+    await world.started("gradual-00002")
+    await eventually(lambda: leader.status(identity).function.gradual is not None)
+    await leader.abort(identity, "gradual-00002", "9 of 9 calls failed")
 
 
 async def _an_account_of_its_own(world: World) -> None:
@@ -220,12 +265,50 @@ async def test_the_roles_allow_what_is_used_and_nothing_else(api_server: ApiServ
     await settled(world, PLATFORM, granted())
     async with Cluster.open(api_server.platform_kubeconfig) as platform:
         before = len(api_server.asked())
-        await _everything(world, platform)
+        await _everything(world, platform, platform)
     await eventually(lambda: _used(api_server.asked()[before:]) >= granted() - {OWNING})  # a watch is told of when it has ended
     asked = api_server.asked()[before:]
     refused = [event["requestURI"] for event in asked if event["responseStatus"]["code"] == 403]
     assert refused == []
     assert _used(asked) == granted() - {OWNING}
+
+
+async def test_roles_apart_are_allowed_what_each_uses_and_nothing_else(api_server: ApiServer, world: World) -> None:
+    await asyncio.gather(*(allow(world, user, account=f"pinnace-{user}", suffix=f"-{user}") for user in USERS))
+    for user in USERS:
+        await settled(world, user, granted(f"pinnace-{user}"))
+    before = {user: len(api_server.asked(user)) for user in USERS}
+    async with (
+        Cluster.open(api_server.kubeconfig_of("edge")) as edge,
+        Cluster.open(api_server.kubeconfig_of("control")) as control,
+        Cluster.open(api_server.kubeconfig_of("controller")) as controller,
+    ):
+        async with View(edge, probes=False, kinds=CALLED):
+            await HolderLook(edge, world.namespace).look()
+        await _everything(world, control, controller)
+    for user in USERS:
+        rights = granted(f"pinnace-{user}") - {OWNING}
+        with contextlib.suppress(AssertionError):  # a watch is told of when it has ended; what is missing is told below
+            await eventually(functools.partial(_has_used, api_server, user, before[user], rights), 5)
+        asked = api_server.asked(user)[before[user] :]
+        assert [event["requestURI"] for event in asked if event["responseStatus"]["code"] == 403] == []
+        assert _used(asked) == rights, user
+
+
+def _has_used(api_server: ApiServer, user: str, before: int, rights: set[Right]) -> bool:
+    return _used(api_server.asked(user)[before:]) >= rights
+
+
+@pytest.mark.parametrize("role", USERS)
+async def test_without_one_right_of_a_role_apart_the_server_refuses_that(world: World, role: str) -> None:
+    account = f"pinnace-{role}"
+
+    async def one(number: int, right: Right) -> None:
+        user = f"{role}-{number}-{world.namespace}"
+        await allow(world, user, account=account, without=right, suffix=f"-{user}")
+        await settled(world, user, granted(account) - {right})
+
+    await asyncio.gather(*(one(number, right) for number, right in enumerate(sorted(granted(account)))))
 
 
 @pytest.mark.parametrize("right", sorted(granted()), ids=lambda right: " ".join(filter(None, right)))
