@@ -40,6 +40,7 @@ from orchestration.starts import Kind
 
 BACKLOG = 4096
 INSTANCE_VARIABLE = "PINNACE_INSTANCE"
+LOOP_TEMPLATE = "python3-asgi"  # its handlers import asyncio in any case
 RUNTIMES_OWN_PROGRAM = "{runtime}/pinnace_runtime/__main__.py"
 # A library that starts its threads when it is imported could not be forked.
 THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -339,7 +340,7 @@ class Launcher:
             and wants_zygote(revision.labels, revision.annotations)
             and can_share([*revision.env_vars, *bundle.env])
         ):
-            stem = StemKey(revision.namespace, names["python"], names["runtime"])
+            stem = StemKey(revision.namespace, names["python"], names["runtime"], bundle.command[-1] == LOOP_TEMPLATE)
         rooms = None
         if zygote:
             rooms = Rooms(replica, rooms_folder, uid=uid, shown=below_temporary, cgroups=self._cgroups, limits=limits)

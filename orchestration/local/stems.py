@@ -31,11 +31,13 @@ _PROGRAM = "import sys; sys.path.append(sys.argv[-1]); from orchestration.local.
 
 
 class StemKey(msgspec.Struct, frozen=True):
-    """What makes one stem as good as another: namespace, path of the interpreter, folder of the runtime."""
+    """What makes one stem as good as another: namespace, path of the interpreter, folder of the runtime, and whether it has
+    imported what an event loop needs."""
 
     namespace: str
     python: str
     runtime: str
+    loop: bool
 
 
 def can_share(variables: Iterable[str]) -> bool:
@@ -103,7 +105,7 @@ class Stems:
         began = time.monotonic()
         name, value = self._marker
         plan = SpawnPlan(
-            argv=(key.python, "-I", "-S", "-c", _PROGRAM, key.runtime, str(PACKAGES)),
+            argv=(key.python, "-I", "-S", "-c", _PROGRAM, key.runtime, "loop" if key.loop else "threads", str(PACKAGES)),
             env={"PATH": os.defpath, "LANG": "C.UTF-8", name: value},
             cwd="/",
             zygote=True,

@@ -26,14 +26,16 @@ from orchestration.local.keeper import child, linux
 CONTROL_FD = child.LISTEN_FD
 NOTIFY_FD = child.NOTIFY_FD
 _RUNTIME = ("process", "zygote", "templates", "thread_server", "newborn", "reseed", "fitness")
+# Not `loop_server`, which looks for a loop among the dependencies. With asyncio it is 60 ms.
+_LOOP = ("loop_connection", "lifespan")
 
 
 def main() -> None:
-    """Run the stem; the arguments are the runtime's folder, and the folder of this package."""
-    runtime, packages = sys.argv[1:]
+    """Run the stem; the arguments are the runtime's folder, what its forks serve with, and the folder of this package."""
+    runtime, servers, packages = sys.argv[1:]
     linux.set_child_subreaper(False)
     sys.path.append(runtime)
-    for name in _RUNTIME:
+    for name in (*_RUNTIME, *(_LOOP if servers == "loop" else ())):
         importlib.import_module(f"pinnace_runtime.{name}")
     server = importlib.import_module("pinnace_runtime.fork_server").ForkServer(CONTROL_FD)
     importlib.import_module("pinnace_runtime.newborn").rename(b"stem")

@@ -574,6 +574,30 @@ def answer(path):
         assert note(orchestrator, "hello").startswith("replicas import the handler themselves: no memory")
 
 
+async def test_asgi_handlers_have_a_stem_of_their_own_with_asyncio(place: Path, functions: Functions) -> None:
+    seen = "import sys\nSEEN = 'asyncio' in sys.modules\n"
+    app = """
+async def app(scope, receive, send):
+    await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'%d' % len(str(SEEN)))]})
+    await send({'type': 'http.response.body', 'body': str(SEEN).encode()})
+"""
+    async with (
+        LocalOrchestrator.open(place / "data", functions, zygote_budget_bytes=0) as orchestrator,
+        watching(orchestrator) as watch,
+    ):
+        sync = functions.add("sync", seen + "answer = SEEN")
+        loop = functions.add("loop", seen + app, template="python3-asgi")
+        for spec, stems in ((sync, 1), (loop, 2)):
+            await started(orchestrator, watch, spec)  # misses its stem, which starts now
+            await until(lambda: len(orchestrator.stem_pids) == stems)  # noqa: B023
+            await orchestrator.scale((DEFAULT_NAMESPACE, f"{spec.service}-00001"), 2)
+            await watch.until(lambda: len(running(watch, spec.service)) == 2)  # noqa: B023
+        forks = {f: [r for r in running(watch, f) if name(descent.parent(r.pid or 0) or 0) == "stem"] for f in ("sync", "loop")}
+        assert [len(found) for found in forks.values()] == [1, 1]
+        assert await ask(forks["sync"][0]) == "False"
+        assert await ask(forks["loop"][0]) == "True"
+
+
 async def test_variables_that_are_read_when_a_process_starts_make_an_exec(place: Path, functions: Functions) -> None:
     async with (
         LocalOrchestrator.open(place / "data", functions, zygote_budget_bytes=0) as orchestrator,
