@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestration.function import Function
 from orchestration.revision import REVISIONS_KEPT
@@ -248,3 +252,47 @@ def test_a_function_of_an_earlier_version_knows_its_latest_by_its_traffic() -> N
     earlier = msgspec.structs.replace(promote(second(), 3.0), latest="")
     assert not earlier.rolling
     assert not set_traffic(earlier, all_to(OLD), 4.0).rolling
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=60))
+def test_whatever_happens_all_calls_go_to_revisions_that_are_kept(choices: list[int]) -> None:
+    """Each number is one thing that happens: a deploy, readiness, a step, an abort, a table, a way back, following again."""
+    function, failures = first(), dict[str, str]()
+    for at, choice in enumerate(choices, 2):
+        now, names = float(at), [r.name for r in function.revisions]
+        one, other = names[choice % len(names)], names[choice // 7 % len(names)]
+        share = choice % 101
+        with contextlib.suppress(NothingToMove, InvalidTraffic):
+            match choice % 7:
+                case 0:
+                    said = GRADUAL | {"com.pinnace.revisions.keep": str(1 + choice % 3)}
+                    function = deploy(function, spec(annotations=said), f"sha256:{choice % 5}", now)
+                    failures.pop(function.newest.name, None)
+                case 1 if function.rolling and function.newest.name not in failures:
+                    function = promote(function, now)
+                case 2 if function.gradual is not None:
+                    function = proceed(function, function.gradual.revision, function.gradual.step + 1, now)
+                case 3 if function.gradual is not None:
+                    failures[function.gradual.revision] = "why"
+                    function = abort(function, function.gradual.revision, now)
+                case 4:
+                    table = (
+                        TrafficTarget(one, share),
+                        TrafficTarget(LATEST, 100 - share, "next"),
+                        TrafficTarget(other, 0, "old"),
+                    )
+                    function = set_traffic(function, table, now)
+                case 5:
+                    function = roll_back(function, None if choice % 2 else one, failures, now)
+                case 6:
+                    function = follow(function, failures, now)
+        kept = {r.name for r in function.revisions}
+        assert sum(t.percent for t in function.traffic) == 100
+        assert all(0 <= t.percent <= 100 for t in function.traffic)
+        assert {t.revision for t in function.traffic} <= kept
+        assert {t.revision for t in function.split} <= kept | {LATEST}
+        assert function.latest_ready in kept
+        assert len({t.tag for t in function.traffic if t.tag}) == sum(t.tag is not None for t in function.traffic)
+        assert function.gradual is None or function.gradual.revision == function.newest.name
+        wanted = dict.fromkeys(kept, choice % 5)
+        assert set(counts(function, function, wanted, failures)) == kept

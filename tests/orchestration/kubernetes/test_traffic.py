@@ -7,6 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.edge.tally import Tally
+from gateway.monitor.rollouts import GradualRollouts
+from orchestration.events import FunctionChanged
 from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.names import ROLLOUT_ABORT_ANNOTATION, ROLLOUT_STEP_ANNOTATION
@@ -232,3 +235,34 @@ async def test_a_gradual_rollout_is_brought_on_given_up_and_tried_again(cluster:
         await eventually(lambda: shares() == [95, 5], 30)
         await orchestrator.follow(hello)
         await eventually(lambda: shares() == [100] and orchestrator.status(hello).function.latest_ready == NEW)
+
+
+async def test_who_sees_the_calls_judges_and_the_controller_moves_them(cluster: Cluster, world: World) -> None:
+    now = 0.0
+    counted = {(world.namespace, name): Tally() for name in (OLD, NEW)}
+    async with platform(cluster) as running:
+        hello, orchestrator = world.id("hello"), running.orchestrator
+        await world.kubectl_apply("hello", annotations=GRADUAL)
+        await world.started(OLD)
+        await told(world, "hello", "Ready", "True", "Serving")
+        await world.kubectl_apply("hello", env={"VERSION": "2"}, annotations=GRADUAL)
+        await eventually(lambda: replicas(world, NEW, 1))
+        await world.started(NEW, 1)
+        rollouts = GradualRollouts(orchestrator, lambda: counted, lambda: now)
+
+        async def at(percents: list[int]) -> None:
+            await eventually(lambda: [t.percent for t in orchestrator.status(hello).function.traffic] == percents)
+            rollouts.apply(FunctionChanged(orchestrator.status(hello).function))
+
+        await at([95, 5])
+        now += 30
+        await rollouts.look()
+        await at([50, 50])
+        for name, code in ((OLD, 200), (NEW, 500)):
+            for _ in range(50):
+                counted[world.namespace, name].count(code, 0.01)
+        await rollouts.look()
+        await at([100])
+        function = await told(world, "hello", "Degraded", "True", "RolloutFailed")
+        assert "50 of 50 calls failed (100 %), 0 of 50 on the old revision" in str(function["status"]["rollout"]["failure"])
+        assert orchestrator.status(hello).function.serving.name == OLD
