@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from gateway.edge.tally import Tally
-from gateway.monitor.rollouts import GradualRollouts
+from gateway.monitor.rollouts import OUTCOMES, GradualRollouts
 from orchestration.names import FunctionId
 from orchestration.traffic import share_of
 from telemetry import metrics
@@ -33,5 +33,8 @@ class Rollouts:
         for function, gradual in self._rollouts.under_way():
             yield line(metrics.ROLLOUT_PERCENT, (str(function),), gradual.percent)
         yield head(metrics.ROLLOUTS, openmetrics)
-        for (function, outcome), count in sorted(self._rollouts.outcomes.items()):
-            yield line(metrics.ROLLOUTS, (str(function), outcome), count)
+        outcomes = self._rollouts.outcomes
+        begun = {function for function, _ in outcomes} | {function for function, _ in self._rollouts.under_way()}
+        for function in sorted(begun):  # both are there before one of them grows, so that a rate sees the first
+            for outcome in OUTCOMES:
+                yield line(metrics.ROLLOUTS, (str(function), outcome), outcomes.get((function, outcome), 0))

@@ -32,6 +32,7 @@ WRITE_WITHIN_S: Final = 30.0
 Revisions = Callable[[], Mapping[tuple[str, str], Tally]]
 """What edges counted of each revision, by namespace and name, of functions where calls can come to several."""
 Outcome = Literal["finished", "aborted"]
+OUTCOMES: Final[tuple[Outcome, ...]] = ("finished", "aborted")
 
 
 class _Step:
@@ -87,7 +88,7 @@ class GradualRollouts:
                 gone = FunctionId(namespace, name)
                 self._steps.pop(gone, None)
                 self.split.pop(gone, None)
-                for outcome in ("finished", "aborted"):
+                for outcome in OUTCOMES:
                     self.outcomes.pop((gone, outcome), None)
 
     def lead(self, leads: bool) -> None:

@@ -60,7 +60,11 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     port = free_port()
     flags = ["--workers", "2", "--metrics-port", str(port), "--trace-ratio", "0.1"]
     with collecting() as collector, running(home, *flags, "--otlp-endpoint", collector.url) as platform:
-        platform.deploy("hello", HANDLER, "--label", "com.pinnace.concurrency=1", "--label", "com.openfaas.scale.max=2")
+        limits = ("--label", "com.pinnace.concurrency=1", "--label", "com.openfaas.scale.max=2")
+        for version in ("1", "2"):
+            platform.deploy("hello", HANDLER, *limits, "--env", f"VERSION={version}")
+            platform.deploy("rolling", HANDLER, "--env", f"VERSION={version}", "--gradual", "1h")
+        platform.faas("traffic", "hello", "--tag", "old=1")
         platform.deploy(
             "by-rate", HANDLER, "--label", "com.openfaas.scale.type=rps", "--annotation", "prometheus.io.scrape=true"
         )

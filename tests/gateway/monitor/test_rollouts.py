@@ -155,6 +155,7 @@ async def test_metrics_tell_of_splits_and_rollouts(stage: Stage) -> None:
     assert told["pinnace_revision_invocations_total", name, NEW, "200"] == 3
     assert told["pinnace_revision_traffic_percent", name, OLD] == 95
     assert told["pinnace_rollout_percent", name] == 5
+    assert told["pinnace_rollouts_total", name, "aborted"] == 0
     await stage.after(30)
     await stage.after(30)
     told = samples(page)
