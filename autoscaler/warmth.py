@@ -76,7 +76,7 @@ class Warmth:
         except Exception:
             log.exception("%s: nothing could be made ready ahead; its next start may take longer", watched.function)
         else:
-            log.info("%s: a start of %s is due: it is prepared", watched.function, key[1])
+            log.debug("%s: a start of %s is due: it is prepared", watched.function, key[1])
 
     async def _cool(self, watched: Watched) -> None:
         try:

@@ -10,7 +10,7 @@ import pytest
 
 from orchestration.local.data_folder import DataFolder, holder
 from orchestration.local.failures import DataFolderLocked, StorageError
-from orchestration.local.run_folder import LONGEST_PATH_BYTES, run_folder
+from orchestration.local.run_folder import LONGEST_PATH_BYTES, _is_in_memory, run_folder
 
 
 def test_the_lock_is_held_and_let_go(place: Path) -> None:
@@ -44,6 +44,21 @@ def test_the_folder_for_sockets_is_short_empty_and_removed(place: Path) -> None:
     assert not path.exists()
     with pytest.raises(StorageError, match="too long a name"), run_folder(place / ("x" * 90), "abc"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("mounts", "in_memory"),
+    [
+        ("22 1 0:21 / /run rw,nosuid shared:5 - tmpfs tmpfs rw,mode=755", True),
+        ("22 1 0:21 / /run/lock rw,nosuid shared:5 - tmpfs tmpfs rw", False),
+        ("22 1 0:21 / /run rw - tmpfs tmpfs rw\n23 1 0:22 / /run rw - ext4 /dev/vda rw", False),
+        ("22 1 254:0 / / rw - ext4 /dev/vda rw", False),
+    ],
+)
+def test_a_folder_is_in_memory_where_tmpfs_is_mounted_last(place: Path, mounts: str, in_memory: bool) -> None:
+    (place / "mountinfo").write_text(mounts + "\n")
+    assert _is_in_memory("/run", place / "mountinfo") == in_memory
+    assert not _is_in_memory("/run", place / "nowhere")
 
 
 def test_without_the_usual_folders_the_one_for_temporary_files_serves(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
