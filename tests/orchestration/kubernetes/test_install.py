@@ -2,8 +2,8 @@
 
     PINNACE_TEST_CLUSTER=KUBECONFIG PINNACE_TEST_REGISTRY=HOST:PORT pytest tests/orchestration/kubernetes/test_install.py
 
-The machine has to reach the pods' addresses, the node to pull from the registry, over plain HTTP. Where the cluster's own
-Service cannot be reached from pods, PINNACE_TEST_API=HOST:PORT says where they reach the API server.
+The machine has to reach the pods' addresses, the node to pull from the registry, over plain HTTP. Where pods reach no Services,
+PINNACE_TEST_API=HOST:PORT says where they reach the API server; edges then get the address of the control API's pod.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 
 from tests.builder.base_image import make_base
 from tests.end_to_end.platform import FAAS, until
-from tests.orchestration.kubernetes.chart import PLAIN
+from tests.orchestration.kubernetes.chart import VARIANTS
 
 CLUSTER = os.environ.get("PINNACE_TEST_CLUSTER", "")
 REGISTRY = os.environ.get("PINNACE_TEST_REGISTRY", "")
@@ -66,37 +66,56 @@ class Installed:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    """Build both images with our builder, push them, and apply the manifests as a user does."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Build both images with our builder and push them; return the platform's and the function's."""
     home = tmp_path_factory.mktemp("install")
     base = make_base(home / "base")
     tag = f"{time.time_ns():x}"
-    hello = f"{REGISTRY}/install-hello:{tag}"
+    own, hello = f"{REGISTRY}/pinnace:{tag}", f"{REGISTRY}/install-hello:{tag}"
     (home / "hello").mkdir()
     (home / "hello" / "handler.py").write_text(HELLO)
-    faas(home, "platform-image", f"{REGISTRY}/pinnace:{tag}", "--base-image", base, "--push")
+    faas(home, "platform-image", own, "--base-image", base, "--push")
     faas(home, "publish", str(home / "hello"), "--image", hello, "--lang", "python3-http", "--base-image", base)
-    folder = home / "kubernetes"
-    shutil.copytree(PLAIN, folder)
+    return own, hello
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda folder: folder.name)
+def installed(request: pytest.FixtureRequest, images: tuple[str, str], tmp_path: Path) -> Iterator[Installed]:
+    """Apply the manifests as a user does."""
+    folder, (name, _, tag) = tmp_path / "kubernetes", images[0].rpartition(":")
+    shutil.copytree(request.param, folder)
     file = folder / "kustomization.yaml"
-    named = (
-        file.read_text().replace("newName: pinnace", f"newName: {REGISTRY}/pinnace").replace("newTag: latest", f"newTag: {tag}")
+    file.write_text(
+        file.read_text().replace("newName: pinnace", f"newName: {name}").replace("newTag: latest", f"newTag: {tag}")
     )
-    file.write_text(named)
     kubectl("apply", "-f", str(folder / "namespace.yaml"))
-    secret = ["create", "secret", "generic", "basic-auth", "--namespace", "pinnace", "--dry-run=client", "--output=yaml"]
-    login = ["--from-literal=basic-auth-user=admin", f"--from-literal=basic-auth-password={PASSWORD}"]
-    kubectl("apply", "--filename=-", stdin=kubectl(*secret, *login))
+    make_secret("basic-auth", **{"basic-auth-user": "admin", "basic-auth-password": PASSWORD})
+    make_secret("link", secret=os.urandom(32).hex())
     kubectl("apply", "-k", str(folder))
     if API:
         host, _, port = API.rpartition(":")
         environment = [f"KUBERNETES_SERVICE_HOST={host}", f"KUBERNETES_SERVICE_PORT={port}"]
         kubectl("-n", "pinnace", "set", "env", "deployment", "--all", *environment)
+        if (folder / "roles.yaml").exists():
+            ready("deployment/control")
+            edge = kubectl("-n", "pinnace", "get", "deployment", "edge", "-o", "json")
+            kubectl("apply", "--filename=-", stdin=edge.replace("--control=control:", f"--control={address('control')}:"))
     for deployment in kubectl("-n", "pinnace", "get", "deployments", "-o", "name").split():
-        kubectl("-n", "pinnace", "rollout", "status", deployment, "--timeout=100s")
-    yield Installed(f"http://{address()}:8080", hello)
+        ready(deployment)
+    yield Installed(f"http://{address('gateway')}:8080", images[1])
     kubectl("-n", "openfaas-fn", "delete", "functions.pinnace.dev", "--all", "--wait=false")
-    kubectl("delete", "-f", str(folder / "gateway.yaml"), "--wait=false")
+    until(lambda: not pods(), 60, 0.3)
+    kubectl("-n", "pinnace", "delete", "deployment", "--all")
+
+
+def make_secret(name: str, **values: str) -> None:
+    given = [f"--from-literal={key}={value}" for key, value in values.items()]
+    made = kubectl("-n", "pinnace", "create", "secret", "generic", name, "--dry-run=client", "--output=yaml", *given)
+    kubectl("apply", "--filename=-", stdin=made)
+
+
+def ready(deployment: str) -> None:
+    kubectl("-n", "pinnace", "rollout", "status", deployment, "--timeout=100s")
 
 
 def faas(home: Path, *words: str) -> None:
@@ -105,13 +124,12 @@ def faas(home: Path, *words: str) -> None:
     assert made.returncode == 0, made.stdout + made.stderr
 
 
-def address() -> str:
-    """Return the address of the pod that takes calls."""
-    slices = json.loads(
-        kubectl("-n", "pinnace", "get", "endpointslices", "-l", "kubernetes.io/service-name=gateway", "-o", "json")
-    )
-    ready = [e for s in slices["items"] for e in s["endpoints"] or () if e["conditions"]["ready"]]
-    return str(ready[-1]["addresses"][0])
+def address(service: str) -> str:
+    """Return the address of a pod of one of the platform's Services that is ready."""
+    chosen = f"kubernetes.io/service-name={service}"
+    slices = json.loads(kubectl("-n", "pinnace", "get", "endpointslices", "-l", chosen, "-o", "json"))
+    found = [e for s in slices["items"] for e in s["endpoints"] or () if e["conditions"]["ready"]]
+    return str(found[-1]["addresses"][0])
 
 
 def pods() -> list[str]:
