@@ -6,10 +6,12 @@ import { live } from './live.js'
 import { deployView } from './deploy.js'
 import { functionView } from './function.js'
 import { functionsView } from './functions.js'
+import { queuesView } from './queue.js'
 
 const main = h('main', { id: 'main', tabIndex: -1 })
 const links = [
   ['#/', 'Functions'],
+  ['#/async', 'Queues'],
   ['#/deploy', 'Deploy'],
 ].map(([href, text]) => h('a', { href }, text))
 const status = h('span', { className: 'status', role: 'status' })
@@ -114,10 +116,12 @@ function route() {
       ? [name, functionView({ namespace, name })]
       : place === 'deploy'
         ? ['Deploy', deployView()]
-        : ['Functions', functionsView()]
+        : place === 'async'
+          ? ['Queues', queuesView()]
+          : ['Functions', functionsView()]
   view = made
   document.title = `${title} · Pinnace`
-  const here = place === 'deploy' ? 1 : 0
+  const here = Math.max(0, ['', 'async', 'deploy'].indexOf(place))
   links.forEach((link, i) => (i === here ? link.setAttribute('aria-current', 'page') : link.removeAttribute('aria-current')))
   show(main, view.element)
   view.enter?.()
@@ -136,6 +140,7 @@ addEventListener('keydown', (event) => {
     event.preventDefault()
     view.search.focus()
   } else if (event.key === 'g') location.hash = '#/'
+  else if (event.key === 'q') location.hash = '#/async'
   else if (event.key === 'd') location.hash = '#/deploy'
 })
 

@@ -33,6 +33,13 @@ export function show(element, ...children) {
   element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false))
 }
 
+/** The same; what had the focus keeps it, where something with its label is there again. */
+export function showAnew(element, ...children) {
+  const focused = element.contains(document.activeElement) ? document.activeElement.getAttribute('aria-label') : null
+  show(element, ...children)
+  if (focused) element.querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true })
+}
+
 /** A field with its label above it, and what there is to say about it below. */
 export function field(label, control, hint) {
   control.id ||= `field-${++fields}`
@@ -63,7 +70,7 @@ export function announce(text, bad = false) {
 }
 
 /** Ask before something that cannot be undone. Resolves to whether it was confirmed. */
-export function confirm(title, text, verb) {
+export function confirm(title, text, verb, otherwise = 'Cancel') {
   return new Promise((resolve) => {
     const dialog = h(
       'dialog',
@@ -73,7 +80,7 @@ export function confirm(title, text, verb) {
       h(
         'div',
         { className: 'actions' },
-        h('button', { type: 'button', onclick: () => dialog.close('no') }, 'Cancel'),
+        h('button', { type: 'button', onclick: () => dialog.close('no') }, otherwise),
         h('button', { type: 'button', className: 'danger', onclick: () => dialog.close('yes') }, verb),
       ),
     )

@@ -41,6 +41,14 @@ const MINUTE = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-di
 export const clock = (seconds) => TIME.format(new Date(seconds * 1000))
 export const minute = (seconds) => MINUTE.format(new Date(seconds * 1000))
 
+const DAY = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' })
+
+/** A time of today, or a day and a time. */
+export function moment(seconds) {
+  const at = new Date(seconds * 1000)
+  return at.toDateString() === new Date().toDateString() ? TIME.format(at) : `${DAY.format(at)} ${MINUTE.format(at)}`
+}
+
 export function bytes(n) {
   if (n < 1024) return `${n} B`
   if (n < 1048576) return `${(n / 1024).toFixed(1)} KiB`

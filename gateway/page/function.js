@@ -9,6 +9,7 @@ import { condition } from './functions.js'
 import { invokePanel } from './invoke.js'
 import { key, live } from './live.js'
 import { logsPanel } from './logs.js'
+import { queuePanel } from './queue.js'
 import { revisionsTable } from './revisions.js'
 
 const WINDOWS = { '5m': '5 min', '1h': '1 hour', '24h': '1 day' }
@@ -116,8 +117,10 @@ export function functionView(f) {
   const settings = h('div', {})
   const calls = callsPanel(f, stop.signal, (id) => logs.only(id))
   const logs = logsPanel(f, stop.signal)
-  const invoke = invokePanel(path, () => {
+  const queue = queuePanel(f, stop.signal, (id) => logs.only(id))
+  const invoke = invokePanel(path, stop.signal, () => {
     changedAt = Date.now()
+    queue.refresh().catch(() => {})
     setTimeout(poll, 1100)
   })
 
@@ -188,7 +191,7 @@ export function functionView(f) {
   async function poll() {
     if (stop.signal.aborted || document.hidden || gone) return
     try {
-      await Promise.all([redraw(), calls.refresh()])
+      await Promise.all([redraw(), calls.refresh(), queue.refresh()])
     } catch (error) {
       if (error.status === 404) lost()
     }
@@ -214,7 +217,7 @@ export function functionView(f) {
     h(
       'div',
       { className: 'columns' },
-      h('div', {}, invoke.element, calls.element),
+      h('div', {}, invoke.element, calls.element, queue.element),
       h(
         'div',
         {},

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 from tests.end_to_end.platform import Platform, running
 
@@ -45,16 +45,23 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 class Tab:
-    """A page in a browser with nothing of other tests in it, and what it did: addresses asked for, and complaints."""
+    """A page in a browser with nothing of other tests in it, and what it did: addresses asked for, those that the login was
+    sent to, and complaints."""
 
     def __init__(self, context: BrowserContext) -> None:
         context.set_default_timeout(LONGEST_MS)
         self.page: Page = context.new_page()
         self.asked: list[str] = []
+        self.with_login: list[str] = []
         self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("request", self._asked)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._said)
+
+    def _asked(self, request: Request) -> None:
+        self.asked.append(request.url)
+        if "authorization" in request.headers:
+            self.with_login.append(request.url)
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not message.text.startswith(FAILED_TO_LOAD):

@@ -144,6 +144,84 @@ def test_calls_are_sent_back_to_an_older_revision_once_that_is_confirmed(page: P
     assert platform.request("GET", "/api/v1/functions/back/traffic").json()["traffic"][0]["revision"] == "@latest"
 
 
+def submit(platform: Platform, name: str, path: str = "", body: str = "", **headers: str) -> str:
+    told = {key.replace("_", "-"): text for key, text in headers.items()}
+    answer = platform.request("POST", f"/async-function/{name}{path}", body, told, login=False)
+    assert answer.status == 202, answer
+    return answer.headers["x-call-id"]
+
+
+QUEUED = """
+import time
+
+def handle(event, context):
+    print("seen by", event.path)
+    if event.path == "/fail":
+        return {"statusCode": 422, "body": "no such order"}
+    time.sleep(float(event.body or 0))
+    return {"statusCode": 200, "body": {"resized": True}}
+"""
+
+
+def test_asynchronous_calls_are_made_followed_replayed_and_cancelled(page: Page, tab: Tab, platform: Platform) -> None:
+    platform.deploy("queued", QUEUED, "--label", "com.pinnace.async.concurrency=1")
+    dead = [submit(platform, "queued", "/fail") for _ in range(2)]
+    for call in dead:
+        assert platform.request("GET", f"/async-function/{call}?wait=10s").json()["state"] == "dead"
+    delayed = submit(platform, "queued", "/later", X_Delay_Seconds="3000")
+
+    page.goto(f"{platform.url}/ui/#/f/openfaas-fn/queued")
+    page.get_by_label("Asynchronously").check()
+    page.get_by_label("Path and query").fill("/long")
+    page.get_by_label("Body").fill("60")
+    page.get_by_role("button", name="Call", exact=True).click()
+    result = section(page, "Call it").get_by_role("status")
+    expect(result).to_contain_text("running, attempt 1")
+    queue = section(page, "Asynchronous calls")
+    expect(queue).to_contain_text("1 waiting")
+    expect(queue).to_contain_text("1 running")
+    expect(queue).to_contain_text("2 dead")
+    section(page, "Call it").get_by_role("button", name="Cancel the call").click()
+    page.get_by_role("dialog").get_by_role("button", name="Keep it").click()
+    expect(result).to_contain_text("running, attempt 1")
+    section(page, "Call it").get_by_role("button", name="Cancel the call").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the call").click()
+    expect(result).to_contain_text("cancelled")
+    page.get_by_label("Body").fill("0")
+    page.get_by_role("button", name="Call", exact=True).click()
+    expect(result).to_contain_text("succeeded, 200")
+    expect(result).to_contain_text('"resized"')
+    assert [url for url in tab.with_login if "/function/" in url or "/async-function/" in url] == []
+
+    page.keyboard.press("Escape")
+    page.locator("h1").click()
+    page.keyboard.press("q")
+    line = section(page, "Queues").get_by_role("row", name=re.compile("queued"))
+    expect(line).to_be_visible()
+    calls = section(page, "Calls")
+    calls.get_by_role("button", name="Dead", exact=True).click()
+    expect(calls.get_by_role("button", name=re.compile("Open call"))).to_have_count(2)
+    expect(calls).to_contain_text("the function answered 422, after which it is not tried again")
+    calls.get_by_role("button", name=f"Open call {dead[0]}").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("no such order")
+    platform.deploy("queued", QUEUED.replace("/fail", "/other"))
+    dialog.get_by_role("button", name="Replay").click()
+    expect(dialog).to_contain_text("succeeded, 200")
+    page.keyboard.press("Escape")
+    line.get_by_role("button", name="Replay all dead calls of queued").click()
+    page.get_by_role("dialog").get_by_role("button", name="Replay all").click()
+    expect(calls.get_by_text("No call is dead.")).to_be_visible()
+    answer = platform.request("GET", f"/async-function/{dead[1]}?wait=10s")
+    assert answer.json()["state"] == "succeeded", answer.text
+    calls.get_by_role("button", name="Waiting", exact=True).click()
+    expect(calls).to_contain_text("delayed until")
+    calls.get_by_role("button", name=f"Open call {delayed}").click()
+    dialog.get_by_role("button", name="Cancel the call").click()
+    page.get_by_role("dialog", name="Cancel this call?").get_by_role("button", name="Cancel the call").click()
+    expect(dialog).to_contain_text("cancelled")
+
+
 def test_a_gradual_rollout_is_shown_with_how_far_it_is(page: Page, platform: Platform) -> None:
     for version in ("one", "two"):
         platform.deploy("slow", f"def handle(event, context):\n    return {version!r}\n", "--gradual", "600s")
@@ -191,7 +269,13 @@ def test_axe_finds_nothing_and_a_phone_has_room(page: Page, platform: Platform, 
         platform.faas("scale", "seen", "0")
         until(lambda: not platform.pids("seen"))
     platform.call("seen")
-    for view, shows in (("#/", "seen"), ("#/f/openfaas-fn/seen", "Revisions and traffic"), ("#/deploy", "Handler")):
+    submit(platform, "seen")
+    for view, shows in (
+        ("#/", "seen"),
+        ("#/f/openfaas-fn/seen", "Revisions and traffic"),
+        ("#/async", "Queues"),
+        ("#/deploy", "Handler"),
+    ):
         page.goto(f"{platform.url}/ui/{view}")
         expect(page.get_by_text(shows, exact=True).first).to_be_visible()
         if view.endswith("seen"):
