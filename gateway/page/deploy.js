@@ -30,7 +30,7 @@ export function deployView() {
   const paste = h('div', {}, field('Template', language), field('Handler', handler))
   const more = field('Dependencies', requirements, ' ')
   paste.append(more)
-  const named = h('div', { hidden: true }, field('Image', image, 'One that was built on this gateway, or in a registry that it may use.'))
+  const named = h('div', { hidden: true }, field('Image', image, ' '))
   const ways = h(
     'div',
     { className: 'tabs', role: 'group', 'aria-label': 'What to deploy' },
@@ -39,12 +39,16 @@ export function deployView() {
     ),
   )
   let pasted = true
+  let here = true // functions run on the gateway's machine; elsewhere what is built is pushed to a registry
 
   function choose(way) {
     pasted = way === 0
     paste.hidden = !pasted
-    named.hidden = pasted
-    image.required = !pasted
+    named.hidden = pasted && here
+    image.required = !named.hidden
+    const built = 'Where the image is pushed: in a registry that gateway and cluster reach.'
+    const there = here ? 'One that was built on this gateway, or in a registry that it may use.' : 'One that the cluster can pull.'
+    say(named.querySelector('.hint'), pasted ? built : there)
     ;[...ways.children].forEach((button, i) => button.setAttribute('aria-pressed', String(i === way)))
   }
 
@@ -68,6 +72,9 @@ export function deployView() {
     const spaces = await get('/system/namespaces', options)
     show(namespace, spaces.map((space) => h('option', { selected: space === DEFAULT }, space)))
     await offerSecrets()
+    here = (await get('/system/info', options)).provider.orchestration === 'local'
+    if (!here) image.placeholder = 'registry.example.com/team/hello:1.0'
+    choose(pasted ? 0 : 1)
   }
 
   async function offerSecrets() {
@@ -115,7 +122,7 @@ export function deployView() {
   async function build() {
     const template = TEMPLATES[language.selectedIndex]
     const place = namespace.value === DEFAULT ? '' : `${namespace.value}/`
-    const tag = `${place}${name.value}:latest`
+    const tag = here ? `${place}${name.value}:latest` : image.value.trim()
     const files = [
       ['com.openfaas.docker.config', JSON.stringify({ image: tag })],
       ['context/template.yml', `language: ${template.language}\n`],
