@@ -29,11 +29,16 @@ from autoscaler.measuring import Measuring, NoPrometheus, Prometheus
 from autoscaler.scaler import Scaler
 from autoscaler.starts import StartLimits
 from builder.service import Builder
+from cli import asynchronous
+from cli import triggers as triggering
+from cli.asynchronous import Asynchronous
 from cli.cluster import OnCluster, own_place
 from cli.metrics import metrics_port
+from cli.outgoing import outgoing
 from cli.roles import CannotServe, Life, auth_of, bundle_store, cancel_task, cannot_listen, url_of, uvicorn_server
 from cli.settings import ServeSettings
 from cli.tracing import Tracing, tracing
+from cli.triggers import Triggers
 from gateway.control.app import control_app
 from gateway.control.auth import NoLogin
 from gateway.control.info import About
@@ -55,9 +60,11 @@ from gateway.metrics.rollouts import Rollouts
 from gateway.metrics.spans import Spans
 from gateway.monitor.monitor import Monitor
 from gateway.monitor.rollouts import GradualRollouts
+from gateway.timers.timers import Expect
 from orchestration.events import Event
 from orchestration.kubernetes.lease import EDGES, HUB, HolderLook, Leadership
 from orchestration.kubernetes.view import CALLED
+from orchestration.load import LoadSample
 from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import StorageError
 from orchestration.local.run_folder import run_folder
@@ -104,6 +111,8 @@ async def _edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIter
         traced = await stack.enter_async_context(tracing(settings, run_dir))
         cluster = await stack.enter_async_context(OnCluster.open(settings, life.part_ended, kinds=CALLED))
         host, _, port = settings.control.rpartition(":")
+        calls = await stack.enter_async_context(_queued(settings, run_dir, lambda sample: None))  # the controller tells of it
+        name = new_name(own_place())
         linked = LinkedEdge(
             EdgeSettings(
                 host=settings.host,
@@ -112,13 +121,15 @@ async def _edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIter
                 max_body_bytes=settings.body_limit_bytes,
                 spans=traced.path,
                 trace_ratio=settings.trace_ratio,
-                name=new_name(own_place()),
+                inner_folder=str(run_dir) if calls is not None else "",
+                name=name,
             ),
             control=Endpoint(host=host.strip("[]"), port=int(port)),
+            acceptor=calls.acceptor if calls is not None else None,
             secret=secret,
             look=_look(cluster.look()),
         )
-        await _pumped(stack, cluster.orchestrator, life, linked.apply)
+        await _pumped(stack, cluster.orchestrator, life, linked.apply, *([calls.apply] if calls is not None else []))
         lag = await stack.enter_async_context(LoopLag())
         try:
             await stack.enter_async_context(linked)
@@ -128,7 +139,15 @@ async def _edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIter
         await _metered(
             stack, settings, traced, lag, Calls(linked.edge), trouble=lambda: CUT_OFF if linked.member.cut_off else ""
         )
-        yield url_of(settings.host, linked.edge.port), lambda: linked.edge.drain(settings.drain_s)
+        if calls is not None:
+            await stack.enter_async_context(calls.carried_out((name,), life.part_ended))
+
+        async def drain() -> None:
+            if calls is not None:
+                calls.pause()
+            await linked.edge.drain(settings.drain_s)
+
+        yield url_of(settings.host, linked.edge.port), drain
 
 
 @contextlib.asynccontextmanager
@@ -161,8 +180,19 @@ async def _control(settings: ServeSettings, secret: bytes, life: Life) -> AsyncI
             on_gone=scaler.forget_edge,
         )
         gathered = follower.gathered
+        calls = await stack.enter_async_context(_queued(settings, run_dir, lambda sample: None))
+        triggers = await stack.enter_async_context(_triggers(settings, calls, lambda function, at: None))
         monitor = await stack.enter_async_context(Monitor(cluster.orchestrator, gathered.tallies, gathered.loads))
-        await _pumped(stack, cluster.orchestrator, life, gathered.apply, scaler.apply, monitor.apply)
+        await _pumped(
+            stack,
+            cluster.orchestrator,
+            life,
+            gathered.apply,
+            scaler.apply,
+            monitor.apply,
+            *([calls.apply] if calls is not None else []),
+            *([triggers.apply] if triggers is not None else []),
+        )
         await stack.enter_async_context(follower)
         follower.member.task.add_done_callback(life.part_ended)
         lag = await stack.enter_async_context(LoopLag())
@@ -186,6 +216,9 @@ async def _control(settings: ServeSettings, secret: bytes, life: Life) -> AsyncI
             requests=requests,
             spans=traced.sink,
             functions=lambda: [figures.function for figures in scaler.figures()],
+            router=triggers.router if triggers is not None else None,
+            mark_of=triggers.timers.mark if triggers is not None else lambda function, timer: None,
+            calls=calls.store if calls is not None else None,
         )
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         try:
@@ -212,6 +245,8 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
         scaler = await stack.enter_async_context(Scaler(cluster.orchestrator, limits=limits, history=history, leads=False))
         queries = Prometheus(settings.prometheus_url) if settings.prometheus_url else NoPrometheus()
         await stack.enter_async_context(Measuring(scaler, cluster.orchestrator, queries))
+        calls = await stack.enter_async_context(_queued(settings, run_dir, scaler.sample))
+        triggers = await stack.enter_async_context(_triggers(settings, calls, scaler.expect))
         released = cluster.orchestrator.released
         leadership: Leadership
 
@@ -227,6 +262,7 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
             on_released=released,
             on_gone=scaler.forget_edge,
             is_sure=lambda: leadership.is_sure,
+            gone=cluster.gone,
         )
         try:
             await stack.enter_async_context(hub)
@@ -246,6 +282,8 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
             cluster.lead(leads)
             scaler.lead(leads)
             rollouts.lead(leads)
+            if triggers is not None:
+                triggers.timers.lead(leads)
 
         leadership = cluster.leadership(
             changed, notes=lambda: {HUB: address, EDGES: " ".join(sorted(hub.names()))}, other=hub.step_down
@@ -260,7 +298,20 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
             on_released=released,
             on_gone=scaler.forget_edge,
         )
-        await _pumped(stack, cluster.orchestrator, life, hub.apply, scaler.apply, rollouts.apply, starts.apply)
+        await _pumped(
+            stack,
+            cluster.orchestrator,
+            life,
+            hub.apply,
+            scaler.apply,
+            *([calls.apply] if calls is not None else []),
+            *([triggers.apply] if triggers is not None else []),
+            rollouts.apply,
+            starts.apply,
+        )
+        if calls is not None:
+            await stack.enter_async_context(calls.backlog)
+            calls.backlog.task.add_done_callback(life.part_ended)
         await stack.enter_async_context(follower)
         await stack.enter_async_context(leadership)
         for task in (follower.member.task, leadership.task):
@@ -273,6 +324,31 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
             return
 
         yield f"for edges at {address}", nothing
+
+
+@contextlib.asynccontextmanager
+async def _queued(
+    settings: ServeSettings, run_dir: Path, on_load: Callable[[LoadSample], None]
+) -> AsyncIterator[Asynchronous | None]:
+    """Have the asynchronous calls that all processes share, on the Redis server that is named; None where none is."""
+    if not settings.queue:
+        yield None
+        return
+    try:
+        settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise CannotServe(f"the data folder {settings.folder} cannot be used: {error.strerror}") from None
+    async with outgoing(settings) as sending, asynchronous.opened(settings, run_dir, sending, on_load) as calls:
+        yield calls
+
+
+@contextlib.asynccontextmanager
+async def _triggers(settings: ServeSettings, calls: Asynchronous | None, expect: Expect) -> AsyncIterator[Triggers | None]:
+    if calls is None:
+        yield None
+        return
+    async with triggering.opened(settings, calls, expect, leads=False) as triggers:
+        yield triggers
 
 
 async def _pumped(

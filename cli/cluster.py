@@ -18,7 +18,7 @@ from typing import Final
 from builder.registry.digest import find_digest
 from cli.errors import CliError
 from cli.settings import ServeSettings
-from orchestration.kubernetes.api import ApiError, Kind
+from orchestration.kubernetes.api import PODS, ApiError, Kind
 from orchestration.kubernetes.client import Cluster, NoCluster
 from orchestration.kubernetes.controller import Controller
 from orchestration.kubernetes.drains import Drains
@@ -129,6 +129,15 @@ class OnCluster:
             self._controller.lead(leads)
         if leads:
             self._drains.recover(CONTROLLER)
+
+    async def gone(self, pods: Collection[str]) -> Collection[str]:
+        """Return those of the platform's pods that are no more. Raises OSError when the API server does not say."""
+        try:
+            found, _ = await self._cluster.listed(PODS, self._namespace)
+        except ApiError as error:
+            raise OSError(error.message) from None
+        live = {p["metadata"]["name"] for p in found if p.get("status", {}).get("phase") not in ("Failed", "Succeeded")}
+        return set(pods) - live
 
     def look(self) -> HolderLook:
         """Return a look at the election from outside."""

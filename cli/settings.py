@@ -260,6 +260,8 @@ def _check_apart(settings: ServeSettings) -> None:
         raise InvalidServeSetting(f"workers {settings.workers}: 1 where roles run apart; start more edges instead")
     if not settings.link_secret_file:
         raise InvalidServeSetting("link_secret_file: needed where roles run apart; `openssl rand -hex 32` makes a secret")
+    if settings.queue and not settings.callback_secret:
+        raise InvalidServeSetting("callback_secret: needed with a queue where roles run apart, the same file for all")
     host, _, port = settings.control.rpartition(":")
     if not host or not port.isdigit():
         raise InvalidServeSetting(f"control {settings.control!r}: HOST:PORT")

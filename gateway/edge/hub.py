@@ -12,10 +12,11 @@ there before has ended.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from types import TracebackType
 from typing import Final, Self
 
@@ -57,12 +58,21 @@ GREETED_WITHIN_S: Final = 5.0
 SILENT_AT_MOST_S: Final = 10.0
 """A member that does not beat for so long is given up: it beats every two seconds."""
 LOOK_EVERY_S: Final = 1.0
+LOOK_WITHIN_S: Final = 3.0
 FIRST_FRAME_BYTES: Final = 4096
 ANYBODY: Final = "*"
 """Stands for edges that somebody else may have let in meanwhile."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 _decoder: Final = msgspec.msgpack.Decoder(FromMember)
+
+
+PlacesGone = Callable[[Collection[str]], Awaitable[Collection[str]]]
+
+
+async def nobody_knows(places: Collection[str]) -> Collection[str]:
+    """Return nothing: where processes are not in pods."""
+    return ()
 
 
 def place_of(name: str) -> str:
@@ -94,7 +104,8 @@ class Hub:
     or raises OSError.
 
     `on_load`, `on_released` and `on_gone` are as a fleet's. `is_sure` tells, while this process leads, whether nobody else can
-    have begun to. `clock` gives monotonic seconds.
+    have begun to. `gone` returns those of some places that are no more (pods that were deleted): who was there is not waited
+    for. `clock` gives monotonic seconds.
     """
 
     def __init__(
@@ -108,6 +119,7 @@ class Hub:
         on_released: Callable[[str], None],
         on_gone: Callable[[str], None],
         is_sure: Callable[[], bool] = lambda: True,
+        gone: PlacesGone = nobody_knows,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.gathered = Gathered()
@@ -117,6 +129,7 @@ class Hub:
         self._publish = publish
         self._on_load, self._on_released, self._on_gone = on_load, on_released, on_gone
         self._is_sure = is_sure
+        self._gone = gone
         self._clock = clock
         self._leads = self._serves = False
         self._sessions: set[_Session] = set()
@@ -346,11 +359,25 @@ class Hub:
             for session in list(self._sessions):
                 if session.heard_at + (SILENT_AT_MOST_S if session.name else GREETED_WITHIN_S) < now:
                     session.link.abort()
+            await self._end_those_gone()
             if self._leads and self._is_sure():
                 for edge in self._absences.over(now):
                     if edge != ANYBODY:
                         log.warning("edge %s is away for good: its slots are given to others", edge)
                     self._ended(edge)
+
+    async def _end_those_gone(self) -> None:
+        places = {place: name for name in self._absences.names() if (place := place_of(name))}
+        if not self._leads or not places:
+            return
+        gone: Collection[str] = ()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                gone = await self._gone(set(places))
+        for place in gone:
+            if self._leads and places[place] in self._absences.names():
+                log.info("edge %s is no more", places[place])
+                self._ended(places[place])
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -37,6 +37,7 @@ class LinkedEdge:
         control: Endpoint,
         secret: bytes,
         look: Look,
+        acceptor: Endpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -50,6 +51,7 @@ class LinkedEdge:
             on_load=self._report.load,
             on_released=self._released,
             on_slots=self._tell,
+            acceptor=acceptor,
             clock=clock,
         )
         self.edge.unlinked(NOBODY)

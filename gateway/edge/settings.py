@@ -66,5 +66,5 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def inner_socket(folder: str, name: str) -> str:
-    """Return the path of the inner socket of the edge `name`."""
-    return f"{folder}/inner-{name}.sock"
+    """Return the path of the inner socket of the edge `name`, of which the end tells edges apart: paths are short."""
+    return f"{folder}/inner-{name[-20:]}.sock"

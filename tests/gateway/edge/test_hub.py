@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from gateway.edge import handshake, member, tenure
+from gateway.edge import hub as hub_module
 from gateway.edge.hub import Hub, place_of
 from gateway.edge.link import frame
 from gateway.edge.member import new_name
@@ -208,6 +209,31 @@ async def test_edges_take_what_they_own_to_the_next_leader(lab: HubLab) -> None:
     gate.let(3)
     assert [(await client.response())[0] for client in (holder, second, other)] == [200] * 3
     assert gate.most == 2
+
+
+async def test_who_was_in_a_pod_that_is_no_more_is_not_waited_for(lab: HubLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "LOOK_EVERY_S", 0.02)
+    asked: list[set[str]] = []
+
+    async def gone(places: Collection[str]) -> Collection[str]:
+        asked.append(set(places))
+        return {"pod-1"} & set(places)
+
+    hub = Hub(
+        SECRET,
+        host="127.0.0.1",
+        publish=lambda: asyncio.sleep(0),
+        on_load=lambda sample: None,
+        on_released=lambda replica: None,
+        on_gone=lab.gone.append,
+        gone=gone,
+    )
+    await lab.begin(edges=0)
+    async with hub:
+        hub.take_over({"pod-1.aa", "pod-2.bb", "nowhere"})
+        await eventually(lambda: lab.gone == ["pod-1.aa"])
+        assert asked[0] == {"pod-1", "pod-2"}
+        assert hub.names() == {"pod-2.bb", "nowhere"}
 
 
 async def test_an_edge_that_ends_gives_its_slots_back(lab: HubLab) -> None:
