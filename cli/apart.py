@@ -240,6 +240,7 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
         run_dir = stack.enter_context(run_folder(None, f"controller-{os.getpid()}"))
         traced = await stack.enter_async_context(tracing(settings, run_dir))
         cluster = await stack.enter_async_context(OnCluster.open(settings, life.part_ended))
+        cluster.trace(traced.sink)
         history = await stack.enter_async_context(History(settings.folder / "idle-times"))
         limits = StartLimits(settings.starts_per_function, settings.starts_total)
         scaler = await stack.enter_async_context(Scaler(cluster.orchestrator, limits=limits, history=history, leads=False))

@@ -27,6 +27,7 @@ from orchestration.kubernetes.lease import HolderLook, Leadership
 from orchestration.kubernetes.names import CONTROLLER
 from orchestration.kubernetes.orchestrator import KubernetesOrchestrator
 from orchestration.kubernetes.view import NotSynced, View
+from telemetry.span_sink import SpanSink
 
 log = logging.getLogger("pinnace.platform")
 
@@ -122,6 +123,11 @@ class OnCluster:
         """Return a part in the election: see `Leadership`."""
         identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         return Leadership(self._cluster, self._namespace, identity, changed, notes=notes, other=other)
+
+    def trace(self, sink: SpanSink | None) -> None:
+        """Hand in spans of what the controller does there."""
+        if self._controller is not None and sink is not None:
+            self._controller.trace(sink.add)
 
     def lead(self, leads: bool) -> None:
         """Begin or cease to carry out what is deployed."""

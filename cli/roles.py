@@ -197,6 +197,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         edge = _edge(settings, place, scaler, traced.path, calls.acceptor)
         rollouts = await stack.enter_async_context(GradualRollouts(orchestrator, edge.revisions, leads=leads))
         if place.cluster is not None:
+            place.cluster.trace(traced.sink)
             leading = place.cluster.leading(scaler.lead, triggers.timers.lead, rollouts.lead)
             await stack.enter_async_context(leading)
         about = About(metadata.version("pinnace"), orchestration=settings.orchestration)

@@ -18,6 +18,7 @@ from typing import Final, Self
 import msgspec
 
 from orchestration.kubernetes.api import (
+    DEPLOYMENTS,
     FUNCTIONS,
     KINDS,
     REVISIONS,
@@ -32,6 +33,7 @@ from orchestration.kubernetes.api import (
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.names import CONTROLLER, REVISION_LABEL
 from orchestration.kubernetes.plan import Observed, Plan, plan, refused_status
+from orchestration.kubernetes.reconcile_spans import OnSpan, ReconcileSpans
 from orchestration.kubernetes.record import controller_revision, function_id
 from orchestration.kubernetes.render import PLATFORM_NAMESPACE
 from orchestration.kubernetes.resource import FunctionResource, Manifest, Status
@@ -61,6 +63,7 @@ class Controller:
         clock: Callable[[], float] = time.time,
         ready_within_s: float = READY_WITHIN_S,
     ) -> None:
+        self._spans = ReconcileSpans()
         self._scales = scales or AtOnce(cluster, view)
         self._cluster = cluster
         self._view = view
@@ -91,6 +94,10 @@ class Controller:
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
+
+    def trace(self, on_span: OnSpan) -> None:
+        """Tell `on_span` from now on what was done when."""
+        self._spans.on_span = on_span
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -147,10 +154,11 @@ class Controller:
             self._failures.pop(function, None)
             return
         try:
-            found = plan(
-                observed, self._clock(), platform_namespace=self._platform_namespace, ready_within_s=self._ready_within_s
-            )
-            await self._carry_out(observed, found)
+            with self._spans.reconcile(function):
+                found = plan(
+                    observed, self._clock(), platform_namespace=self._platform_namespace, ready_within_s=self._ready_within_s
+                )
+                await self._carry_out(observed, found)
         except Exists:  # the view was behind: it will be told
             self._later(function, FIRST_RETRY_S)
         except (Clash, Invalid, Forbidden) as error:
@@ -170,7 +178,9 @@ class Controller:
         resource = observed.function
         namespace = resource.metadata.namespace
         for record in found.create:
-            made = await self._cluster.create(REVISIONS, controller_revision(resource.metadata, record), manager=CONTROLLER)
+            revision = controller_revision(resource.metadata, record)
+            with self._spans.write("create", REVISIONS, namespace, revision["metadata"]["name"]):
+                made = await self._cluster.create(REVISIONS, revision, manager=CONTROLLER)
             self._view.feed(REVISIONS, made)
         refused = await self._apply_all(found.apply, found.newest)
         scale = {revision: count for revision, count in found.scale.items() if revision not in refused}
@@ -186,7 +196,8 @@ class Controller:
 
     async def _scale(self, namespace: str, counts: Mapping[str, int]) -> None:
         for revision, count in counts.items():
-            await self._scales.scale(namespace, revision, count, manager=CONTROLLER)
+            with self._spans.write("scale", DEPLOYMENTS, namespace, revision):
+                await self._scales.scale(namespace, revision, count, manager=CONTROLLER)
 
     async def _apply_all(self, manifests: Sequence[Manifest], newest: str) -> set[str]:
         """Apply all at the same time; return the revisions that are refused.
@@ -211,12 +222,16 @@ class Controller:
         if kind is SERVICE_ACCOUNTS and not is_ours:  # another's has no field that ours would contradict: it would become ours
             await self._make_account(manifest)
             return
-        self._view.feed(kind, await self._cluster.apply(kind, manifest, manager=CONTROLLER, force=is_ours))
+        with self._spans.write("apply", kind, metadata["namespace"], metadata["name"]):
+            applied = await self._cluster.apply(kind, manifest, manager=CONTROLLER, force=is_ours)
+        self._view.feed(kind, applied)
 
     async def _make_account(self, manifest: Manifest) -> None:
         name = manifest["metadata"]["name"]
         try:
-            self._view.feed(SERVICE_ACCOUNTS, await self._cluster.create(SERVICE_ACCOUNTS, manifest, manager=CONTROLLER))
+            with self._spans.write("create", SERVICE_ACCOUNTS, manifest["metadata"]["namespace"], name):
+                made = await self._cluster.create(SERVICE_ACCOUNTS, manifest, manager=CONTROLLER)
+            self._view.feed(SERVICE_ACCOUNTS, made)
         except Exists:
             raise Clash(
                 409, "Conflict", f"there is a service account {name!r} already: name it in pod.serviceAccountName"
@@ -226,9 +241,10 @@ class Controller:
         metadata = resource.metadata
         change = {"status": status_document(status)}
         try:
-            written = await self._cluster.merge(
-                FUNCTIONS, metadata.namespace, metadata.name, change, manager=CONTROLLER, part="status"
-            )
+            with self._spans.write("update status of", FUNCTIONS, metadata.namespace, metadata.name):
+                written = await self._cluster.merge(
+                    FUNCTIONS, metadata.namespace, metadata.name, change, manager=CONTROLLER, part="status"
+                )
         except Missing:  # it was removed meanwhile
             return
         self._view.feed(FUNCTIONS, written)
@@ -236,7 +252,8 @@ class Controller:
     async def _delete(self, kind: str, namespace: str, name: str) -> None:
         held = self._view.held(KINDS[kind], namespace, name)
         try:
-            await self._cluster.delete(KINDS[kind], namespace, name, uid=held["metadata"]["uid"] if held else "")
+            with self._spans.write("delete", KINDS[kind], namespace, name):
+                await self._cluster.delete(KINDS[kind], namespace, name, uid=held["metadata"]["uid"] if held else "")
         except Missing:
             self._view.drop(KINDS[kind], namespace, name)
         except Clash:  # another took its name meanwhile: the watch will tell

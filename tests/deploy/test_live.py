@@ -169,7 +169,8 @@ def test_exemplars_lead_to_traces(live: Live) -> None:
 
 
 def test_promtool_finds_only_what_is_openfaas_s(live: Live) -> None:
-    known = (Path(__file__).parent / "promtool_findings.txt").read_text()
+    lines = (Path(__file__).parent / "promtool_findings.txt").read_text().splitlines()
+    known = " ".join(line for line in lines if not line.startswith("#"))
     page = live.platform.request("GET", "/metrics").text
     found = promtool("check", "metrics", stdin=page)
     assert (found.stdout + found.stderr).split() == known.split()

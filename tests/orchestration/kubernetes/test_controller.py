@@ -21,6 +21,7 @@ from orchestration.kubernetes.api import (
     Kind,
 )
 from orchestration.kubernetes.client import Cluster
+from telemetry.spans import Span
 from tests.orchestration.kubernetes.world import World, condition, eventually, platform, told
 
 QUOTAS = Kind("v1", "resourcequotas", "ResourceQuota")
@@ -308,3 +309,27 @@ async def test_a_revision_cannot_be_changed(cluster: Cluster, world: World) -> N
         with pytest.raises(Invalid, match="immutable"):
             change = {"data": {"content": {"image": "other"}}}
             await cluster.merge(REVISIONS, world.namespace, "hello-00001", change, manager="somebody")
+
+
+async def test_what_it_wrote_for_a_function_is_a_trace(cluster: Cluster, world: World) -> None:
+    spans: list[Span] = []
+    async with platform(cluster) as running:
+        running.controller.trace(spans.append)
+        await world.kubectl_apply("hello")
+        await told(world, "hello", "Ready", "False", "NoPodReady")
+        await eventually(lambda: running.controller.idle)
+    whole = next(span for span in spans if span.name == "reconcile" and span.attributes["pinnace.function"] == "hello")
+    assert (whole.kind, whole.parent, whole.error) == ("internal", "", "")
+    assert whole.attributes == {"k8s.namespace.name": world.namespace, "pinnace.function": "hello"}
+    writes = {span.name: span for span in spans if span.trace == whole.trace and span is not whole}
+    assert {"create ControllerRevision", "apply Deployment", "apply Service", "update status of Function"} <= set(writes)
+    assert {span.parent for span in writes.values()} == {whole.span}
+    assert writes["apply Deployment"].kind == "client"
+    assert writes["apply Deployment"].attributes == {
+        "k8s.namespace.name": world.namespace,
+        "k8s.object.kind": "Deployment",
+        "k8s.object.name": "hello-00001",
+        "k8s.deployment.name": "hello-00001",
+    }
+    assert all(whole.start_ns <= span.start_ns <= span.end_ns <= whole.end_ns for span in writes.values())
+    assert len({span.trace for span in spans}) == sum(span.name == "reconcile" for span in spans)
