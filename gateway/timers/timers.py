@@ -208,12 +208,12 @@ class Timers:
                     await self._bell.wait()
 
     async def turn(self) -> float:
-        """Do all that is due now; return when to look again (Unix s)."""
-        if not self._leads:
-            return inf
-        if self._stale:
+        """Do all that is due now; return when to look again (Unix s). Who does not lead reads what was done by who does."""
+        if self._stale or not self._leads:
             await self.read()
         now = self._wall()
+        if not self._leads:
+            return now + LOOK_EVERY_S
         ready = [(name, entry) for name, entry in self._entries.items() if entry.look_at <= now]
         for begin in range(0, len(ready), TOGETHER):
             await asyncio.gather(*(self._look(name, entry, now) for name, entry in ready[begin : begin + TOGETHER]))
@@ -296,7 +296,7 @@ class Timers:
     async def read(self) -> None:
         """Take what the book says where it is further than what is known. Raises BookUnavailable."""
         self._marks = await self._book.read()
-        self._stale = False
+        self._stale = not self._leads
         for name, entry in self._entries.items():
             mark = self._marks.get(name)
             if mark is not None and (entry.guessed or mark.done > entry.done):

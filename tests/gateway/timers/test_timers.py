@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from math import inf
 from typing import NamedTuple
 
 import msgspec
@@ -184,10 +183,13 @@ async def test_two_that_take_themselves_for_the_leader_make_each_run_once(bench:
 async def test_who_takes_over_goes_on_where_the_other_ended(bench: Bench) -> None:
     one, other = await bench.platform(function()), await bench.platform(function(), leads=False)
     await bench.run(one, NOON + 6 * MINUTE)
-    assert await other.turn() == inf
+    await other.turn()
+    assert (mark := other.mark(TICK, Timer("*/5 * * * *"))) is not None
+    assert mark.ran == NOON + 5 * MINUTE, "who follows can tell of the last run too"
     one.lead(False)
     bench.now = NOON + 10 * MINUTE + 5
-    assert await one.turn() == inf
+    await one.turn()
+    assert bench.queue.runs() == at(0, 5), "who does not lead makes none"
     other.lead(True)
     await bench.run(other, NOON + 16 * MINUTE)
     assert bench.queue.runs() == at(0, 5, 10, 15)
