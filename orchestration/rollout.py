@@ -18,7 +18,7 @@ from orchestration.function import Function
 from orchestration.gradual import GradualRollout, gradual_settings
 from orchestration.revision import Revision, make_revision, revisions_kept
 from orchestration.spec import FunctionSpec
-from orchestration.traffic import LATEST, Table, TrafficTarget, all_to, check_table, follows, share_of
+from orchestration.traffic import LATEST, Table, TrafficTarget, all_to, check_table, follows, share_of, tags_of
 
 READY_WITHIN_S = 120.0
 ALL: Final = 100
@@ -186,7 +186,9 @@ def told(function: Function) -> str:
         steps = len(gradual_settings(function.spec).steps)
         return f"{gradual.revision} gets {share} % of the calls (step {gradual.step + 1} of {steps})"
     if not share_of(function.traffic, function.newest.name):
-        return f"{function.newest.name} gets no calls: traffic is set by hand (faas promote {function.spec.service} moves it)"
+        tags = tags_of(function.traffic, function.newest.name)
+        gets = f"only calls that name its tag {' or '.join(tags)}" if tags else "no calls"
+        return f"{function.newest.name} gets {gets}: traffic is set by hand (faas promote {function.spec.service} moves it)"
     return ""
 
 

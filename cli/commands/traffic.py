@@ -123,9 +123,12 @@ def print_revisions(found: list[dict[str, Any]]) -> None:
 
 
 def _show(told: Any) -> None:
+    rows: dict[str, tuple[int, list[str]]] = {}
+    for entry in told["routed"]:
+        percent, tags = rows.get(entry["revision"], (0, []))
+        rows[entry["revision"]] = percent + entry["percent"], [*tags, *filter(None, [entry.get("tag")])]
     print_table(
-        ("REVISION", "TRAFFIC", "TAG"),
-        [(entry["revision"], f"{entry['percent']}%", entry.get("tag", "")) for entry in told["routed"]],
+        ("REVISION", "TRAFFIC", "TAGS"), [(name, f"{percent}%", ", ".join(tags)) for name, (percent, tags) in rows.items()]
     )
     click.echo()
     if told.get("rollout"):

@@ -15,12 +15,14 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.exceptions import HTTPException
 
+from orchestration.gradual import gradual_settings
 from orchestration.names import DEFAULT_NAMESPACE, check_function_name, check_namespace, check_secret_name
 from orchestration.orchestrator import FunctionStatus as Status
 from orchestration.orchestrator import Namespace
 from orchestration.orchestrator import Usage as UsedResources
 from orchestration.quantity import cpu_cores, memory_bytes
 from orchestration.queueing import queue_settings
+from orchestration.revision import revisions_kept
 from orchestration.scaling import HIGHEST_REPLICAS
 from orchestration.scaling_labels import scale_settings
 from orchestration.settings import replica_settings
@@ -186,6 +188,8 @@ def to_spec(deployment: FunctionDeployment, namespace: str) -> FunctionSpec:
     )
     replica_settings(spec)
     scale_settings(spec)
+    gradual_settings(spec)
+    revisions_kept(spec)
     timer_settings(spec)
     queue_settings(spec)
     subscription(spec)

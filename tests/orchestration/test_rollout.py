@@ -142,6 +142,7 @@ def test_blue_green_is_a_table_with_a_tag_and_then_all_to_latest() -> None:
     green = promote(green, 5.0)
     assert split(green) == {OLD: 100}
     assert green.routes_to(NEW)
+    assert "hello-00002 gets only calls that name its tag green: " in told(green)
     moved = follow(green, {}, 6.0)
     assert split(moved) == {NEW: 100}
     assert TrafficTarget(NEW, 0, "green") in moved.traffic

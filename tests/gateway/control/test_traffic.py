@@ -109,3 +109,18 @@ async def test_a_gradual_rollout_says_where_it_is(client: Client, two: FakeOrche
     assert (await client("GET", f"{PATH}/traffic")).json()["rollout"] == rollout
     waited = await client("GET", f"{PATH}?wait=30s&generation=3")
     assert waited.json()["rollout"] == rollout, "nobody waits for its end"
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("com.pinnace.rollout.duration", "soon"),
+        ("com.pinnace.rollout.steps", "50,25"),
+        ("com.pinnace.rollout.abort-on", "rain"),
+        ("com.pinnace.revisions.keep", "0"),
+    ],
+)
+async def test_a_deploy_with_settings_of_rollouts_that_cannot_be_is_refused(client: Client, key: str, text: str) -> None:
+    body = {"service": "hello", "image": "example/hello", "annotations": {key: text}}
+    answer = await client("POST", "/system/functions", body=body)
+    assert (answer.status, key in answer.text) == (400, True)
