@@ -20,6 +20,9 @@ OPENFAAS: Final = "openfaas"
 NAMESPACE_ANNOTATION: Final = "openfaas"
 """A namespace with `openfaas: "1"` holds functions (OpenFaaS's convention)."""
 
+RESERVED: Final = ("kube-", "openshift-")
+"""What the names of the cluster's own namespaces begin with: they never hold functions, whatever is annotated."""
+
 SECRETS_ANNOTATION: Final = f"{GROUP}/secrets-updated-at"
 """On a Function: when a secret that it uses was last changed through the API. A new value rolls its pods."""
 

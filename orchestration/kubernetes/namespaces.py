@@ -6,14 +6,13 @@ from typing import Final
 
 from orchestration.kubernetes.api import NAMESPACES
 from orchestration.kubernetes.client import Cluster
-from orchestration.kubernetes.names import GATEWAY, NAMESPACE_ANNOTATION
+from orchestration.kubernetes.names import GATEWAY, NAMESPACE_ANNOTATION, RESERVED
 from orchestration.kubernetes.refusals import refusals
 from orchestration.kubernetes.resource import Manifest
 from orchestration.kubernetes.view import View
 from orchestration.names import DEFAULT_NAMESPACE, check_namespace
 from orchestration.orchestrator import Namespace, NotFound, Refused
 
-_RESERVED: Final = ("kube-", "openshift-")
 _THEIRS: Final = ("kubernetes.io/", "pod-security.kubernetes.io/")
 SECURITY: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
 """A namespace made here takes only pods that keep to Kubernetes's restricted standard."""
@@ -35,7 +34,7 @@ class Namespaces:
     async def create(self, namespace: Namespace) -> None:
         """Raises AlreadyExists, Refused, names.InvalidName."""
         name = check_namespace(namespace.name)
-        if name.startswith(_RESERVED):
+        if name.startswith(RESERVED):
             raise Refused(f"namespace {name!r} is the cluster's own")
         document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name} | _metadata(namespace)}
         with refusals(f"namespace {name!r}"):

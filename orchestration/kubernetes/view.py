@@ -28,7 +28,7 @@ from orchestration.kubernetes.api import (
     Kind,
 )
 from orchestration.kubernetes.client import Cluster
-from orchestration.kubernetes.names import FUNCTION_LABEL, NAMESPACE_ANNOTATION, PORT, REVISION_LABEL
+from orchestration.kubernetes.names import FUNCTION_LABEL, NAMESPACE_ANNOTATION, PORT, RESERVED, REVISION_LABEL
 from orchestration.kubernetes.plan import ObjectKey, Observed, expected, function_of, replicas_of
 from orchestration.kubernetes.pod import probe_of
 from orchestration.kubernetes.pod_state import read_time
@@ -275,4 +275,6 @@ def _function_of(document: Manifest) -> FunctionId:
 
 
 def _is_ours(namespace: Manifest) -> bool:
-    return (namespace["metadata"].get("annotations") or {}).get(NAMESPACE_ANNOTATION) in ("1", "true")
+    metadata = namespace["metadata"]
+    is_marked = (metadata.get("annotations") or {}).get(NAMESPACE_ANNOTATION) in ("1", "true")
+    return is_marked and not metadata["name"].startswith(RESERVED)

@@ -25,7 +25,7 @@ from cli.settings import ServeSettings, spoken
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "deploy" / "helm" / "pinnace"
 PLAIN = ROOT / "deploy" / "kubernetes"
-PAGE = ROOT / "docs" / "kubernetes.md"
+PAGE = ROOT / "docs" / "kubernetes-install.md"
 BEGIN, END = "<!-- values: made from the chart's schema -->", "<!-- end of values -->"
 APART = PLAIN / "apart"
 VARIANTS = {PLAIN: (), APART: ("--set", "roles=apart,linkSecret.create=false")}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
-from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS, REVISIONS, SECRETS
+from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS, NAMESPACES, REVISIONS, SECRETS
 from orchestration.kubernetes.client import Cluster
-from orchestration.kubernetes.names import SECRETS_ANNOTATION
+from orchestration.kubernetes.names import NAMESPACE_ANNOTATION, SECRETS_ANNOTATION
 from orchestration.names import FunctionId
 from orchestration.orchestrator import AlreadyExists, Namespace, NotFound, Refused
 from orchestration.quantity import InvalidQuantity
@@ -198,6 +198,18 @@ async def test_a_pinned_function_has_that_many_replicas_by_the_autoscalers_bound
     status = running.orchestrator.status(world.id("hello"))
     assert status.function.spec.labels == {"com.openfaas.scale.max": "9"}, "people see what they wrote"
     assert "spec.replicas pins it to 3: it is not scaled" in status.notes
+
+
+async def test_the_clusters_own_namespaces_hold_no_functions(world: World, running: Platform) -> None:
+    for name, mark in (("kube-system", "1"), (f"{world.namespace}-own", "1")):
+        metadata = {"name": name, "annotations": {NAMESPACE_ANNOTATION: mark}}
+        await world.cluster.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}, manager="test")
+
+    async def is_known() -> bool:
+        return f"{world.namespace}-own" in {namespace.name for namespace in await running.orchestrator.namespaces()}
+
+    await eventually(is_known)
+    assert "kube-system" not in {namespace.name for namespace in await running.orchestrator.namespaces()}
 
 
 async def test_a_namespace_holds_functions_when_it_says_so(world: World, running: Platform) -> None:
