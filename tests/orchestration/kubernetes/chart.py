@@ -2,7 +2,7 @@
 
     python -m tests.orchestration.kubernetes.chart        writes them anew; without helm only the settings and the page
 
-The random login is left out, which no file can hold. Each file says of which chart it was made and what its own content is,
+Random secrets are left out, which no file can hold. Each file says of which chart it was made and what its own content is,
 both as digests: so that a change of one without the other is seen where there is no helm too.
 """
 
@@ -28,7 +28,8 @@ PLAIN = ROOT / "deploy" / "kubernetes"
 PAGE = ROOT / "docs" / "kubernetes-install.md"
 BEGIN, END = "<!-- values: made from the chart's schema -->", "<!-- end of values -->"
 APART = PLAIN / "apart"
-VARIANTS = {PLAIN: (), APART: ("--set", "roles=apart,linkSecret.create=false")}
+_WITHOUT_SECRETS = "login.create=false,linkSecret.create=false,callbackSecret.name="
+VARIANTS = {PLAIN: _WITHOUT_SECRETS, APART: f"{_WITHOUT_SECRETS},roles=apart"}
 """The folders of plain manifests, and the values that make them."""
 DEFINITION = CHART / "files" / "crd.yaml"
 BY_HAND = {"kustomization.yaml", "namespace.yaml"}
@@ -36,7 +37,7 @@ BY_HAND = {"kustomization.yaml", "namespace.yaml"}
 
 MADE_BY_THE_CHART = {
     "port", "host", "data_dir", "orchestration", "kubeconfig", "platform_namespace", "metrics_host", "metrics_port",
-    "save_login", "log_format", "role", "link_port", "link_secret_file", "control", "drain",
+    "save_login", "log_format", "role", "link_port", "link_secret_file", "control", "drain", "callback_secret",
 }  # fmt: skip
 
 _HEAD = re.compile(r"# Made from deploy/helm/pinnace \(python -m tests\.orchestration\.kubernetes\.chart\): (\w+) (\w+)\n")
@@ -73,7 +74,7 @@ def chart_digest() -> str:
 def rendered(folder: Path) -> dict[str, str]:
     """Return the contents of one folder's plain manifests by file name, as helm makes them now."""
     parts: dict[str, list[str]] = {}
-    for part in re.split(r"^---\n", template("--set", "login.create=false", *VARIANTS[folder]), flags=re.MULTILINE):
+    for part in re.split(r"^---\n", template("--set", VARIANTS[folder]), flags=re.MULTILINE):
         source, _, body = part.partition("\n")
         if found := re.fullmatch(r"# Source: pinnace/templates/(\S+)", source):
             parts.setdefault(found[1], []).append(body.strip("\n"))

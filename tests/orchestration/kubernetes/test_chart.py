@@ -96,13 +96,19 @@ def test_the_command_lines_are_those_of_faas(folder: Path) -> None:
 
 
 @needs_helm
-def test_edges_are_scaled_and_roles_apart_have_no_queue() -> None:
-    flags = ("--set", "roles=apart,edge.autoscaling.enabled=true,edge.autoscaling.maxReplicas=7")
+def test_edges_are_scaled_and_roles_apart_share_a_queue() -> None:
+    flags = ("--set", "roles=apart,redis.enabled=true,edge.autoscaling.enabled=true,edge.autoscaling.maxReplicas=7")
     found = chart.documents(chart.template(*flags))
     assert "replicas" not in one(found, "Deployment", "edge")["spec"]
     assert one(found, "HorizontalPodAutoscaler", "edge")["spec"]["maxReplicas"] == 7
-    refused = chart.helm("template", "pinnace", str(chart.CHART), "--set", "roles=apart,redis.enabled=true", code=1)
-    assert "asynchronous calls are served by roles: all" in refused
+    for role in ("edge", "control", "controller"):
+        (container,) = one(found, "Deployment", role)["spec"]["template"]["spec"]["containers"]
+        given = serve.make_context("serve", list(container["args"][1:])).params
+        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        settings = load({k: v for k, v in given.items() if k != "config"}, environment)
+        assert (settings.queue, settings.callback_secret) == ("redis://redis.pinnace:6379", "/callback/secret")
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert {"/queue", "/callback", "/link"} <= mounts
 
 
 def test_each_value_has_a_default_and_a_description() -> None:

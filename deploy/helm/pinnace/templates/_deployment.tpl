@@ -71,6 +71,9 @@ spec:
             {{- if $queues }}
             - {name: PINNACE_QUEUE_PASSWORD_FILE, value: /queue/password}
             {{- end }}
+            {{- if $root.Values.callbackSecret.name }}
+            - {name: PINNACE_CALLBACK_SECRET, value: /callback/secret}
+            {{- end }}
             {{- range $key, $value := omit $root.Values.settings "allow_hosts" }}
             - name: PINNACE_{{ upper $key }}
               value: {{ include "pinnace.setting" $value | quote }}
@@ -102,6 +105,9 @@ spec:
             {{- if $queues }}
             - {name: queue, mountPath: /queue, readOnly: true}
             {{- end }}
+            {{- if $root.Values.callbackSecret.name }}
+            - {name: callback, mountPath: /callback, readOnly: true}
+            {{- end }}
             {{- if $pushes }}
             - {name: registry, mountPath: /registry, readOnly: true}
             {{- end }}
@@ -120,6 +126,9 @@ spec:
         {{- end }}
         {{- if $queues }}
         - {name: queue, secret: {secretName: {{ $root.Values.redis.enabled | ternary "redis" $root.Values.queuePassword }}, items: [{key: password, path: password}]}}
+        {{- end }}
+        {{- with $root.Values.callbackSecret.name }}
+        - {name: callback, secret: {secretName: {{ . }}}}
         {{- end }}
         {{- if $pushes }}
         - {name: registry, secret: {secretName: {{ $root.Values.registryCredentials }}, items: [{key: .dockerconfigjson, path: config.json}]}}
