@@ -7,7 +7,7 @@ several edges they take turns; one that cannot be reached is passed over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -73,18 +73,21 @@ class Caller:
         self._spool = spool
         self._limit_bytes = limit_bytes
 
-    async def call(self, request: Request, body: AsyncIterator[bytes], timeout_s: float) -> Response:
-        """Make a call. Nothing that goes wrong on the way is raised: it is the answer's failure.
+    async def call(self, request: Request, body: Callable[[], AsyncIterator[bytes]], timeout_s: float) -> Response:
+        """Make a call; `body` is asked for the body's bytes. Nothing that goes wrong on the way is raised: it is the answer's
+        failure. A connection that had served before may have been closed by the edge at that moment: then another is taken.
 
         A call that is cancelled is broken off, which the function's replica notices as it does with any client that leaves.
         Raises OSError when a response's body could not be written, and what `body` raises.
         """
         try:
             async with asyncio.timeout(timeout_s):
-                connection = await self._connection()
-                if connection is None:
-                    return Response(answer=Answer(0, failure="the edge cannot be reached"))
-                return await self._exchange(connection, request, body)
+                while (connection := await self._connection()) is not None:
+                    had_served = connection.had_served
+                    response = await self._exchange(connection, request, body())
+                    if not (had_served and connection.unanswered):
+                        return response
+                return Response(answer=Answer(0, failure="the edge cannot be reached"))
         except TimeoutError:
             return Response(answer=Answer(0, failure=f"no answer within {timeout_s:g} s"))
 
@@ -142,6 +145,7 @@ class _Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._lost = False
+        self.had_served = False
         self._done: asyncio.Future[None] | None = None
         self._fresh()
 
@@ -153,12 +157,17 @@ class _Connection(asyncio.Protocol):
         self._limit_bytes = 0
         self._cut = False
         self._head_only = False
-        self._keep = self._whole = False
+        self._keep = self._whole = self._heard = False
 
     @property
     def reusable(self) -> bool:
         """Whether another call can be made here."""
         return not self._lost and self._keep
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the connection ended without a byte of an answer."""
+        return self._lost and not self._heard
 
     def abort(self) -> None:
         """Break the connection."""
@@ -207,6 +216,7 @@ class _Connection(asyncio.Protocol):
         if self._done is None or self._done.done():
             self.abort()
             return
+        self._heard = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -248,7 +258,7 @@ class _Connection(asyncio.Protocol):
         if 100 <= self._status < 200:
             self._headers.clear()
             return
-        self._whole = True
+        self._whole = self.had_served = True
         self._keep = self._parser.should_keep_alive()
         self._end()
 

@@ -55,7 +55,7 @@ class FunctionCarrier:
             size=call.body.size,
         )
         timeout_s = self._functions.of(call.queue).timeout_s + MARGIN_S
-        return await self._caller.call(request, self._store.chunks(call.body), timeout_s)
+        return await self._caller.call(request, lambda: self._store.chunks(call.body), timeout_s)
 
 
 class Execution:
