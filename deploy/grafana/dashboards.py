@@ -53,6 +53,7 @@ def rate(metric: str, selector: str = "", by: str = "function_name") -> str:
 
 
 ERRORS = '{code=~"5.."}'
+UNLUCKY = '{outcome!="succeeded"}'
 ONE = '{function_name="$function"}'
 ONE_FAILING = '{function_name="$function", code=~"5.."}'
 
@@ -395,6 +396,57 @@ PLATFORM = [
             "Exported, dropped as too many waited, or failed to reach the collector.",
         ),
     ],
+]
+
+ASYNC = [
+    [
+        Panel("Calls that wait", "short", [Query("sum(pinnace_async_waiting)")], kind="stat"),
+        Panel("Calls that run", "short", [Query("sum(pinnace_async_running)")], kind="stat"),
+        Panel("Dead calls", "short", [Query("sum(pinnace_async_dead)")], kind="stat"),
+        Panel("The latest", "s", [Query("max(pinnace_async_late_seconds)")], kind="stat"),
+    ],
+    [
+        Panel(
+            "Waiting",
+            "short",
+            [Query("topk(10, pinnace_async_waiting)", "{{function_name}} {{kind}}")],
+            "Also those that are delayed, or between two attempts.",
+        ),
+        Panel(
+            "How late they are",
+            "s",
+            [Query("topk(10, pinnace_async_late_seconds)", "{{function_name}} {{kind}}")],
+            "For how long the oldest one has been due.",
+        ),
+    ],
+    [
+        Panel("Running", "short", [Query("topk(10, pinnace_async_running)", "{{function_name}} {{kind}}")], stack=True),
+        Panel(
+            "Dead",
+            "short",
+            [Query("topk(10, pinnace_async_dead)", "{{function_name}} {{kind}}")],
+            "Given up. They can be replayed.",
+        ),
+    ],
+    [
+        Panel(
+            "Attempts",
+            "cps",
+            [Query(rate("pinnace_async_attempts_total", by="outcome"), "{{outcome}}")],
+            "Succeeded, to be made again, or the last one of a call that is dead.",
+            stack=True,
+        ),
+        Panel(
+            "Attempts that failed",
+            "cps",
+            [
+                Query(
+                    f"topk(10, {rate('pinnace_async_attempts_total', UNLUCKY, 'function_name, outcome')})",
+                    "{{function_name}} {{outcome}}",
+                )
+            ],
+        ),
+    ],
     [
         Panel(
             "Timers",
@@ -423,6 +475,7 @@ DASHBOARDS = {
     "overview": ("Pinnace: overview", OVERVIEW),
     "function": ("Pinnace: one function", FUNCTION),
     "autoscaler": ("Pinnace: autoscaler", AUTOSCALER),
+    "async": ("Pinnace: asynchronous calls", ASYNC),
     "platform": ("Pinnace: platform", PLATFORM),
 }
 
