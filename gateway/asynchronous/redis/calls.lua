@@ -66,9 +66,33 @@ local function queue_made(name)
   return queues[number]
 end
 
+-- Changes of sorted sets are gathered, and made at once for all calls of a run: before anything that reads those sets.
+
+local additions, removals = {}, {}
+local function add(set, score, name)
+  local list = additions[set] or {}
+  additions[set] = list
+  list[#list + 1], list[#list + 2] = score, name
+end
+local function remove(set, name)
+  local list = removals[set] or {}
+  removals[set] = list
+  list[#list + 1] = name
+end
+local function apply()
+  for set, list in pairs(removals) do
+    for i = 1, #list, 2000 do call('ZREM', set, unpacked(list, i, math.min(i + 1999, #list))) end
+  end
+  for set, list in pairs(additions) do
+    for i = 1, #list, 2000 do call('ZADD', set, unpacked(list, i, math.min(i + 1999, #list))) end
+  end
+  additions, removals = {}, {}
+end
+
 local work, over = false, {}
 
 local function settle()
+  apply()
   for number, q in pairs(queues) do
     if q.touched and q.calls <= 0 then
       call('DEL', line('q', number), line('s', number), line('w', number), line('k', number))
@@ -106,13 +130,13 @@ local function leased(id, take)
   return nil
 end
 local function restate(c, state)
-  call('ZREM', standing(c.queue.number, c.state), c.id)
-  call('ZADD', standing(c.queue.number, state), c.n, c.id)
+  remove(standing(c.queue.number, c.state), c.id)
+  add(standing(c.queue.number, state), c.n, c.id)
   c.queue.touched = true
 end
 local function wait_again(c, due)
-  call('ZREM', P .. ':l', c.id)
-  call('ZADD', line('w', c.queue.number), due, member(c.n, c.id))
+  remove(P .. ':l', c.id)
+  add(line('w', c.queue.number), due, member(c.n, c.id))
   restate(c, WAITING)
   c.queue.running = c.queue.running - 1
   c.queue.waiting = c.queue.waiting + 1
@@ -146,8 +170,8 @@ local function insert(e, id, now)
     call('XADD', line('s', q.number), whole(n) .. '-0', 'i', id, 'r', e[7])
   end
   call('HSET', key('c', id), unpacked(stands))
-  call('ZADD', line('w', q.number), due, member(n, id))
-  call('ZADD', standing(q.number, WAITING), n, id)
+  add(line('w', q.number), due, member(n, id))
+  add(standing(q.number, WAITING), n, id)
   q.waiting, q.bytes, q.calls = q.waiting + 1, q.bytes + size, q.calls + 1
   q.touched, q.moved, work = true, true, true
 end
@@ -189,10 +213,14 @@ end
 
 local SHOWN = { 'q', 's', 't', 'd', 'x', 'e', 'a', 'k', 'key', 'bz', 'w', 'rz', 'rw', 'n' }
 local INLINE = 65536
--- Add the fields of a call (`wire.CALL_FIELDS` of them).
-local function show(out, id, bodies)
+-- Add the fields of a call (`wire.CALL_FIELDS` of them), with its bodies or without; one that is `taken` is running from now.
+local function show(out, id, bodies, taken)
   local f = call('HMGET', key('c', id), unpacked(SHOWN))
   if not f[1] then return false end
+  if taken then
+    f[2], f[7], f[8] = whole(RUNNING), whole(f[7] + 1), whole(f[8] + 1)
+    call('HSET', key('c', id), 's', f[2], 'a', f[7], 'k', f[8])
+  end
   local number, state, size = tonumber(f[1]), tonumber(f[2]), tonumber(f[10])
   local entry = call('XRANGE', line('s', number), f[14] .. '-0', f[14] .. '-0')[1][2]
   local outcome = call('GET', key('o', id)) or ''
@@ -220,20 +248,21 @@ local function ended(c, state, now, outcome, result_size, data, where)
     kept = result_size + #outcome + (state == DEAD and c.size or 0)
     call('SET', key('o', c.id), pack('>I4', #outcome) .. outcome .. data)
     keep_body(where, '')
-    call('HSET', key('c', c.id), 'rz', result_size, 'rw', where)
+    call('HSET', key('c', c.id), 's', state, 'e', now, 'z', kept, 'rz', result_size, 'rw', where)
+  else
+    call('HSET', key('c', c.id), 's', state, 'e', now, 'z', kept)
   end
-  call('HSET', key('c', c.id), 's', state, 'e', now, 'z', kept)
   if state ~= DEAD and c.body ~= '' then  -- only a dead call is ever carried out again
     drop_body(c.body)
     call('HDEL', key('c', c.id), 'w')
   end
   restate(c, state)
-  call('ZADD', line('e', state), now, c.id)
+  add(line('e', state), now, c.id)
   if c.state == RUNNING then
-    call('ZREM', P .. ':l', c.id)
+    remove(P .. ':l', c.id)
     q.running = q.running - 1
   else
-    call('ZREM', line('w', q.number), member(c.n, c.id))
+    remove(line('w', q.number), member(c.n, c.id))
     q.waiting, q.moved = q.waiting - 1, true
   end
   q.bytes, q.kept = q.bytes - c.size, q.kept + kept
@@ -249,8 +278,8 @@ local function replay(c, now)
   drop_body(c.result)
   call('HSET', key('c', c.id), 's', WAITING, 'd', now, 'a', 0, 'z', c.asked)
   call('HDEL', key('c', c.id), 'x', 'e', 'rz', 'rw')
-  call('ZREM', line('e', DEAD), c.id)
-  call('ZADD', line('w', q.number), now, member(c.n, c.id))
+  remove(line('e', DEAD), c.id)
+  add(line('w', q.number), now, member(c.n, c.id))
   restate(c, WAITING)
   q.dead, q.kept, q.waiting, q.bytes = q.dead - 1, q.kept - c.size, q.waiting + 1, q.bytes + c.asked
   counted('kept', -c.size)
@@ -263,8 +292,8 @@ local function forget(c)
   drop_body(c.body)
   drop_body(c.result)
   call('XDEL', line('s', q.number), whole(c.n) .. '-0')
-  call('ZREM', standing(q.number, c.state), c.id)
-  call('ZREM', line('e', c.state), c.id)
+  remove(standing(q.number, c.state), c.id)
+  remove(line('e', c.state), c.id)
   if c.key then call('HDEL', line('k', q.number), c.key) end
   q.kept, q.calls, q.touched = q.kept - c.size, q.calls - 1, true
   if c.state == DEAD then q.dead = q.dead - 1 end
@@ -316,12 +345,9 @@ function operations.take(o)
   end
   for _, deal in ipairs(dealt) do
     local id, q = id_of(deal[1].members[deal[2]]), deal[1].queue
-    call('HINCRBY', key('c', id), 'a', 1)
-    call('HINCRBY', key('c', id), 'k', 1)
-    call('HSET', key('c', id), 's', RUNNING)
-    call('ZADD', P .. ':l', o[3], id)
+    add(P .. ':l', o[3], id)
     restate({ id = id, queue = q, state = WAITING, n = string.sub(deal[1].members[deal[2]], 1, 12) }, RUNNING)
-    show(out, id, true)
+    show(out, id, true, true)
   end
   return out
 end
@@ -486,9 +512,13 @@ local function put(text)
   answers[#answers + 1] = pack('>I4', #text)
   answers[#answers + 1] = text
 end
+-- These read no sorted set, and each call is in one of them at most: the sets may change after the last of them.
+local gathers = { submit = true, finish = true, retry = true }
 for i = 1, #ARGV do
   local o = cmsgpack.unpack(ARGV[i])
+  if not gathers[o[1]] then apply() end
   local well, fields = pcall(operations[o[1]], o)
+  if not gathers[o[1]] then apply() end
   if not well then
     -- What an error leaves half done is one call's; counts and lines stay true to what was written.
     fields = { 'error', type(fields) == 'table' and fields.err or tostring(fields) }

@@ -182,11 +182,11 @@ class RedisStore:
         end = asyncio.get_running_loop().time() + timeout_s
         try:
             while True:
+                event.clear()  # before the look: an end that is told while it is under way counts
                 call = await self.get(call_id)
                 left = end - asyncio.get_running_loop().time()
                 if call is None or call.state.ended or left <= 0:
                     return call
-                event.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left if self._hears else min(left, NEWS_WITHIN_S)):
                         await event.wait()

@@ -1,0 +1,326 @@
+"""Asynchronous calls: what their stores cost beside the bare ones, how long a call takes, and a million that wait.
+
+    python -m benchmarks.asynchronous stores [--rounds 3] [--calls 20000]
+    python -m benchmarks.asynchronous latency [--rate 100] [--seconds 20]
+    python -m benchmarks.asynchronous million [--calls 1000000]
+
+`stores`: calls that are accepted, and that are taken and ended, a second, by 256 callers at a time, each of which waits for
+its answer. Yardsticks of the same run and disk: inserting the same bytes into a bare SQLite table, a commit each and as many
+a commit as the store's own groups had; `redis-benchmark` adding the same bytes to a stream (XADD) of the same server with as
+many clients. Both sync each commit: `synchronous = FULL`, `appendfsync always`.
+
+`latency`: from the submission's first byte to the answer of a long poll for its end, on a real platform, at a fixed rate.
+
+`million`: how fast and how large it is as calls pile up, and what deploys take beside them. Needs redis-server and
+redis-tools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import uvloop
+
+from benchmarks.embedded import deploy_s, rss_mib
+from gateway.asynchronous.calls import Outcome, State, Submission, queue_of
+from gateway.asynchronous.redis.store import RedisStore
+from gateway.asynchronous.rows import encoded_request
+from gateway.asynchronous.sqlite_store import SqliteStore
+from gateway.asynchronous.store import Keep, Store
+from orchestration.names import FunctionId
+from tests.end_to_end.platform import Platform, running
+from tests.gateway.asynchronous.redis_server import RedisServer
+
+CALLERS: Final = 256
+FUNCTION: Final = FunctionId("openfaas-fn", "bench")
+BODY: Final = b"b" * 256
+HEADERS: Final = (("Content-Type", "application/json"), ("User-Agent", "benchmark/1.0"), ("Host", "gateway.example:8080"))
+
+
+def wanted(due: float = 0.0) -> Submission:
+    return Submission(queue=queue_of(FUNCTION), function=FUNCTION, headers=HEADERS, body=BODY, due=due)
+
+
+class Rate(NamedTuple):
+    accepted: float
+    completed: float
+    group: float
+
+
+async def many(count: int, work: Callable[[], Awaitable[object]]) -> float:
+    """Do `work` so often, CALLERS at a time; return how often a second."""
+    left = count
+
+    async def caller() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            await work()
+
+    started = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(CALLERS)))
+    return count / (time.perf_counter() - started)
+
+
+async def measured(store: Store, calls: int, batches: Callable[[], int]) -> Rate:
+    """Submit calls, then take and end them all; `batches` counts the store's commits."""
+    before = batches()
+    accepted = await many(calls, lambda: store.submit([wanted()], time.time()))
+    group = calls / (batches() - before)
+    depth = (await store.depths(time.time()))[queue_of(FUNCTION)]
+    assert depth.waiting == calls, f"{depth.waiting} of {calls} calls are there: it was not accepting that was measured"
+    ended = 0
+    started = time.perf_counter()
+    while taken := await store.take(lambda _: CALLERS, CALLERS, time.time(), 30):
+        outcome = Outcome(status=200, headers=HEADERS[:1])
+        held = await asyncio.gather(
+            *(store.finish(call.lease, State.SUCCEEDED, outcome, time.time(), body=BODY) for call in taken)
+        )
+        ended += sum(held)
+    completed = ended / (time.perf_counter() - started)
+    assert ended == calls, f"{ended} of {calls} calls have ended"
+    while await store.sweep(time.time() + 1, Keep(ended_s=0)):
+        pass
+    return Rate(accepted, completed, group)
+
+
+def bare_sqlite(folder: Path, inserts: int, group: int) -> float:
+    """Rows inserted a second, `group` a commit, each commit synced."""
+    connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("CREATE TABLE calls (seq INTEGER PRIMARY KEY, id TEXT UNIQUE, due REAL, request BLOB, body BLOB)")
+    request = encoded_request(wanted())
+    started = time.perf_counter()
+    for start in range(0, inserts, group):
+        connection.execute("BEGIN IMMEDIATE")
+        for number in range(start, min(inserts, start + group)):
+            row = (f"{number:036}", time.time(), request, BODY)
+            connection.execute("INSERT INTO calls (id, due, request, body) VALUES (?, ?, ?, ?)", row)
+        connection.execute("COMMIT")
+    took = time.perf_counter() - started
+    (count,) = connection.execute("SELECT count(*) FROM calls").fetchone()
+    assert count == inserts
+    connection.close()
+    for file in folder.glob("bare.db*"):
+        file.unlink()
+    return inserts / took
+
+
+def bare_redis(server: RedisServer, adds: int, pipeline: int) -> float:
+    """Entries added to a stream a second by redis-benchmark's CALLERS clients."""
+    request = encoded_request(wanted()).hex()[: len(encoded_request(wanted()))]
+    given = ["-s", str(server.path), "-c", str(CALLERS), "-n", str(adds), "-P", str(pipeline), "--csv"]
+    words = ["XADD", "bare", "*", "i", "0" * 36, "r", request, "b", BODY.decode()]
+    told = subprocess.run(["redis-benchmark", *given, *words], capture_output=True, text=True, check=True).stdout
+    rate = float(told.splitlines()[-1].split('","')[1].strip('"'))
+    assert int(server.command("XLEN", "bare")[1:]) >= adds  # it sends whole pipelines
+    server.command("DEL", "bare")
+    return rate
+
+
+def verdict(ratio: float, goal: float) -> str:
+    return f"{ratio:.2f} of it, goal ≥ {goal}: {'met' if ratio >= goal else 'MISSED'}"
+
+
+async def stores(rounds: int, calls: int) -> None:
+    sqlite: list[Rate] = []
+    redis: list[Rate] = []
+    one: list[float] = []
+    grouped: list[float] = []
+    single: list[float] = []
+    piped: list[float] = []
+    with tempfile.TemporaryDirectory() as name, RedisServer() as server:
+        folder = Path(name)
+        assert b"always" in server.command("CONFIG", "GET", "appendfsync")
+        for _ in range(rounds):
+            file_store = SqliteStore(folder)
+            counts = [0]
+            commit = file_store._writer._before_commit
+
+            def counted(connection: sqlite3.Connection, commit: Callable[..., None] = commit, n: list[int] = counts) -> None:
+                n[0] += 1
+                commit(connection)
+
+            file_store._writer._before_commit = counted
+            sqlite.append(await measured(file_store, calls, lambda n=counts: n[0]))  # type: ignore[misc]
+            await file_store.close()
+            one.append(bare_sqlite(folder, max(1, calls // 20), 1))
+            grouped.append(bare_sqlite(folder, calls, max(1, round(sqlite[-1].group))))
+            server_store = RedisStore(server.settings, folder / "spool")
+            batches = [0]
+            send = server_store._adding._send
+
+            async def sent(batch: list[bytes], send: Callable[..., Awaitable[bytes]] = send, n: list[int] = batches) -> bytes:
+                n[0] += 1
+                return await send(batch)
+
+            server_store._adding._send = sent  # type: ignore[assignment]
+            redis.append(await measured(server_store, calls, lambda n=batches: n[0]))  # type: ignore[misc]
+            await server_store.close()
+            single.append(bare_redis(server, calls, 1))
+            piped.append(bare_redis(server, calls, 16))
+    middle = statistics.median
+    for title, rates, yardsticks in (
+        (
+            "SQLite",
+            sqlite,
+            (("bare insert, a commit each", one, 0.0), ("bare insert, grouped the same", grouped, 0.5)),
+        ),
+        (
+            "Redis",
+            redis,
+            (("redis-benchmark XADD, as many clients", single, 0.5), ("… each 16 at a time", piped, 0.0)),
+        ),
+    ):
+        accepted, completed = middle(r.accepted for r in rates), middle(r.completed for r in rates)
+        print(
+            f"{title}: {accepted:,.0f} accepted/s, {middle(r.group for r in rates):.0f} a commit; {completed:,.0f} completed/s"
+        )
+        for text, found, goal in yardsticks:
+            for kind, rate in (("accepted", accepted), ("completed", completed)):
+                ratio = rate / middle(found)
+                says = verdict(ratio, goal) if goal else f"{ratio:.2f} of it"
+                print(f"    {text}: {middle(found):,.0f}/s; {kind} {says}")
+
+
+async def post_and_wait(platform: Platform, name: str) -> float:
+    """Return how long a call took from its submission until its end was known."""
+    started = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", platform.port)
+    try:
+        body = b"ping"
+        writer.write(
+            b"POST /async-function/%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n%b" % (name.encode(), body)
+        )
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert head.startswith("HTTP/1.1 202"), head
+        call_id = next(line.split(": ")[1] for line in head.splitlines() if line.lower().startswith("x-call-id"))
+        writer.write(f"GET /async-function/{call_id}/result?wait=20s HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert head.startswith("HTTP/1.1 200"), head
+        assert await reader.readexactly(4) == body, "the function's answer, not another"
+        return time.perf_counter() - started
+    finally:
+        writer.close()
+
+
+async def paced(platform: Platform, name: str, rate: int, seconds: float) -> list[float]:
+    """Send at the rate, whatever has come back; return the latencies in milliseconds."""
+    tasks = []
+    started = time.perf_counter()
+    for number in range(int(rate * seconds)):
+        await asyncio.sleep(started + number / rate - time.perf_counter())
+        tasks.append(asyncio.create_task(post_and_wait(platform, name)))
+    return [took * 1000 for took in await asyncio.gather(*tasks)]
+
+
+def latency(rate: int, seconds: float) -> None:
+    handler = "def handle(event, context):\n    return event.body\n"
+    with RedisServer() as server:
+        for title, flags, goal in (("SQLite", (), 10.0), ("Redis", ("--queue", server.settings.url), 0.0)):
+            with tempfile.TemporaryDirectory() as home, running(Path(home), *flags) as platform:
+                platform.deploy("echo", handler)
+                uvloop.run(paced(platform, "echo", rate, 2))
+                took = sorted(uvloop.run(paced(platform, "echo", rate, seconds)))
+                p50, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
+                says = f"; p50 goal ≤ {goal:g} ms: {'met' if p50 <= goal else 'MISSED'}" if goal else ""
+                print(f"{title}, {rate}/s for {seconds:g} s: p50 {p50:.1f} ms, p99 {p99:.1f} ms{says}")
+
+
+async def piled(store: Store, calls: int, size_mib: Callable[[], float], windows: int = 10) -> tuple[list[float], list[float]]:
+    """Submit calls that are not due yet; return rates and sizes, one of each a tenth."""
+    rates, sizes = [], []
+    later = time.time() + 365 * 86_400
+    for _ in range(windows):
+        rates.append(await many(calls // windows, lambda: store.submit([wanted(later)], time.time())))
+        sizes.append(size_mib())
+    depth = (await store.depths(time.time()))[queue_of(FUNCTION)]
+    assert depth.waiting == calls // windows * windows
+    return rates, sizes
+
+
+def million(calls: int) -> None:
+    def own_mib() -> float:
+        return rss_mib(os.getpid())
+
+    with tempfile.TemporaryDirectory() as home:
+        data = Path(home, "data")
+        data.mkdir()
+
+        async def fill_file() -> tuple[list[float], list[float]]:
+            store = SqliteStore(data)
+            try:
+                return await piled(store, calls, own_mib)
+            finally:
+                await store.close()
+
+        flat("SQLite", calls, *uvloop.run(fill_file()), "this process")
+        with running(Path(home)) as full, tempfile.TemporaryDirectory() as other, running(Path(other)) as empty:
+            listed = full.request("GET", "/api/v1/async/queues").json()
+            assert json.dumps(listed).count(str(calls // 10 * 10)), "the platform sees what waits"
+            took: dict[str, list[float]] = {"full": [], "empty": []}
+            for number in range(5):
+                for name, platform in (("full", full), ("empty", empty)):
+                    took[name].append(deploy_s(platform, f"f-{number}", f"answer {number}"))
+            beside, alone = statistics.median(took["full"]), statistics.median(took["empty"])
+            says = "met" if beside <= alone * 1.2 else "MISSED"
+            print(f"    deploy beside them {beside:.2f} s, without any {alone:.2f} s, goal ≤ 1.2 of it: {says}")
+            assert full.process is not None and empty.process is not None
+            print(f"    platform {rss_mib(full.process.pid):.0f} MiB, without any {rss_mib(empty.process.pid):.0f} MiB")
+    with tempfile.TemporaryDirectory() as spool, RedisServer() as server:
+
+        def server_mib() -> float:
+            found = server.command("INFO", "memory").decode().partition("used_memory:")[2]
+            return int(found.splitlines()[0]) / (1 << 20)
+
+        async def fill_server() -> tuple[list[float], list[float]]:
+            store = RedisStore(server.settings, Path(spool) / "spool")
+            try:
+                return await piled(store, calls, own_mib)
+            finally:
+                await store.close()
+
+        before = server_mib()
+        flat("Redis", calls, *uvloop.run(fill_server()), "this process")
+        print(f"    server: {(server_mib() - before) * (1 << 20) / calls:.0f} bytes a waiting call of {len(BODY)} bytes")
+
+
+def flat(title: str, calls: int, rates: list[float], sizes: list[float], who: str) -> None:
+    """Say whether the last tenths were as quick as the first, and nothing grew."""
+    first, last = statistics.median(rates[:3]), statistics.median(rates[-3:])
+    print(f"{title}: {calls:,} calls wait; {first:,.0f} accepted/s at first, {last:,.0f} at last: ", end="")
+    print(verdict(last / first, 0.8))
+    grown = sizes[-1] - sizes[0]
+    print(f"    {who} {sizes[0]:.0f} MiB after a tenth, {sizes[-1]:.0f} at the end: {'met' if grown < 32 else 'MISSED'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["stores", "latency", "million"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=0)
+    parser.add_argument("--rate", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=20)
+    options = parser.parse_args()
+    if options.what == "stores":
+        uvloop.run(stores(options.rounds, options.calls or 20_000))
+    elif options.what == "latency":
+        latency(options.rate, options.seconds)
+    else:
+        million(options.calls or 1_000_000)
+
+
+if __name__ == "__main__":
+    main()
