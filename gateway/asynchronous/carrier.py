@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -12,12 +13,14 @@ import msgspec
 from gateway.asynchronous.caller import Caller, Request, Response
 from gateway.asynchronous.calls import Call, Headers, Lease, Outcome, State, Submission
 from gateway.asynchronous.functions import Functions
-from gateway.asynchronous.retry import Again, Answer, Dead, Succeeded, Verdict, after, before
+from gateway.asynchronous.retry import Again, Answer, Dead, Postponed, Succeeded, Verdict, after, before
 from gateway.asynchronous.store import Store
 from gateway.asynchronous.tracing import CallTracing
 
 MARGIN_S: Final = 90.0
 """How much longer than the function's own limit an attempt may take: it may wait for a replica."""
+BUSY_S: Final = 1.0
+"""How long a call waits that an edge refused because all replicas are busy, and its place with it."""
 _NOT_KEPT: Final = frozenset(
     ("connection", "keep-alive", "transfer-encoding", "content-length", "date", "x-call-id", "x-start-time")
 )
@@ -100,7 +103,12 @@ class Execution:
             told = call if trace is None else msgspec.structs.replace(call, headers=trace.told(call.headers))
             response = await self._carry(told)
             ended = self._clock()
-            verdict = after(call, response.answer, settings, ended, self._chance)
+            judged = after(call, response.answer, settings, ended, self._chance)
+            if isinstance(judged, Postponed):
+                await asyncio.sleep(BUSY_S)  # its place stays taken: so less is sent to who is busy
+                await self._store.release([call.lease], self._clock())
+                return
+            verdict = judged
             if self._tracing is not None and trace is not None:
                 self._tracing.end(trace, call, response.answer, verdict, started, ended)
         self._attempted(call, verdict)

@@ -1,9 +1,10 @@
 """What becomes of a call after an attempt: it succeeded, is tried again, or is dead. Pure: time and chance are arguments.
 
 OpenFaaS's rules: it is tried again after the statuses that the function's settings name, and after every error that a part
-of the platform made (`X-OpenFaaS-Internal`), which says nothing about the function. Waits double from the least to the
-longest one; what is drawn lies between half of that and all of it, so that calls that failed together do not come back
-together. `Retry-After` (RFC 9110 section 10.2.3) is honoured after 429 and 503, but never below the least wait.
+of the platform made (`X-OpenFaaS-Internal`), which says nothing about the function. Where only
+a free slot was missing no attempt is counted: a backlog of slow calls is no failure of any of them. Waits double from the
+least to the longest one; what is drawn lies between half of that and all of it, so that calls that failed together do not come
+back together. `Retry-After` (RFC 9110 section 10.2.3) is honoured after 429 and 503, but never below the least wait.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from orchestration.queueing import RetrySettings
 LONGEST_RETRY_AFTER_S: Final = 24 * 3600.0
 UNREACHED_S: Final = 1.0
 """The least wait after an attempt that reached nobody: an edge that restarts is back in a second."""
+BUSY: Final = "x-pinnace-busy"
+"""What an edge's refusal carries where nothing but a free slot was missing."""
 _SAYS_WHEN: Final = (429, 503)
 
 
@@ -44,6 +47,10 @@ class Again(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Postponed(msgspec.Struct, frozen=True):
+    """It has not begun: all replicas are busy. It goes back to its queue, and no attempt is counted."""
+
+
 class Dead(msgspec.Struct, frozen=True):
     """It is given up, for `reason`."""
 
@@ -62,13 +69,15 @@ def before(call: Call, settings: RetrySettings, now: float) -> Dead | None:
     return None
 
 
-def after(call: Call, answer: Answer, settings: RetrySettings, now: float, chance: Callable[[], float]) -> Verdict:
+def after(call: Call, answer: Answer, settings: RetrySettings, now: float, chance: Callable[[], float]) -> Verdict | Postponed:
     """Judge an attempt; `chance` draws from 0 to 1."""
     if answer.final:
         return Dead(answer.failure)
     internal = _header(answer.headers, "x-openfaas-internal")
     if answer.status and answer.status < 400:
         return Succeeded()
+    if internal and _header(answer.headers, BUSY) and not (call.expires and call.expires <= now):
+        return Postponed()
     who = f"the {internal}" if internal else "the function"
     reason = answer.failure or f"{who} answered {answer.status}"
     if answer.status and not internal and answer.status not in settings.codes:

@@ -280,7 +280,7 @@ class Call:
             why = "all replicas are busy" if dispatcher.ready else "no replica is ready"
             trouble = self.client.context.trouble
             text = f"function {name}: {why} after waiting {waited:g} s" + (f": {trouble}" if trouble else "")
-            self.cut(Refusal(503 if trouble else 504, text, retry_after_s=1))
+            self.cut(Refusal(503 if trouble else 504, text, retry_after_s=1, busy=not trouble and dispatcher.ready > 0))
         else:
             self.cut(Refusal(504, f"function {name} did not answer within {dispatcher.timeout_s:g} s"))
 

@@ -369,7 +369,7 @@ class Dispatcher:
     def _busy(self) -> Refusal:
         # 503, not 429: a 429 is the function's own word about one client; here all clients are told to come back.
         text = f"function {self.name}.{self.namespace} is overloaded: {len(self.waiting)} calls wait already"
-        return Refusal(503, text, retry_after_s=1)
+        return Refusal(503, text, retry_after_s=1, busy=True)
 
     def _cannot_run(self) -> Refusal:
         # Callers may be anybody: why (a line of code, a path) is for those with a login.

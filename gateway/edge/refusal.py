@@ -11,11 +11,13 @@ _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 
 
 class Refusal(NamedTuple):
-    """`text` is one line for people; `retry_after_s` > 0 tells programs when to come back."""
+    """`text` is one line for people; `retry_after_s` > 0 tells programs when to come back, `busy` that nothing but a free slot
+    was missing: the call was sent nowhere."""
 
     status: int
     text: str
     retry_after_s: int = 0
+    busy: bool = False
 
     def response(self, *, extra: bytes, head_only: bool, close: bool) -> bytes:
         """Return the whole response; `extra` are header lines such as the call id."""
@@ -28,6 +30,7 @@ class Refusal(NamedTuple):
                 b"X-OpenFaaS-Internal: gateway\r\n",
                 b"Content-Length: %d\r\n" % len(body),
                 b"Retry-After: %d\r\n" % self.retry_after_s if self.retry_after_s else b"",
+                b"X-Pinnace-Busy: true\r\n" if self.busy else b"",
                 _ALLOW if self.status == HTTPStatus.METHOD_NOT_ALLOWED else b"",
                 b"Connection: close\r\n" if close else b"",
                 extra,

@@ -15,6 +15,7 @@ from gateway.asynchronous.redis.store import RedisStore
 from gateway.asynchronous.settings import AsyncSettings
 from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.asynchronous.store import Store
+from gateway.edge.settings import EdgeSettings
 from tests.gateway.asynchronous.lab import AsyncLab
 from tests.gateway.asynchronous.redis_server import RedisServer, needs_redis
 
@@ -78,8 +79,8 @@ async def make_lab(folder: Path) -> AsyncIterator[MakeLab]:
     """Make a lab whose asynchronous calls have the given settings."""
     labs: list[AsyncLab] = []
 
-    async def make(**settings: object) -> AsyncLab:
-        lab = AsyncLab(folder, AsyncSettings(**settings))  # type: ignore[arg-type]
+    async def make(edge: EdgeSettings | None = None, **settings: object) -> AsyncLab:
+        lab = AsyncLab(folder, AsyncSettings(**settings), edge)  # type: ignore[arg-type]
         await lab.begin()
         labs.append(lab)
         return lab

@@ -44,10 +44,11 @@ class Answered(msgspec.Struct):
 
 
 class AsyncLab(Lab):
-    """`settings` are those of asynchronous calls. Workers are there once `work` was called."""
+    """`settings` are those of asynchronous calls, `edge` those of the edge. Workers are there once `work` was called."""
 
-    def __init__(self, folder: Path, settings: AsyncSettings) -> None:
+    def __init__(self, folder: Path, settings: AsyncSettings, edge: EdgeSettings | None = None) -> None:
         super().__init__(folder)
+        self.edge_settings = edge or EdgeSettings()
         self.settings = settings
         self.known = Functions()
         self.store: SqliteStore
@@ -61,7 +62,7 @@ class AsyncLab(Lab):
         acceptor = Acceptor(path, self.store, self.known, self.settings, cancelled=self._cancelled)
         await self._stack.enter_async_context(acceptor)
         self.acceptor = Endpoint(unix=str(path))
-        await self.start(EdgeSettings(port=0, inner_folder=str(self.folder)))
+        await self.start(msgspec.structs.replace(self.edge_settings, port=0, inner_folder=str(self.folder)))
 
     async def work(self) -> Workers:
         """Carry out what was accepted."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.asynchronous.calls import Body, Call, State
-from gateway.asynchronous.retry import Again, Answer, Dead, Succeeded, after, before, retry_after_s
+from gateway.asynchronous.retry import Again, Answer, Dead, Postponed, Succeeded, after, before, retry_after_s
 from orchestration.names import FunctionId
 from orchestration.queueing import RetrySettings
 
@@ -59,6 +59,13 @@ INTERNAL = (("X-OpenFaaS-Internal", "gateway"),)
 )
 def test_what_becomes_of_an_attempt(answer: Answer, kind: type) -> None:
     assert type(after(call_of(), answer, SETTINGS, NOW, lambda: 0.5)) is kind
+
+
+def test_a_call_for_which_only_a_slot_was_missing_has_not_begun() -> None:
+    busy = Answer(504, (*INTERNAL, ("X-Pinnace-Busy", "true"), ("Retry-After", "1")))
+    assert after(call_of(attempts=4), busy, SETTINGS, NOW, lambda: 0.0) == Postponed()
+    assert isinstance(after(call_of(expires=NOW), busy, SETTINGS, NOW, lambda: 0.0), Dead)
+    assert isinstance(after(call_of(), Answer(504, (("X-Pinnace-Busy", "true"),)), SETTINGS, NOW, lambda: 0.0), Again)
 
 
 def test_the_last_attempt_is_the_last() -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
+from gateway.asynchronous import carrier
 from gateway.asynchronous.calls import State
 from gateway.asynchronous.ledger import Queue
 from gateway.asynchronous.workers import Workers
+from gateway.edge.settings import EdgeSettings
 from tests.gateway.asynchronous.conftest import MakeLab
 from tests.gateway.asynchronous.lab import PROMPT, AsyncLab
 from tests.gateway.edge.lab import Origin, eventually, field, read_request
@@ -198,3 +202,18 @@ async def test_an_edge_that_cannot_be_reached_is_tried_again_soon(lab: AsyncLab)
     aside.rename(inner)
     ended = await lab.outcome(call_id)
     assert ended["state"] == "succeeded"
+
+
+async def test_a_backlog_of_slow_calls_costs_no_attempts(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrier, "BUSY_S", 0.01)
+    lab = await make_lab(edge=EdgeSettings(queue_timeout_s=0.05))
+    gate = Gate()
+    once = {"com.pinnace.concurrency": "1", "com.openfaas.retry.attempts": "1", "com.pinnace.async.concurrency": "2"}
+    await lab.replica(lab.deploy_with("slow", once), gate)
+    workers = await lab.work()
+    ids = [await lab.submit("/async-function/slow") for _ in range(2)]
+    await eventually(lambda: gate.inside == 1 and workers.running == 2)
+    await eventually(lambda: lab.edge.tallies()[lab.functions["slow.openfaas-fn"].id].by_code.get(504))
+    gate.open.set()
+    told = [await lab.outcome(call_id) for call_id in ids]
+    assert [(call["state"], call["attempts"]) for call in told] == [("succeeded", 1)] * 2
