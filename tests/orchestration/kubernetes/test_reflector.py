@@ -95,6 +95,32 @@ async def test_history_that_is_gone_is_listed_anew(world: World, monkeypatch: py
     assert seen.told.count("+a") == 1
 
 
+@pytest.mark.real_api_server
+async def test_what_the_server_has_forgotten_expires_and_is_listed_anew(api_server: ApiServer, world: World) -> None:
+    """By the server's own word: after its start it knows no changes from before."""
+    await world.kubectl_apply("a")
+    await asyncio.to_thread(api_server.stop)
+    await asyncio.to_thread(api_server.start_api_server)
+
+    async def has_expired() -> bool:
+        try:
+            async for _ in world.cluster.watch(FUNCTIONS, "1"):
+                return False
+        except Throttled:  # its store is not ready yet
+            return False
+        except Expired as error:
+            return "too old resource version" in error.message
+        return False
+
+    await eventually(has_expired)
+    seen = Seen()
+    reflector = Reflector(world.cluster, FUNCTIONS, seen.changed)
+    reflector._version = "1"  # it has heard nothing for as long as the server remembers
+    async with reflector:
+        await asyncio.wait_for(reflector.synced.wait(), 10)
+    assert "+a" in seen.told
+
+
 async def test_it_outlives_a_restart_of_the_api_server(
     api_server: ApiServer, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
