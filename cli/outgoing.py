@@ -39,8 +39,7 @@ async def outgoing(settings: ServeSettings) -> AsyncIterator[Outgoing]:
     except NoSecret as error:
         raise CannotSign(str(error)) from None
     guard = Guard(Allowed(settings.callback_allow or default_allowed(settings)))
-    async with Sender(guard) as sender:
-        yield Outgoing(guard, sender, secret, settings.callback_retry_for_s)
+    yield Outgoing(guard, Sender(guard), secret, settings.callback_retry_for_s)
 
 
 def default_allowed(settings: ServeSettings) -> tuple[str, ...]:

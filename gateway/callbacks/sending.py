@@ -13,11 +13,9 @@ import contextlib
 import ipaddress
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import h11
 import msgspec
@@ -32,7 +30,7 @@ ANSWER_WITHIN_S: Final = 30.0
 LONGEST_HEAD_BYTES: Final = 16 * 1024
 LINGER_S: Final = 0.2
 MOST_ADDRESSES: Final = 3
-RESOLVERS: Final = 8
+LOOKUPS: Final = 8
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) → addresses as text. Raises OSError."""
@@ -55,22 +53,13 @@ class Answer(msgspec.Struct, frozen=True):
 
 class Sender:
     """Sends where `guard` permits. `resolve` is the system's resolver unless a test has another; `trust` are the
-    certificates that count, the system's where it is None. Leaving the context ends its threads."""
+    certificates that count, the system's where it is None."""
 
     def __init__(self, guard: Guard, resolve: Resolve | None = None, trust: ssl.SSLContext | None = None) -> None:
         self._guard = guard
         self._resolve = resolve or self._look_up
         self._trust = trust
-        # Threads of its own: names that strangers choose may take their time, and others wait for the loop's threads.
-        self._threads = ThreadPoolExecutor(RESOLVERS, "resolver")
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._lookups = asyncio.Semaphore(LOOKUPS)
 
     async def send(
         self, url: str, headers: Sequence[tuple[str, str]], body: Callable[[], AsyncIterator[bytes]], size: int
@@ -121,9 +110,35 @@ class Sender:
         raise failure
 
     async def _look_up(self, host: str, port: int) -> list[str]:
+        """Ask the system's resolver, in a thread that nobody waits for: a name that a stranger chose may take its time, which
+        neither other work nor the end of the process is to wait for. There are at most LOOKUPS of them."""
+        await self._lookups.acquire()
         loop = asyncio.get_running_loop()
-        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        return [str(address[0]) for *_, address in await loop.run_in_executor(self._threads, look_up)]
+        found: asyncio.Future[list[str]] = loop.create_future()
+
+        def settle(addresses: list[str], error: OSError | None) -> None:
+            self._lookups.release()
+            if found.done():  # whoever asked has left
+                return
+            if error is None:
+                found.set_result(addresses)
+            else:
+                found.set_exception(error)
+
+        def look_up() -> None:
+            addresses: list[str] = []
+            failure = None
+            try:
+                addresses = [str(at[0]) for *_, at in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+            except OSError as error:
+                failure = error
+            except UnicodeError:  # a label that is too long
+                failure = OSError(0, f"{host} is no name")
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(settle, addresses, failure)
+
+        threading.Thread(target=look_up, name="resolver", daemon=True).start()
+        return await found
 
     async def _addresses(self, target: Target) -> list[Address]:
         """Return the addresses of the target that may be. Raises InvalidCallback when none is, OSError when it has none."""

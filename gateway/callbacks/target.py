@@ -10,6 +10,7 @@ from gateway.callbacks.addresses import Address, Allowed, is_loopback, literal
 
 LONGEST_URL: Final = 2048
 _PRINTABLE: Final = re.compile(r"[!-~]+", re.ASCII)
+_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.ASCII)
 _SCHEMES: Final = {"http": 80, "https": 443}
 
 
@@ -79,6 +80,8 @@ def parse(url: str) -> Target:
         raise InvalidCallback("the callback's URL must not have a user name or password")  # and nobody is to read it here
     if not host or "%" in host or port == 0:
         raise _invalid(url, "it needs a host, and a port from 1 to 65535 where it has one")
+    if literal(host) is None and not _NAME.fullmatch(host):
+        raise _invalid(url, f"{host[:80]!r} is neither a name nor an address")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme == "https", host, port or _SCHEMES[parts.scheme], parts.netloc, path)
 

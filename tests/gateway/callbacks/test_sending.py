@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -87,8 +88,7 @@ async def send(
     headers: Sequence[tuple[str, str]] = (("X-Call-Id", "1"),),
     trust: ssl.SSLContext | None = None,
 ) -> Answer:
-    async with Sender(guard, resolve, trust) as sender:
-        return await sender.send(url, headers, pieces(*parts), sum(map(len, parts)))
+    return await Sender(guard, resolve, trust).send(url, headers, pieces(*parts), sum(map(len, parts)))
 
 
 def names(**table: list[str]) -> Callable[[str, int], Awaitable[Sequence[str]]]:
@@ -230,6 +230,28 @@ async def test_the_systems_resolver_knows_localhost() -> None:
         assert await send(f"http://localhost:{receiver.port}/", b"x") == Answer(200)
 
 
+async def test_a_resolver_that_hangs_holds_up_few_others_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, answers = threading.Event(), threading.Event()
+
+    def slow(host: str, port: int, **how: object) -> list[tuple[object, ...]]:
+        held.set()
+        answers.wait(5)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(sending, "CONNECT_WITHIN_S", 0.05)
+    monkeypatch.setattr("gateway.callbacks.sending.socket.getaddrinfo", slow)
+    sender = Sender(HERE)
+    asked = [sender.send("http://slow.example/", (), pieces(b""), 0) for _ in range(sending.LOOKUPS + 3)]
+    assert {(await one).reason for one in asked} == {"no answer in time"}
+    assert held.is_set()
+    resolvers = [thread for thread in threading.enumerate() if thread.name == "resolver"]
+    assert len(resolvers) <= sending.LOOKUPS
+    assert all(thread.daemon for thread in resolvers), "the process ends without them"
+    answers.set()
+    for thread in resolvers:
+        thread.join(5)
+
+
 async def test_headers_cannot_smuggle_a_line() -> None:
     async with receiving() as receiver:
         answer = await send(f"http://127.0.0.1:{receiver.port}/", b"x", headers=[("X-A", "b\r\nX-Evil: 1")])
@@ -243,9 +265,9 @@ async def test_a_body_that_is_gone_is_an_error_of_ours() -> None:
         yield b"x"
         raise KeyError("body")
 
-    async with receiving() as receiver, Sender(HERE) as sender:
+    async with receiving() as receiver:
         with pytest.raises(KeyError):
-            await sender.send(f"http://127.0.0.1:{receiver.port}/", (), gone, 10)
+            await Sender(HERE).send(f"http://127.0.0.1:{receiver.port}/", (), gone, 10)
 
 
 @pytest.fixture(scope="module")
