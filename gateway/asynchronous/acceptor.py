@@ -30,6 +30,7 @@ from gateway.asynchronous.settings import AsyncSettings
 from gateway.asynchronous.spool import Spool
 from gateway.asynchronous.store import Bounds, QueueFull, Store, StoreUnavailable
 from gateway.asynchronous.told import told
+from gateway.edge.private_socket import private_socket
 from gateway.edge.refusal import Refusal
 from orchestration.duration import InvalidDuration, parse_duration_s
 from orchestration.names import parse_function_id
@@ -66,11 +67,8 @@ class Acceptor:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._path.unlink(missing_ok=True)
-        self._server = await asyncio.get_running_loop().create_unix_server(
-            lambda: _Connection(self), str(self._path), backlog=2048
-        )
-        self._path.chmod(0o600)
+        bound = private_socket(self._path)
+        self._server = await asyncio.get_running_loop().create_unix_server(lambda: _Connection(self), sock=bound, backlog=2048)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -138,7 +138,7 @@ class Execution:
         )
         if isinstance(verdict, Again):
             if not isinstance(response.body, bytes):
-                response.body.unlink(missing_ok=True)
+                await asyncio.to_thread(response.body.unlink, missing_ok=True)
             await self._store.retry(lease, verdict.due, outcome, now)
             return
         state = State.DEAD if isinstance(verdict, Dead) else State.SUCCEEDED

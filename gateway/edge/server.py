@@ -10,6 +10,7 @@ from typing import cast
 from gateway.edge.client import ClientConnection
 from gateway.edge.context import EdgeContext
 from gateway.edge.inner import InnerConnection
+from gateway.edge.private_socket import private_socket
 from gateway.edge.refusal import Refusal
 
 
@@ -48,12 +49,11 @@ class Server:
             reuse_port=settings.reuse_port or None,
         )
         self.port = self._server.sockets[0].getsockname()[1]
-        if settings.inner_socket:
-            path = Path(settings.inner_socket)
-            path.unlink(missing_ok=True)
-            loop = asyncio.get_running_loop()
-            self._inner = await loop.create_unix_server(lambda: InnerConnection(self._context), settings.inner_socket)
-            path.chmod(0o600)  # whoever connects is believed
+        if settings.inner_socket:  # whoever connects there is believed
+            inner = private_socket(Path(settings.inner_socket))
+            self._inner = await asyncio.get_running_loop().create_unix_server(
+                lambda: InnerConnection(self._context), sock=inner, backlog=settings.backlog
+            )
 
     async def drain(self, timeout_s: float) -> bool:
         """Accept no more and wait for the calls in progress. Returns whether all ended in time."""
