@@ -26,7 +26,7 @@ FAILED_TO_LOAD = "Failed to load resource: "
 """The console says so of every answer above 399, and when a network interface comes or goes; the page shows what matters."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium: apt-get install chromium")
@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium: apt-get install chromium")
@@ -78,6 +78,12 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 @pytest.fixture
 def tab(context: BrowserContext) -> Tab:
     return Tab(context)
+
+
+def link_of(platform: Platform) -> str:
+    """Return an address that `faas dashboard` would open, without the time that the command takes to start."""
+    token = platform.request("POST", "/api/v1/session?link=true").json()["token"]
+    return f"{platform.url}/ui/#session={token}"
 
 
 def login_of(data: Path) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.end_to_end.platform import Platform, until
-from tests.page.conftest import LONGEST_MS, Tab, login_of
+from tests.page.conftest import LONGEST_MS, Tab, link_of, login_of
 
 HANDLER = """import os, time
 
@@ -25,7 +25,7 @@ expect.set_options(timeout=LONGEST_MS)
 @pytest.fixture
 def page(tab: Tab, platform: Platform) -> Iterator[Page]:
     """The list of functions, come to as `faas dashboard` does; nothing may be asked of another host, nor complained about."""
-    tab.page.goto(platform.faas("dashboard", "--url").stdout.strip())
+    tab.page.goto(link_of(platform))
     expect(tab.page.get_by_role("heading", name="Functions", exact=True)).to_be_visible()
     yield tab.page
     assert tab.complaints == []
