@@ -6,7 +6,7 @@
 
 The trace is the client's (`traceparent`), or else has the call's id for its id, as other calls' have; whether it is sampled
 follows from that id then, so that all attempts agree, also in other processes. Every attempt tells the edge of it, so that an
-attempt that fails, which is traced always, hangs together too.
+attempt that fails, which is traced always, hangs together too. What comes after a failure is sampled: the trace shows its end.
 """
 
 from __future__ import annotations
@@ -57,18 +57,19 @@ class CallTracing:
         """An attempt at `call` begins."""
         submission = _id(call.id)
         said = [value for name, value in call.headers if name.lower() in _CONTEXT]
+        retried = call.outcome is not None
         parent = trace_context.parse(said[0].strip().encode("latin-1", "replace")) if len(said) == 1 else None
         if parent is not None:
             return Trace(
                 id=parent.trace.decode(),
-                sampled=parent.sampled,
+                sampled=parent.sampled or retried,
                 client=parent.span.decode(),
                 submission=submission,
                 attempt=new_span_id(),
             )
         plain = call.id.replace("-", "").lower()
         trace = plain if _HEX(plain) and int(plain, 16) else hashlib.sha256(call.id.encode()).hexdigest()[:32]
-        sampled = int(trace[-8:], 16) < self._ratio * 2**32
+        sampled = retried or int(trace[-8:], 16) < self._ratio * 2**32
         return Trace(id=trace, sampled=sampled, client="", submission=submission, attempt=new_span_id())
 
     def end(self, trace: Trace, call: Call, answer: Answer, verdict: Verdict, began: float, ended: float) -> None:

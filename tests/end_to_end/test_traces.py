@@ -126,3 +126,54 @@ def test_an_asynchronous_call_is_one_trace_from_its_client_to_the_function(trace
     assert (submission.parent, queue.parent, attempt.parent) == (client, submission.span, submission.span)
     assert (gateway.parent, sent.parent, function.parent) == (attempt.span, gateway.span, sent.span)
     assert submission.start_ns <= queue.end_ns <= attempt.start_ns + 1_000 <= gateway.start_ns + 1_000_000
+
+
+ONCE = """
+seen = set()
+
+def handle(event, context):
+    first = context.call_id not in seen
+    seen.add(context.call_id)
+    return {"statusCode": 503 if first else 200, "body": event.headers.get("traceparent", "")}
+"""
+
+
+@pytest.mark.parametrize("flags", ["01", "00", None], ids=["sampled", "not sampled", "no client"])
+def test_an_asynchronous_call_that_was_tried_again_is_one_trace(
+    traced: tuple[Platform, Collector], request: pytest.FixtureRequest, flags: str | None
+) -> None:
+    platform, collector = traced
+    platform.deploy("once", ONCE, "--annotation", "com.openfaas.retry.min_wait=50ms")
+    trace, client = f"{abs(hash(request.node.name)):032x}", "e" * 16
+    told = {"traceparent": f"00-{trace}-{client}-{flags}"} if flags else {}
+    answer = platform.request("POST", "/async-function/once/order", b"17", told)
+    call = answer.headers["x-call-id"]
+    if flags is None:
+        trace, client = call.replace("-", ""), ""
+    ended = platform.request("GET", f"/async-function/{call}?wait=20s").json()
+    assert (ended["state"], ended["attempts"]) == ("succeeded", 2)
+
+    spans = collector.until(trace, 11)
+    assert len(spans) == 11
+    (submission,) = [span for span in spans if span.name == "POST /async-function/{name}"]
+    assert (submission.parent, submission.service) == (client, "pinnace")
+    assert submission.attributes["faas.invocation_id"] == call
+    assert submission.attributes["http.route"] == "/async-function/{name}"
+    first, second = sorted((span for span in spans if span.name == "attempt"), key=lambda span: span.start_ns)
+    waits = sorted((span for span in spans if span.name == "queue"), key=lambda span: span.start_ns)
+    assert {span.parent for span in (first, second, *waits)} == {submission.span}
+    assert [span.attributes["pinnace.attempt"] for span in (first, second)] == [1, 2]
+    assert [span.attributes["http.response.status_code"] for span in (first, second)] == [503, 200]
+    assert (first.status, second.status) == (ERROR, 0)
+    assert submission.start_ns == waits[0].start_ns <= waits[0].end_ns == first.start_ns
+    assert first.end_ns <= waits[1].start_ns + 1_000 <= waits[1].end_ns <= second.start_ns + 1_000
+    assert waits[1].end_ns - waits[1].start_ns >= 45_000_000, "the pause before the second attempt"
+    for attempt, code in ((first, 503), (second, 200)):
+        (gateway,) = [span for span in spans if span.parent == attempt.span]
+        (sent,) = [span for span in spans if span.parent == gateway.span]
+        (function,) = [span for span in spans if span.parent == sent.span]
+        assert (gateway.name, sent.kind, function.name) == ("POST /function/{name}", CLIENT, "once")
+        assert gateway.attributes["http.response.status_code"] == code
+        assert gateway.attributes["faas.invocation_id"] == call
+        assert (function.service, function.attributes["faas.trigger"]) == ("once.openfaas-fn", "http")
+    assert ended["response"]["body"] == f"00-{trace}-{function.span}-01", "what the function records stands below its span"
