@@ -17,9 +17,16 @@ local WAITING, RUNNING, SUCCEEDED, DEAD, CANCELLED = 0, 1, 2, 3, 4
 local SWEPT_AT_ONCE, TAKEN_AT_ONCE, FOREIGN = 500, 500, 200
 
 local function whole(number) return string.format('%.0f', number) end
+-- A time as text, exactly; of a run's calls most have the same few.
+local texts = {}
+local function exact(time)
+  local text = texts[time] or string.format('%.17g', time)
+  texts[time] = text
+  return text
+end
 local function key(kind, name) return P .. ':' .. kind .. ':' .. name end
-local function line(kind, queue) return P .. ':' .. kind .. ':' .. whole(queue) end
-local function standing(queue, state) return P .. ':n:' .. whole(queue) .. ':' .. whole(state) end
+local function line(kind, queue) return P .. ':' .. kind .. ':' .. exact(queue) end
+local function standing(queue, state) return P .. ':n:' .. exact(queue) .. ':' .. exact(state) end
 -- Of calls that are due at the same time the one that was submitted first is first: members sort by their text.
 local function member(n, id) return string.format('%012.0f', n) .. id end
 local function id_of(waiting) return string.sub(waiting, 13) end
@@ -119,8 +126,8 @@ local function found(id)
   local f = call('HMGET', key('c', id), unpacked(STANDING))
   if not f[1] then return nil end
   return {
-    id = id, queue = queue_by(tonumber(f[1])), n = tonumber(f[2]), state = tonumber(f[3]), takes = tonumber(f[4]),
-    size = tonumber(f[5]), asked = tonumber(f[6]), body = f[7] or '', result = f[8] or '', result_size = tonumber(f[9] or 0),
+    id = id, queue = queue_by(tonumber(f[1])), n = tonumber(f[2]), state = tonumber(f[3]), takes = tonumber(f[4] or 0),
+    size = tonumber(f[5]), asked = tonumber(f[6] or 0), body = f[7] or '', result = f[8] or '', result_size = tonumber(f[9] or 0),
     key = f[10],
   }
 end
@@ -155,23 +162,26 @@ local function insert(e, id, now)
   local q = queue_made(e[1])
   local n = counted('seq', 1)
   local due, size = math.max(e[5], now), e[8] + #e[7]
-  local stands = { 'q', q.number, 'n', n, 's', WAITING, 't', now, 'd', due, 'a', 0, 'k', 0, 'z', size, 'z0', size, 'bz', e[8] }
+  local number, due_text = whole(n), exact(due)
+  local stands = {
+    'q', exact(q.number), 'n', number, 's', '0', 't', exact(now), 'd', due_text, 'z', exact(size), 'bz', exact(e[8]),
+  }
   local function also(name, value) stands[#stands + 1] = name; stands[#stands + 1] = value end
-  if e[6] ~= 0 then also('x', e[6]) end
+  if e[6] ~= 0 then also('x', exact(e[6])) end
   if e[10] ~= '' then also('w', e[10]) end
   if e[4] ~= '' then
     also('key', e[4])
     call('HSET', line('k', q.number), e[4], id)
   end
   if e[10] == '' and e[9] ~= '' then
-    call('XADD', line('s', q.number), whole(n) .. '-0', 'i', id, 'r', e[7], 'b', e[9])
+    call('XADD', line('s', q.number), number .. '-0', 'i', id, 'r', e[7], 'b', e[9])
   else
     keep_body(e[10], e[9])
-    call('XADD', line('s', q.number), whole(n) .. '-0', 'i', id, 'r', e[7])
+    call('XADD', line('s', q.number), number .. '-0', 'i', id, 'r', e[7])
   end
   call('HSET', key('c', id), unpacked(stands))
-  add(line('w', q.number), due, member(n, id))
-  add(standing(q.number, WAITING), n, id)
+  add(line('w', q.number), due_text, member(n, id))
+  add(standing(q.number, WAITING), number, id)
   q.waiting, q.bytes, q.calls = q.waiting + 1, q.bytes + size, q.calls + 1
   q.touched, q.moved, work = true, true, true
 end
@@ -218,7 +228,7 @@ local function show(out, id, bodies, taken)
   local f = call('HMGET', key('c', id), unpacked(SHOWN))
   if not f[1] then return false end
   if taken then
-    f[2], f[7], f[8] = whole(RUNNING), whole(f[7] + 1), whole(f[8] + 1)
+    f[2], f[7], f[8] = '1', whole((f[7] or 0) + 1), whole((f[8] or 0) + 1)
     call('HSET', key('c', id), 's', f[2], 'a', f[7], 'k', f[8])
   end
   local number, state, size = tonumber(f[1]), tonumber(f[2]), tonumber(f[10])
@@ -235,7 +245,7 @@ local function show(out, id, bodies, taken)
     result_where = f[13] or ''
   end
   for _, field in ipairs({
-    id, queue_by(number).name, f[2], f[3], f[4], f[5] or '0', f[6] or '0', f[7], f[8], f[9] or '', entry[4], outcome,
+    id, queue_by(number).name, f[2], f[3], f[4], f[5] or '0', f[6] or '0', f[7] or '0', f[8] or '0', f[9] or '', entry[4], outcome,
     f[10], there, body, where, f[12] or '0', result_where,
   }) do out[#out + 1] = field end
   return true
@@ -248,16 +258,17 @@ local function ended(c, state, now, outcome, result_size, data, where)
     kept = result_size + #outcome + (state == DEAD and c.size or 0)
     call('SET', key('o', c.id), pack('>I4', #outcome) .. outcome .. data)
     keep_body(where, '')
-    call('HSET', key('c', c.id), 's', state, 'e', now, 'z', kept, 'rz', result_size, 'rw', where)
+    call('HSET', key('c', c.id), 's', exact(state), 'e', exact(now), 'z', exact(kept), 'rz', exact(result_size), 'rw', where)
   else
-    call('HSET', key('c', c.id), 's', state, 'e', now, 'z', kept)
+    call('HSET', key('c', c.id), 's', exact(state), 'e', exact(now), 'z', exact(kept))
   end
+  if state == DEAD then call('HSET', key('c', c.id), 'z0', c.size) end  -- what it holds when it is replayed
   if state ~= DEAD and c.body ~= '' then  -- only a dead call is ever carried out again
     drop_body(c.body)
     call('HDEL', key('c', c.id), 'w')
   end
   restate(c, state)
-  add(line('e', state), now, c.id)
+  add(line('e', state), exact(now), c.id)
   if c.state == RUNNING then
     remove(P .. ':l', c.id)
     q.running = q.running - 1
@@ -345,7 +356,7 @@ function operations.take(o)
   end
   for _, deal in ipairs(dealt) do
     local id, q = id_of(deal[1].members[deal[2]]), deal[1].queue
-    add(P .. ':l', o[3], id)
+    add(P .. ':l', exact(o[3]), id)
     restate({ id = id, queue = q, state = WAITING, n = string.sub(deal[1].members[deal[2]], 1, 12) }, RUNNING)
     show(out, id, true, true)
   end

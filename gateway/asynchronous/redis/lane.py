@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from gateway.asynchronous.redis.wire import answers
 from gateway.asynchronous.store import StoreUnavailable
 
-TOGETHER_AT_MOST: Final = 256
+TOGETHER_AT_MOST: Final = 128
 """Operations in a batch: some milliseconds of the server's time, in which it answers nobody else."""
 TOGETHER_BYTES: Final = 4 << 20
 WAITING_AT_MOST: Final = 20_000

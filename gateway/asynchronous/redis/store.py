@@ -37,6 +37,8 @@ BODY_BYTES_AT_MOST: Final = 256 << 20
 """A longer body is refused; a value in Redis has at most 512 MB."""
 UPLOAD_KEPT_S: Final = 3600
 UPLOADS: Final = 8
+AT_A_TIME: Final = 2
+"""Batches of a kind under way: one is made, or read, while the server does the other."""
 WAITED_FOR: Final = 16
 """Batches that may wait for the server's sync at a time."""
 QUEUES_KNOWN: Final = 4096
@@ -64,11 +66,11 @@ class RedisStore:
         self._server = server = Server(settings)
 
         def parallel() -> int:
-            return WAITED_FOR if server.waits else 1
+            return WAITED_FOR if server.waits else AT_A_TIME
 
         self._adding = Lane(lambda batch: server.evaluate(ADDING, batch, durable=True), parallel)
         self._ending = Lane(lambda batch: server.evaluate(ENDING, batch, durable=True), parallel)
-        self._quick = Lane(lambda batch: server.evaluate(ENDING, batch, durable=False))
+        self._quick = Lane(lambda batch: server.evaluate(ENDING, batch, durable=False), lambda: AT_A_TIME)
         self._uploads = asyncio.Semaphore(UPLOADS)
         self._queues: dict[str, None] = {}
         self._bell = asyncio.Event()
