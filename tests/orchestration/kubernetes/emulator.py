@@ -22,7 +22,7 @@ import attrs
 import kmock
 import yaml
 
-from orchestration.kubernetes.api import DEFINITIONS, KINDS, LEASES, NAMESPACES, Kind
+from orchestration.kubernetes.api import DEFINITIONS, DEPLOYMENTS, KINDS, LEASES, NAMESPACES, Kind
 from orchestration.kubernetes.resource import Manifest
 
 NOW = "2026-01-01T00:00:00Z"
@@ -111,7 +111,9 @@ class Emulator(kmock.KubernetesEmulator):
         has_changed = held is None or held.get("spec") != wanted.get("spec")
         metadata |= {word: old[word] for word in ("uid", "creationTimestamp")}
         metadata["generation"] = old["generation"] + has_changed
-        document = {"apiVersion": kind.api_version, "kind": kind.name} | wanted
+        document: Manifest = {"apiVersion": kind.api_version, "kind": kind.name} | wanted
+        if kind is DEPLOYMENTS:
+            document["spec"].setdefault("replicas", 1)  # the one default that others read
         if key in self.objects:
             self.objects[key].create(document)
         else:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from cli.commands.serve import serve
+from cli.main import faas
 from cli.settings import load
 from gateway.asynchronous.redis.settings import RedisSettings
 from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS, KINDS, NAMESPACES, SECRETS, Kind, Missing
@@ -71,6 +72,11 @@ def test_the_plain_manifests_are_made_of_this_chart(folder: Path) -> None:
     assert (folder / "namespace.yaml").read_text() == (chart.PLAIN / "namespace.yaml").read_text()
 
 
+def parsed(words: list[str]) -> dict[str, Any]:
+    """Return what `faas serve` takes the words for: below `faas`, whose settings a command keeps for good."""
+    return serve.make_context("serve", list(words), parent=faas.make_context("faas", [], resilient_parsing=True)).params
+
+
 @needs_helm
 @pytest.mark.parametrize("folder", chart.VARIANTS, ids=lambda folder: folder.name)
 def test_the_plain_manifests_are_what_helm_makes(folder: Path) -> None:
@@ -84,7 +90,7 @@ def test_the_command_lines_are_those_of_faas(folder: Path) -> None:
     for deployment in (m for m in chart.plain(folder) if m["kind"] == "Deployment"):
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         assert (container["command"], container["args"][0]) == (["faas"], "serve")
-        given = serve.make_context("serve", list(container["args"][1:])).params
+        given = parsed(container["args"][1:])
         settings = load({k: v for k, v in given.items() if k != "config"}, {})
         roles.add(settings.role)
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -103,7 +109,7 @@ def test_edges_are_scaled_and_roles_apart_share_a_queue() -> None:
     assert one(found, "HorizontalPodAutoscaler", "edge")["spec"]["maxReplicas"] == 7
     for role in ("edge", "control", "controller"):
         (container,) = one(found, "Deployment", role)["spec"]["template"]["spec"]["containers"]
-        given = serve.make_context("serve", list(container["args"][1:])).params
+        given = parsed(container["args"][1:])
         environment = {entry["name"]: entry["value"] for entry in container["env"]}
         settings = load({k: v for k, v in given.items() if k != "config"}, environment)
         assert (settings.queue, settings.callback_secret) == ("redis://redis.pinnace:6379", "/callback/secret")
