@@ -7,6 +7,7 @@ import base64
 import msgspec
 
 from gateway.asynchronous.calls import Body, Call, State
+from gateway.asynchronous.tracing import trace_of
 
 
 class ToldResponse(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -23,7 +24,7 @@ class ToldResponse(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 
 class ToldCall(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A call. `due_at` is when it is or was to be carried out next, `started_at` and `ended_at` are of the last attempt that
-    has ended; `reason` says why that failed."""
+    has ended; `reason` says why that failed. `trace` is the id of its trace, for a place where traces are kept."""
 
     id: str
     function: str
@@ -35,6 +36,7 @@ class ToldCall(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     submitted_at: float
     due_at: float
     attempts: int
+    trace: str
     expires_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
@@ -69,6 +71,7 @@ def told(call: Call) -> ToldCall:
         due_at=call.due,
         expires_at=call.expires or None,
         attempts=call.attempts,
+        trace=trace_of(call),
         started_at=outcome.started if outcome is not None else None,
         ended_at=call.ended or (outcome.ended if outcome is not None else None),
         reason=outcome.reason if outcome is not None else "",

@@ -55,22 +55,15 @@ class CallTracing:
 
     def begin(self, call: Call) -> Trace:
         """An attempt at `call` begins."""
-        submission = _id(call.id)
-        said = [value for name, value in call.headers if name.lower() in _CONTEXT]
-        retried = call.outcome is not None
-        parent = trace_context.parse(said[0].strip().encode("latin-1", "replace")) if len(said) == 1 else None
-        if parent is not None:
-            return Trace(
-                id=parent.trace.decode(),
-                sampled=parent.sampled or retried,
-                client=parent.span.decode(),
-                submission=submission,
-                attempt=new_span_id(),
-            )
-        plain = call.id.replace("-", "").lower()
-        trace = plain if _HEX(plain) and int(plain, 16) else hashlib.sha256(call.id.encode()).hexdigest()[:32]
-        sampled = retried or int(trace[-8:], 16) < self._ratio * 2**32
-        return Trace(id=trace, sampled=sampled, client="", submission=submission, attempt=new_span_id())
+        parent, trace = _parent(call), trace_of(call)
+        sampled = parent.sampled if parent is not None else int(trace[-8:], 16) < self._ratio * 2**32
+        return Trace(
+            id=trace,
+            sampled=sampled or call.outcome is not None,
+            client=parent.span.decode() if parent is not None else "",
+            submission=_id(call.id),
+            attempt=new_span_id(),
+        )
 
     def end(self, trace: Trace, call: Call, answer: Answer, verdict: Verdict, began: float, ended: float) -> None:
         """The attempt has ended; times are Unix seconds."""
@@ -129,6 +122,19 @@ class CallTracing:
                 error=error,
             )
         )
+
+
+def trace_of(call: Call) -> str:
+    """Return the id of a call's trace, in 32 hex digits, whether or not it is sampled."""
+    if (parent := _parent(call)) is not None:
+        return parent.trace.decode()
+    plain = call.id.replace("-", "").lower()
+    return plain if _HEX(plain) and int(plain, 16) else hashlib.sha256(call.id.encode()).hexdigest()[:32]
+
+
+def _parent(call: Call) -> trace_context.Parent | None:
+    said = [value for name, value in call.headers if name.lower() in _CONTEXT]
+    return trace_context.parse(said[0].strip().encode("latin-1", "replace")) if len(said) == 1 else None
 
 
 def _id(call_id: str) -> str:

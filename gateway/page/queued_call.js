@@ -63,6 +63,7 @@ export function outcomeOf(call) {
     ['Until the last attempt', began ? milliseconds(1000 * Math.max(0, began - call.submittedAt)) : ''],
     ['The last attempt', ran === null ? '' : milliseconds(ran)],
     ['Attempts', call.attempts],
+    ['Trace', call.trace],
     ['Ended', call.endedAt && ended(call) ? moment(call.endedAt) : ''],
     ['Expires', call.expiresAt && !ended(call) ? moment(call.expiresAt) : ''],
     ['Idempotency key', call.idempotencyKey ?? ''],

@@ -151,7 +151,7 @@ def test_an_asynchronous_call_that_was_tried_again_is_one_trace(
     if flags is None:
         trace, client = call.replace("-", ""), ""
     ended = platform.request("GET", f"/async-function/{call}?wait=20s").json()
-    assert (ended["state"], ended["attempts"]) == ("succeeded", 2)
+    assert (ended["state"], ended["attempts"], ended["trace"]) == ("succeeded", 2, trace)
 
     spans = collector.until(trace, 11)
     assert len(spans) == 11

@@ -15,7 +15,7 @@ WAITING = Call(
     state=State.WAITING,
     method="POST",
     path="/x",
-    headers=(("Authorization", "secret"),),
+    headers=(("Authorization", "secret"), ("traceparent", f"00-{'a' * 32}-{'b' * 16}-00")),
     body=Body(3, b"abc"),
     submitted=1.0,
     due=2.0,
@@ -39,6 +39,7 @@ def test_a_call_that_waits_has_no_response_and_keeps_what_was_sent_to_itself() -
         "submittedAt": 1.0,
         "dueAt": 2.0,
         "attempts": 0,
+        "trace": "a" * 32,
     }
 
 
