@@ -99,7 +99,7 @@ class Server:
         self.settings = settings
         self.client = _client(settings)
         self._known: Durability | None = None
-        self._looking = asyncio.Lock()
+        self._looking: asyncio.Task[Durability] | None = None
         self._warned: tuple[str, ...] = ()
         self._away = False
         self._commands = asyncio.Semaphore(COMMANDS)
@@ -154,10 +154,16 @@ class Server:
         """Return what the server promises, and say once what it does not. Raises StoreUnavailable."""
         if self._known is not None:
             return self._known
-        async with self._looking:
-            if self._known is None:
-                self._known = await self._look()
-            return self._known
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+            self._looking.add_done_callback(self._looked)
+        # All who ask meanwhile share one attempt: a host that does not answer costs them its time-out once.
+        return await asyncio.shield(self._looking)
+
+    def _looked(self, task: asyncio.Task[Durability]) -> None:
+        self._looking = None
+        if not task.cancelled() and task.exception() is None:
+            self._known = task.result()
 
     async def _look(self) -> Durability:
         from redis.exceptions import ResponseError
@@ -195,6 +201,8 @@ class Server:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
         await self.client.aclose()
 
     @property

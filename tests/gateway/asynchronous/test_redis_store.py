@@ -109,6 +109,16 @@ async def test_a_server_that_stands_still_is_given_up_in_time_and_its_answer_is_
         assert (await store.get(receipt.id)) is not None
 
 
+async def test_all_who_ask_meanwhile_share_one_attempt_to_reach_a_server(own_redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(own_redis, tmp_path, timeout_s=0.4) as store:
+        with own_redis.stopped():
+            started = time.monotonic()
+            works = store.submit([call_of()], NOW), store.depths(NOW), store.cancel("a", NOW), store.submit([call_of()], NOW)
+            found = await asyncio.gather(*works, return_exceptions=True)
+            assert [type(one) for one in found] == [StoreUnavailable] * 4
+            assert time.monotonic() - started < 0.8
+
+
 async def test_a_server_that_is_full_takes_no_calls_and_lets_those_it_has_end(own_redis: RedisServer, tmp_path: Path) -> None:
     async with opened(own_redis, tmp_path) as store:
         await store.submit([call_of(body=b"x" * 50_000) for _ in range(20)], NOW)
