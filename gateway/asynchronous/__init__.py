@@ -2,5 +2,5 @@
 
 A call comes to the acceptor (`acceptor`), which answers when the store (`store`: the contract, `sqlite_store`) has it; workers
 (`workers`) take what is due, call the function through the edge, and write down what came of it, or when to try again
-(`retry`). What is known of a call is read over HTTP (`api`).
+(`retry`, `carrier`, `caller`). What is known of a call is told by the acceptor to whoever knows its id, and by the control API.
 """

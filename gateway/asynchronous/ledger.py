@@ -17,6 +17,7 @@ import msgspec
 from gateway.asynchronous.calls import DUE_COUNTED, Call, Lease, Receipt, State, Submission, new_id
 from gateway.asynchronous.rows import CALL, CANCELLED, DEAD, NEVER, RUNNING, STATES, SUCCEEDED, Kept, call_of
 from gateway.asynchronous.store import Bounds, Keep, QueueFull
+from gateway.asynchronous.turns import deal, interleaved
 
 SWEPT_AT_ONCE: Final = 500
 
@@ -136,14 +137,14 @@ class Ledger:
         taken: dict[Queue, list[Call]] = {}
         left = at_most
         while room and left > 0:
-            for queue, wanted in _deal(room, left):
+            for queue, wanted in deal(room, left):
                 calls = self._take_of(connection, queue, wanted, now, lease_s)
                 taken.setdefault(queue, []).extend(calls)
                 left -= len(calls)
                 free = room.pop(queue) - len(calls)
                 if free and queue.first_due <= now:
                     room[queue] = free  # behind the others: one of them may have had nothing to give after all
-        return _interleaved(list(taken.values()))
+        return interleaved(list(taken.values()))
 
     def finish(
         self,
@@ -407,17 +408,3 @@ class Ledger:
         """Return a call by its id."""
         row = connection.execute(f"{CALL} WHERE id = ?", (call_id,)).fetchone()
         return call_of(row, self.queues[row[1]].name) if row is not None else None
-
-
-def _deal(room: dict[Queue, int], calls: int) -> list[tuple[Queue, int]]:
-    """Return how many calls each queue may give now: as evenly as the room that each has allows, never more than `calls`."""
-    if calls <= len(room):
-        return [(queue, 1) for queue in list(room)[:calls]]
-    each = calls // len(room)
-    return [(queue, min(free, each)) for queue, free in room.items()]
-
-
-def _interleaved(lists: Sequence[Sequence[Call]]) -> list[Call]:
-    """Return the calls of several queues in turns."""
-    longest = max(map(len, lists), default=0)
-    return [calls[i] for i in range(longest) for calls in lists if i < len(calls)]
