@@ -31,10 +31,13 @@ class Spool:
         self._path: Path | None = None
         self._descriptor = -1
         self._writing: asyncio.Task[None] | None = None
+        self._failure: OSError | None = None
 
     def feed(self, data: bytes) -> None:
         """Take a piece."""
         self.size += len(data)
+        if self._failure is not None:
+            return
         self._held.append(data)
         self._held_bytes += len(data)
         if self.size <= INLINE_BYTES:
@@ -42,7 +45,7 @@ class Spool:
         if self._held_bytes > HELD_BYTES and not self._paused:
             self._paused = True
             self._pause()
-        if self._writing is None or (self._writing.done() and self._writing.exception() is None):
+        if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
 
     async def whole(self) -> bytes | Path:
@@ -50,31 +53,41 @@ class Spool:
         not be written; then there is no file."""
         if self.size <= INLINE_BYTES:
             return b"".join(self._held)
-        try:
-            assert self._writing is not None
-            await self._writing
-        except OSError:
+        await self._written()
+        if self._failure is not None:
             await self.discard()
-            raise
+            raise self._failure
         path, self._path = self._path, None
         assert path is not None
         self._close()
         return path
 
     async def discard(self) -> None:
-        """Forget what has come."""
+        """Forget what has come. Goes on to its end when whoever waits for it is cancelled."""
         self._held.clear()
-        if self._writing is not None:
-            await asyncio.gather(self._writing, return_exceptions=True)
+        await asyncio.shield(asyncio.ensure_future(self._forget()))
+
+    async def _forget(self) -> None:
+        await self._written()
         self._close()
         if self._path is not None:
             await asyncio.to_thread(self._path.unlink, True)
             self._path = None
 
+    async def _written(self) -> None:
+        """Wait until no thread writes. Not cancelled with whoever waits: the thread would go on, with a descriptor that is
+        somebody else's by then."""
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+
     async def _write(self) -> None:
         while self._held:
             pieces, self._held, self._held_bytes = self._held, [], 0
-            await asyncio.to_thread(self._append, pieces)
+            try:
+                await asyncio.to_thread(self._append, pieces)
+            except OSError as error:
+                self._failure = error
+                self._held, self._held_bytes = [], 0
             if self._paused:
                 self._paused = False
                 self._resume()

@@ -178,3 +178,12 @@ async def test_a_function_may_be_called_by_any_method_and_pipelined(lab: AsyncLa
     )
     assert [(await client.response())[0] for _ in range(2)] == [202, 202]
     assert [call.method for call in await lab.store.page()] == ["DELETE", "GET"]
+
+
+async def test_a_body_that_the_disk_does_not_take_is_refused_and_not_waited_for(lab: AsyncLab) -> None:
+    lab.deploy("echo")
+    lab.store.spool.rmdir()
+    async with asyncio.timeout(5):
+        answered = await lab.ask("POST", "/async-function/echo", b"x" * 4_000_000)
+    assert answered.status == 503 and b"No such file" in answered.body
+    assert answered.header("retry-after") == "5"
