@@ -199,7 +199,8 @@ async def _control(settings: ServeSettings, secret: bytes, life: Life) -> AsyncI
         about, requests = _about(settings), Requests()
         hosts = Hosts(settings.allow_hosts, settings.host)
         targets = Targets(cluster.orchestrator, lambda: [figures.function for figures in scaler.figures()], auth=None)
-        page = await _metered(stack, settings, traced, lag, requests, Builds(builder.durations), targets=targets)
+        counted = [triggers.counted] if triggers is not None else []
+        page = await _metered(stack, settings, traced, lag, requests, Builds(builder.durations), *counted, targets=targets)
         api = control_app(
             orchestrator=cluster.orchestrator,
             builder=builder,

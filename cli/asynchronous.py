@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from gateway.callbacks.callback import KIND
 from gateway.callbacks.callbacks import Callbacks
 from gateway.edge.settings import inner_socket
 from gateway.metrics.queues import Queues
+from gateway.metrics.triggers import Callbacks as CallbackCounts
 from orchestration.events import Event
 from orchestration.load import LoadSample
 from orchestration.replica import Endpoint
@@ -50,7 +51,8 @@ class Asynchronous:
             outgoing.guard, outgoing.sender, outgoing.secret, self.functions, store.chunks, outgoing.retry_for_s
         )
         self.backlog = Backlog(store, on_load)
-        self.counted = Queues(lambda: self.backlog.depths, self.functions.has)
+        self._queues = Queues(lambda: self.backlog.depths, self.functions.has)
+        self._told = CallbackCounts(self.callbacks.counts)
         self.acceptor = Endpoint(unix=str(run_dir / SOCKET))
         self.workers: Workers | None = None
         self._run_dir = run_dir
@@ -59,6 +61,11 @@ class Asynchronous:
         """Follow a change that an orchestrator's `watch` yielded."""
         self.functions.apply(event)
         self.backlog.apply(event)
+
+    def counted(self, openmetrics: bool) -> Iterator[str]:
+        """Write what is counted of queues, attempts and callbacks."""
+        yield from self._queues(openmetrics)
+        yield from self._told(openmetrics)
 
     def cancelled(self, call_id: str) -> None:
         """Break off a call that was cancelled, if it runs here."""
@@ -72,7 +79,7 @@ class Asynchronous:
 
     def _attempted(self, call: Call, verdict: Verdict) -> None:
         self.callbacks.attempted(call, verdict)
-        self.counted.attempted(call, verdict)
+        self._queues.attempted(call, verdict)
 
     @contextlib.asynccontextmanager
     async def carried_out(

@@ -25,10 +25,10 @@ class CannotKeepTime(CliError):
 class Triggers:
     """The parts. `apply` is to be told of events, after the scaler, and `lead` of who leads."""
 
-    def __init__(self, router: Router, timers: Timers, calls: Asynchronous) -> None:
+    def __init__(self, router: Router, timers: Timers) -> None:
         self.router = router
         self.timers = timers
-        self.counted = Counted(timers.counts, router.counts, calls.callbacks.counts)
+        self.counted = Counted(timers.counts, router.counts)
 
     def apply(self, event: Event) -> None:
         """Follow a change that an orchestrator's `watch` yielded."""
@@ -54,7 +54,7 @@ async def opened(settings: ServeSettings, calls: Asynchronous, expect: Expect, *
             timers = await stack.enter_async_context(Timers(submit, is_open, book, expect=expect, leads=leads))
         except BookUnavailable as error:
             raise CannotKeepTime(str(error)) from None
-        yield Triggers(Router(submit), timers, calls)
+        yield Triggers(Router(submit), timers)
 
 
 async def _book(settings: ServeSettings, stack: contextlib.AsyncExitStack) -> Book:

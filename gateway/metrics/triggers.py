@@ -1,4 +1,4 @@
-"""What called functions by itself, and who was told of it: timers, events, callbacks."""
+"""What called functions by itself, timers and events; and who was told of calls."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from telemetry.exposition import head, line
 class Triggers:
     """Writes these counts, which go on being counted."""
 
-    def __init__(self, timers: TimerCounts, events: EventCounts, callbacks: Mapping[Fate, int]) -> None:
+    def __init__(self, timers: TimerCounts, events: EventCounts) -> None:
         self._timers = timers
         self._events = events
-        self._callbacks = callbacks
 
     def __call__(self, openmetrics: bool) -> Iterator[str]:
         timers, events = self._timers, self._events
@@ -29,6 +28,15 @@ class Triggers:
         for fate, count in (("matched", events.accepted - events.unmatched), ("unmatched", events.unmatched)):
             yield line(metrics.EVENTS, (fate,), count)
         yield head(metrics.EVENT_CALLS, openmetrics) + line(metrics.EVENT_CALLS, (), events.delivered)
+
+
+class Callbacks:
+    """Writes how many attempts to send callbacks came to what; `counts` go on being counted."""
+
+    def __init__(self, counts: Mapping[Fate, int]) -> None:
+        self._counts = counts
+
+    def __call__(self, openmetrics: bool) -> Iterator[str]:
         yield head(metrics.CALLBACKS, openmetrics)
-        for fate, count in self._callbacks.items():
+        for fate, count in self._counts.items():
             yield line(metrics.CALLBACKS, (fate,), count)
