@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -137,10 +138,16 @@ async def _edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIter
             raise cannot_listen(url_of(settings.host, settings.port), error) from None
         linked.member.task.add_done_callback(life.part_ended)
         await _metered(
-            stack, settings, traced, lag, Calls(linked.edge), trouble=lambda: CUT_OFF if linked.member.cut_off else ""
+            stack,
+            settings,
+            traced,
+            lag,
+            Calls(linked.edge),
+            *([calls.counted] if calls is not None else []),
+            trouble=lambda: CUT_OFF if linked.member.cut_off else "",
         )
         if calls is not None:
-            await stack.enter_async_context(calls.carried_out((name,), life.part_ended))
+            await stack.enter_async_context(calls.carried_out((name,), life.part_ended, looks=False))
 
         async def drain() -> None:
             if calls is not None:
@@ -319,8 +326,15 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
         for task in (follower.member.task, leadership.task):
             task.add_done_callback(life.part_ended)
         lag = await stack.enter_async_context(LoopLag())
-        functions = Functions(cluster.orchestrator, lambda: scaler.figures() if leadership.leads else [], starts)
-        await _metered(stack, settings, traced, lag, functions, Rollouts(rollouts, hub.gathered.revisions))
+        functions = Functions(cluster.orchestrator, scaler.figures, starts)
+        sources: list[Source] = [functions, Rollouts(rollouts, hub.gathered.revisions)]
+        sources += [calls.counted] if calls is not None else []
+        sources += [triggers.counted] if triggers is not None else []
+
+        def by_the_leader(openmetrics: bool) -> Iterator[str]:
+            return itertools.chain.from_iterable(source(openmetrics) for source in sources if leadership.leads)
+
+        await _metered(stack, settings, traced, lag, by_the_leader)
 
         async def nothing() -> None:
             return

@@ -87,8 +87,11 @@ class Asynchronous:
         edges: Sequence[str],
         part_ended: Callable[[asyncio.Task[None]], None],
         tracing: CallTracing | None = None,
+        *,
+        looks: bool = True,
     ) -> AsyncIterator[None]:
-        """Carry out calls through these edges while entered. `part_ended` is told when a task ended that must go on."""
+        """Carry out calls through these edges while entered, and tell what waits, unless another process `looks` at that.
+        `part_ended` is told when a task ended that must go on."""
         sockets = [inner_socket(str(self._run_dir), name) for name in edges]
         caller = Caller(sockets, self.store.spool, self.settings.result_bytes)
         carriers: dict[str, Carrier] = {"": FunctionCarrier(self.store, caller, self.functions), KIND: self.callbacks}
@@ -101,9 +104,13 @@ class Asynchronous:
             tracing=tracing,
         )
         try:
-            async with self.backlog, Workers(self.store, self.functions, execution, self.settings) as workers:
-                self.workers = workers
-                for task in (self.backlog.task, *workers.tasks):
+            async with contextlib.AsyncExitStack() as stack:
+                if looks:
+                    await stack.enter_async_context(self.backlog)
+                    self.backlog.task.add_done_callback(part_ended)
+                workers = Workers(self.store, self.functions, execution, self.settings)
+                self.workers = await stack.enter_async_context(workers)
+                for task in workers.tasks:
                     task.add_done_callback(part_ended)
                 yield
         finally:

@@ -8,6 +8,7 @@ not read is held by the transport; a peer that leaves too much of it unread is g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -20,6 +21,7 @@ log = logging.getLogger("pinnace.edge")
 FRAME_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """A function's event carries all its kept revisions: megabytes when their variables are large."""
 UNREAD_LIMIT_BYTES: Final = 256 * 1024 * 1024
+CLOSED_WITHIN_S: Final = 1.0
 _LENGTH_BYTES: Final = 4
 
 Incoming = TypeVar("Incoming")
@@ -86,15 +88,17 @@ class Link(asyncio.Protocol, Generic[Incoming]):
             transport.abort()
 
     async def close(self) -> None:
-        """Send what is still held, for at most a second, and end."""
-        if self._transport is not None:
-            self._transport.close()
-            try:
-                async with asyncio.timeout(1.0):
+        """Send what is still held, for at most a second, and end. A transport that was given up while it connected may not
+        tell of its end: that is not waited for."""
+        if self._transport is None or self._lost.is_set():
+            return
+        self._transport.close()
+        for _ in range(2):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSED_WITHIN_S):
                     await self._lost.wait()
-            except TimeoutError:
-                self.abort()
-                await self._lost.wait()
+                    return
+            self.abort()
 
     @property
     def peer(self) -> str:

@@ -111,6 +111,8 @@ class Member:
         self._welcomed = asyncio.Event()
         self._nonce = self._hub_nonce = b""
         self._asked_at = 0.0
+        self._heard_of = float("-inf")
+        """When the last beat began that was answered."""
         self._beats: dict[int, float] = {}
         self._number = 0
         self._answered_at = 0.0
@@ -129,11 +131,13 @@ class Member:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._link is not None:
-            if self.linked and not self._follows:
-                self._link.send(Leaving())
-            link, self._link = self._link, None
+        linked, link, self._link = self.linked, self._link, None
+        if link is not None and linked:
+            if not self._follows:
+                link.send(Leaving())
             await link.close()
+        elif link is not None:
+            link.abort()
 
     @property
     def task(self) -> asyncio.Task[None]:
@@ -178,6 +182,8 @@ class Member:
         self.cut_off = self.cut_off and sighting.leads
         if self._link is not None and sighting.leads and sighting.leader != self._linked_to:
             self._unlink("another one leads")
+        if self.linked and sighting.leads and sighting.leader == self._linked_to:
+            self._tenure.confirmed(self._heard_of)  # it was there then, and knows of this end
         if self._tenure.is_over(sighting, self._clock()):
             if self._link is not None:
                 self._unlink("it does not confirm")
@@ -238,8 +244,10 @@ class Member:
                 now = self._clock()
                 self._answered_at = now
                 began = self._beats.pop(number, None)
-                if leads and began is not None:
-                    self._tenure.confirmed(began)
+                if began is not None:
+                    self._heard_of = began
+                    if leads:
+                        self._tenure.confirmed(began)
             case _:
                 self._seat.hear(message)
 
@@ -250,6 +258,7 @@ class Member:
             return
         log.info("linked to %s at %s", self._linked_to, link.peer)
         self._answered_at = self._clock()
+        self._heard_of = self._asked_at
         if leads:
             self._tenure.confirmed(self._asked_at)
         self._beats.clear()

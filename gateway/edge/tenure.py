@@ -4,8 +4,9 @@ The leader is who holds the ledger of slots (`slots`). Leaders come and go, link
 became of the other. Two rules keep the slots apart without asking anybody on the way of a call:
 
 - An edge may use what it owns until TENURE_S after it last began to ask something of which the answer was: the leader
-  confirms, or nobody leads. (Who gets no answer from anybody cannot tell an outage from a split, and goes on: then only
-  the replica's own limit keeps two sides of a split network apart.)
+  confirms (by itself, or it answers over the link and leads by the election's word), or nobody leads. (Who gets no answer
+  from anybody cannot tell an outage from a split, and goes on: then only the replica's own limit keeps two sides of a split
+  network apart.)
 - A leader treats an edge that it lost as owner of its slots until TENURE_S and MARGIN_S after it last confirmed. Who
   begins to lead, again or anew, does so with all edges that were known before, from that moment on.
 

@@ -235,6 +235,7 @@ class HolderLook:
         self._clock = clock
         self._version = ""
         self._changed_at = 0.0
+        self._trouble = ""
 
     async def look(self) -> Holder | None:
         """Return the holder; None where the API server does not say."""
@@ -244,8 +245,11 @@ class HolderLook:
         except Missing:
             return Holder(began, False)
         except ApiError as error:
-            log.warning("who leads cannot be known: %s", error.message)
+            if error.message != self._trouble:
+                log.warning("who leads cannot be known: %s", error.message)
+            self._trouble = error.message
             return None
+        self._trouble = ""
         metadata, spec = lease["metadata"], lease["spec"]
         if metadata["resourceVersion"] != self._version:
             self._version, self._changed_at = metadata["resourceVersion"], self._clock()

@@ -135,6 +135,8 @@ class Edge:
         leads = bool(lease.holder) and now < self.lease_changed_at + LEASE_S
         if self.leader is not None and leads and self.leader.name != lease.holder:
             self.unlink()
+        if self.leader is not None and leads and self.name in self.leader.down:
+            self.tenure.confirmed(now)
         if self.tenure.is_over(Sighting(now, leads, lease.holder), now):
             self.unlink()
             self.orphans |= {call.number for call in self.running()}

@@ -247,3 +247,32 @@ async def test_an_asynchronous_call_that_one_edge_takes_is_carried_out_and_its_r
 
             call_id = await asyncio.to_thread(submit)
             assert await two.get(f"/async-function/{call_id}/result?wait=20s") == (200, function.address)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_while_the_api_server_is_away_a_limit_is_shared_as_before(
+    apart: Apart, api_server: ApiServer, world: World
+) -> None:
+    await apart.start("controller")
+    control, *edges = await asyncio.gather(apart.control(), apart.start("edge"), apart.start("edge"))
+    path = await deployed(control, world, "one", envVars={"max_inflight": "1"})
+    name = await world.make_pod("one-00001")
+    async with one_at_a_time(15) as limited:
+        await world.run_pod(name, address=limited.address)
+
+        async def calls(count: int) -> set[tuple[int, str]]:
+            return set(await asyncio.gather(*(edges[n % 2].get(path) for n in range(count))))
+
+        assert await calls(10) == {(200, "ok")}
+        await asyncio.to_thread(api_server.stop)
+        try:
+            for _ in range(30):  # longer than a lease and a tenure
+                assert await calls(10) == {(200, "ok")}
+                await asyncio.sleep(1)
+            assert "does not lead any more" in apart.log()
+        finally:
+            await asyncio.to_thread(api_server.start_api_server)
+        await eventually(lambda: apart.log().count(" leads\n") == 2, LIMIT_S)
+        assert await calls(10) == {(200, "ok")}
+        assert limited.most == 1
