@@ -34,9 +34,10 @@ from cli import asynchronous
 from cli import triggers as triggering
 from cli.asynchronous import Asynchronous
 from cli.cluster import OnCluster, own_place
+from cli.http_server import uvicorn_server
 from cli.metrics import metrics_port
 from cli.outgoing import outgoing
-from cli.roles import CannotServe, Life, auth_of, bundle_store, cancel_task, cannot_listen, url_of, uvicorn_server
+from cli.process import CannotServe, Life, auth_of, bundle_store, cancel_task, cannot_listen, url_of
 from cli.settings import ServeSettings
 from cli.tracing import Tracing, tracing
 from cli.triggers import Triggers

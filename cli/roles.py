@@ -17,16 +17,13 @@ import contextlib
 import logging
 import os
 import resource
-import shutil
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import uvicorn
 import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,19 +31,19 @@ from autoscaler.history import History
 from autoscaler.measuring import Measuring, NoPrometheus, Prometheus
 from autoscaler.scaler import Scaler
 from autoscaler.starts import StartLimits
-from builder.registry.reference import ANY
 from builder.service import Builder
 from builder.store import BundleStore
-from cli import asynchronous, credentials
+from cli import asynchronous
 from cli import triggers as triggering
 from cli.asynchronous import Asynchronous
-from cli.errors import CliError
+from cli.http_server import control_server, uvicorn_server
 from cli.metrics import Metering, metrics_port, no_consumption
 from cli.outgoing import outgoing
+from cli.process import CannotServe, Life, auth_of, bundle_store, cancel_task, cannot_listen, save_login, url_of
 from cli.settings import ServeSettings
 from cli.tracing import tracing
-from gateway.control.app import build_app, control_app
-from gateway.control.auth import Auth, NoLogin
+from gateway.control.app import control_app
+from gateway.control.auth import NoLogin
 from gateway.control.info import About
 from gateway.control.origin import Hosts
 from gateway.edge.edge import Edge
@@ -74,10 +71,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("pinnace.platform")
 
 
-class CannotServe(CliError):
-    """The platform, or what works on its data folder, cannot do it; the message is one sentence that says why."""
-
-
 def serve(settings: ServeSettings) -> int:
     """Run the embedded platform until SIGTERM or SIGINT; return the exit code. Raises CannotServe."""
     logs.configure(settings.log_format)
@@ -89,56 +82,6 @@ def serve(settings: ServeSettings) -> int:
 
             return runner.run(apart.serve(settings))
         return runner.run(_platform(settings))
-
-
-def build_service(settings: ServeSettings) -> int:
-    """Run the build API alone until SIGTERM or SIGINT; return the exit code. Raises CannotServe."""
-    logs.configure(settings.log_format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_build_service(settings))
-
-
-def backup(data_dir: Path, file: Path) -> int:
-    """Write the data folder to a tar file; return its size in bytes. Raises CannotServe."""
-    from orchestration.local import backup as local
-
-    try:
-        return local.backup(data_dir, file)
-    except StorageError as error:
-        raise CannotServe(str(error)) from None
-
-
-def restore(file: Path, data_dir: Path) -> tuple[int, tuple[str, ...]]:
-    """Make a data folder from a backup; return how many files it has and what needs attention. Raises CannotServe."""
-    from orchestration.local import backup as local
-
-    try:
-        restored = local.restore(file, data_dir)
-    except StorageError as error:
-        raise CannotServe(str(error)) from None
-    return restored.files, restored.warnings
-
-
-class Life:
-    """Until when the platform runs: a signal ends it well, a part that ends by itself ends it badly (`code` 1)."""
-
-    def __init__(self) -> None:
-        self.over = asyncio.Event()
-        self.code = 0
-        self.waiting: asyncio.Task[object] | None = None
-
-    def stop(self) -> None:
-        """End well; a start that waits for others (`waiting` is its task) is not waited for."""
-        self.over.set()
-        if self.waiting is not None:
-            self.waiting.cancel()
-
-    def part_ended(self, task: asyncio.Task[None]) -> None:
-        """A task that must go on as long as the platform has ended."""
-        if not task.cancelled():
-            log.critical("an inner part ended; stopping", exc_info=task.exception())
-            self.code = 1
-            self.over.set()
 
 
 async def _platform(settings: ServeSettings) -> int:
@@ -240,7 +183,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         )
         if isinstance(edge, Fleet):
             api = _synced(api, edge)
-        await stack.enter_async_context(_control_server(api, place.run_dir / "control.sock"))
+        await stack.enter_async_context(control_server(api, place.run_dir / "control.sock"))
 
         async def pump() -> None:
             async for event in orchestrator.watch():
@@ -265,7 +208,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
             sending.guard.own_port = edge.port
         await stack.enter_async_context(metrics_port(metering.page, hosts, settings, uvicorn_server, metering.targets))
         if settings.auth and settings.save_login and auth.login is not None:
-            await asyncio.to_thread(_save_login, url_of(settings.host, edge.port), auth.login.user, auth.login.password)
+            await asyncio.to_thread(save_login, url_of(settings.host, edge.port), auth.login.user, auth.login.password)
         await stack.enter_async_context(
             calls.carried_out(edge.names, life.part_ended, traced.asynchronous(settings.trace_ratio))
         )
@@ -317,63 +260,6 @@ async def _place(settings: ServeSettings, bundles: BundleStore, life: Life) -> A
             yield _Place(cluster.orchestrator, run_dir, frozenset, cluster)
 
 
-def cannot_listen(where: str, error: OSError) -> CannotServe:
-    """What is wrong with the address, without asyncio's words around it: they say the address again."""
-    reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or error
-    return CannotServe(f"cannot listen on {where}: {reason}; choose another with --port")
-
-
-async def _build_service(settings: ServeSettings) -> int:
-    life = Life()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, life.over.set)
-    async with contextlib.AsyncExitStack() as stack:
-        bundles = bundle_store(settings)
-        try:
-            stack.enter_context(DataFolder(settings.folder))
-            auth = await asyncio.to_thread(auth_of, settings)
-        except (StorageError, NoLogin) as error:
-            raise CannotServe(str(error)) from None
-        builder = await stack.enter_async_context(
-            Builder(
-                bundles,
-                offline=settings.offline,
-                time_limit_s=settings.build_time_limit_s,
-                registries=settings.registries or (ANY,),
-                base_image=settings.base_image,
-                images_only=True,
-            )
-        )
-        api = build_app(
-            builder=builder,
-            auth=auth,
-            hosts=Hosts(settings.allow_hosts, settings.host),
-            data_dir=settings.folder,
-            build_body_limit_bytes=settings.build_body_limit_bytes,
-        )
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        try:
-            listener = stack.enter_context(socket.create_server((settings.host, settings.port), family=family))
-        except OSError as error:
-            where = url_of(settings.host, settings.port)
-            raise cannot_listen(where, error) from None
-        await stack.enter_async_context(uvicorn_server(api, sockets=[listener]))
-        url = url_of(settings.host, listener.getsockname()[1])
-        if settings.auth and settings.save_login and auth.login is not None:
-            await asyncio.to_thread(_save_login, url, auth.login.user, auth.login.password)
-        print(f"ready {url}", flush=True)
-        service_manager.notify("READY=1")
-        await life.over.wait()
-        service_manager.notify("STOPPING=1")
-        log.info("stopping")
-    return life.code
-
-
-def auth_of(settings: ServeSettings) -> Auth:
-    mounted = os.environ.get("secret_mount_path")  # noqa: SIM112  # OpenFaaS's name
-    return Auth.open(settings.folder, enabled=settings.auth, secret_mount_path=Path(mounted) if mounted else None)
-
-
 def _edge(settings: ServeSettings, place: _Place, scaler: Scaler, spans: str, acceptor: Endpoint) -> Edge | Fleet:
     """Return the edge in this process, or as many edge processes as are wanted."""
     edge_settings = EdgeSettings(
@@ -414,83 +300,3 @@ def _synced(app: ASGIApp, fleet: Fleet) -> ASGIApp:
         await app(scope, receive, send_later if changes else send)
 
     return synced_app
-
-
-class _ControlServer(uvicorn.Server):
-    """uvicorn without its signal handlers: signals are the platform's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _control_server(app: ASGIApp, path: Path) -> AsyncIterator[None]:
-    """Serve `app` on the Unix socket `path`."""
-    closed = path.with_name("closed")
-    closed.mkdir(mode=0o700)  # uvicorn opens its socket to all, and functions have nothing to say here
-    try:
-        async with uvicorn_server(app, uds=str(closed / "socket")):
-            (closed / "socket").chmod(0o600)
-            (closed / "socket").rename(path)
-            yield
-    finally:
-        path.unlink(missing_ok=True)
-        shutil.rmtree(closed, ignore_errors=True)
-
-
-@contextlib.asynccontextmanager
-async def uvicorn_server(
-    app: ASGIApp, *, uds: str | None = None, sockets: list[socket.socket] | None = None
-) -> AsyncIterator[None]:
-    """Serve `app` on a Unix socket or on listening sockets."""
-    config = uvicorn.Config(
-        app,
-        uds=uds,
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        ws="none",
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=60,
-        timeout_graceful_shutdown=1,
-    )
-    server = _ControlServer(config)
-    serving = asyncio.create_task(server.serve(sockets=sockets))
-    try:
-        while not server.started:
-            if serving.done():
-                raise CannotServe(f"the control API cannot listen on {uds or 'its port'}")
-            await asyncio.sleep(0.001)
-        yield
-    finally:
-        server.should_exit = True
-        await asyncio.wait_for(serving, 3)
-
-
-def bundle_store(settings: ServeSettings) -> BundleStore:
-    folder = settings.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
-        return BundleStore(folder, settings.bundle_quota_bytes)
-    except OSError as error:
-        raise CannotServe(f"the data folder {folder} cannot be used: {error.strerror}") from None
-
-
-def _save_login(url: str, user: str, password: str) -> None:
-    try:
-        credentials.save_login(url, user, password)
-    except Exception as error:  # the platform serves without it
-        log.warning("the login was not written to %s: %s", credentials.config_path(), error)
-
-
-def url_of(host: str, port: int) -> str:
-    """Return the address that people on this machine use."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104  # compared, not bound
-    return f"http://{f'[{name}]' if ':' in name and '[' not in name else name}:{port}"
-
-
-async def cancel_task(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])

@@ -24,9 +24,9 @@ def backup(file: Path, data_dir: Path | None, force: bool) -> None:
     """
     if file.exists() and not force:
         raise Misuse(f"{file} exists already; --force replaces it")
-    from cli import roles
+    from cli import backups
 
-    size = roles.backup(data_dir or Path(default_data_dir()), file)
+    size = backups.backup(data_dir or Path(default_data_dir()), file)
     click.echo(f"Wrote {file}, {size / (1 << 20):.1f} MiB.")
 
 
@@ -35,10 +35,10 @@ def backup(file: Path, data_dir: Path | None, force: bool) -> None:
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), envvar="PINNACE_DATA_DIR", help=_FOLDER)
 def restore(file: Path, data_dir: Path | None) -> None:
     """Make a data folder from the backup FILE. The folder must be new or empty; start the platform afterwards."""
-    from cli import roles
+    from cli import backups
 
     folder = data_dir or Path(default_data_dir())
-    files, warnings = roles.restore(file, folder)
+    files, warnings = backups.restore(file, folder)
     for warning in warnings:
         click.echo(f"Note: {warning}", err=True)
     click.echo(f"Restored {counted(files, 'file')} into {folder}. Start it: faas serve --data-dir {folder}")

@@ -36,6 +36,6 @@ def builder(config: str | None, **flags: object) -> int:
         settings = serve_settings.load(flags, os.environ, config)
     except serve_settings.InvalidServeSetting as error:
         raise click.UsageError(str(error)) from None
-    from cli import roles
+    from cli import build_role
 
-    return roles.build_service(settings)
+    return build_role.build_service(settings)

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from pathlib import Path
 
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cli import roles
-from cli.roles import Life, cannot_listen, url_of
+from cli.process import Life, cannot_listen, url_of
 
 
 @pytest.mark.parametrize(
@@ -34,29 +30,6 @@ async def test_a_port_in_use_is_told_in_a_few_words() -> None:
             await loop.create_server(asyncio.Protocol, "127.0.0.1", port)
     told = str(cannot_listen(f"http://127.0.0.1:{port}", caught.value))
     assert told == f"cannot listen on http://127.0.0.1:{port}: Address already in use; choose another with --port"
-
-
-async def test_the_control_socket_is_never_open_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def serve(app: ASGIApp, uds: str) -> contextlib.AbstractAsyncContextManager[None]:
-        bound.append(Path(uds).parent.stat().st_mode & 0o777)
-        return uvicorn(app, uds=uds)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 204, "headers": []})
-            await send({"type": "http.response.body"})
-
-    bound: list[int] = []
-    uvicorn, path = roles.uvicorn_server, tmp_path / "control.sock"
-    monkeypatch.setattr(roles, "uvicorn_server", serve)
-    async with roles._control_server(app, path):
-        assert path.stat().st_mode & 0o777 == 0o600
-        reader, writer = await asyncio.open_unix_connection(path)
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert (await reader.read()).startswith(b"HTTP/1.1 204")
-        writer.close()
-    assert bound == [0o700]
-    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_part_that_ends_by_itself_ends_the_platform_badly() -> None:
