@@ -281,12 +281,16 @@ def test_axe_finds_nothing_and_a_phone_has_room(page: Page, platform: Platform, 
         if view.endswith("seen"):
             page.get_by_role("button", name="Call", exact=True).click()
             expect(section(page, "Call it").get_by_role("status")).to_contain_text("200")
+        if view == "#/async":
+            page.get_by_role("button", name=re.compile("Open call")).first.click()
+            expect(page.get_by_role("dialog")).to_contain_text("Attempts")
         found = Axe().run(page).response["violations"]
         told = [f"{one['impact']} {one['id']}: {[node['html'] for node in one['nodes']][:3]}" for one in found]
         assert told == [], view
         page.set_viewport_size({"width": 390, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
         page.set_viewport_size({"width": 1280, "height": 900})
+        page.keyboard.press("Escape")
 
 
 def test_it_goes_on_by_itself_after_the_platform_was_away(page: Page, platform: Platform) -> None:
