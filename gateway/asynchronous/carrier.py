@@ -111,6 +111,7 @@ class Execution:
             verdict = judged
             if self._tracing is not None and trace is not None:
                 self._tracing.end(trace, call, response.answer, verdict, started, ended)
+                response = msgspec.structs.replace(response, answer=trace.heard(response.answer))
         self._attempted(call, verdict)
         await self._write(call.lease, call, response, verdict, started)
 

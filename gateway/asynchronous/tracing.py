@@ -7,6 +7,7 @@
 The trace is the client's (`traceparent`), or else has the call's id for its id, as other calls' have; whether it is sampled
 follows from that id then, so that all attempts agree, also in other processes. Every attempt tells the edge of it, so that an
 attempt that fails, which is traced always, hangs together too. What comes after a failure is sampled: the trace shows its end.
+The edge traces more than what is sampled, such as cold starts: an attempt asks it whether it did (`Server-Timing`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgspec
 
 from gateway.asynchronous.calls import Call, Headers
 from gateway.asynchronous.retry import Answer, Dead, Succeeded, Verdict
+from gateway.edge.timed_call import TIMING, TRACED
 from telemetry import trace_context
 from telemetry.call_spans import LEAST_ERROR, NANO, new_span_id
 from telemetry.spans import Attribute, Kind, Span
@@ -31,19 +33,27 @@ _CONTEXT: Final = frozenset(("traceparent",))
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a call's trace at the begin of an attempt. `client` is the span that submitted it, empty where there
-    is none, `submission` and `attempt` are spans of ours."""
+    is none, `submission` and `attempt` are spans of ours. `asks` is whether the edge is asked if it traced the attempt."""
 
     id: str
     sampled: bool
     client: str
     submission: str
     attempt: str
+    asks: bool
 
     def told(self, headers: Headers) -> Headers:
         """Return the headers with which the attempt is made."""
         flags = "01" if self.sampled else "00"
         others = tuple((name, value) for name, value in headers if name.lower() not in _CONTEXT)
-        return (*others, ("traceparent", f"00-{self.id}-{self.attempt}-{flags}"))
+        ask = ((TIMING, "1"),) if self.asks else ()
+        return (*others, *ask, ("traceparent", f"00-{self.id}-{self.attempt}-{flags}"))
+
+    def heard(self, answer: Answer) -> Answer:
+        """Return the answer without what only `told` asked for."""
+        if not self.asks:
+            return answer
+        return msgspec.structs.replace(answer, headers=tuple(field for field in answer.headers if not _is_timing(*field)))
 
 
 class CallTracing:
@@ -57,17 +67,20 @@ class CallTracing:
         """An attempt at `call` begins."""
         parent, trace = _parent(call), trace_of(call)
         sampled = parent.sampled if parent is not None else int(trace[-8:], 16) < self._ratio * 2**32
+        sampled = sampled or call.outcome is not None
+        asked = any(name.lower() == TIMING for name, _ in call.headers)
         return Trace(
             id=trace,
-            sampled=sampled or call.outcome is not None,
+            sampled=sampled,
             client=parent.span.decode() if parent is not None else "",
             submission=_id(call.id),
             attempt=new_span_id(),
+            asks=not (sampled or asked or call.url),
         )
 
     def end(self, trace: Trace, call: Call, answer: Answer, verdict: Verdict, began: float, ended: float) -> None:
         """The attempt has ended; times are Unix seconds."""
-        if not trace.sampled and isinstance(verdict, Succeeded):
+        if not trace.sampled and isinstance(verdict, Succeeded) and not _traced(answer):
             return
         before = call.outcome.ended if call.outcome is not None else call.submitted
         about: dict[str, Attribute] = {
@@ -122,6 +135,15 @@ class CallTracing:
                 error=error,
             )
         )
+
+
+def _is_timing(name: str, value: str) -> bool:
+    """Whether a field is the edge's `Server-Timing`, and not the function's."""
+    return name.lower() == "server-timing" and value.startswith("wait;dur=")
+
+
+def _traced(answer: Answer) -> bool:
+    return any(_is_timing(*field) and field[1].endswith(f", {TRACED}") for field in answer.headers)
 
 
 def trace_of(call: Call) -> str:

@@ -177,3 +177,19 @@ def test_an_asynchronous_call_that_was_tried_again_is_one_trace(
         assert gateway.attributes["faas.invocation_id"] == call
         assert (function.service, function.attributes["faas.trigger"]) == ("once.openfaas-fn", "http")
     assert ended["response"]["body"] == f"00-{trace}-{function.span}-01", "what the function records stands below its span"
+
+
+def test_an_asynchronous_call_that_woke_the_function_is_one_trace(traced: tuple[Platform, Collector]) -> None:
+    platform, collector = traced
+    platform.scale("hello", 0)
+    until(lambda: not platform.pids("hello"))
+    call = platform.request("POST", "/async-function/hello").headers["x-call-id"]
+    spans = collector.until(call.replace("-", ""), 12)
+    (attempt,) = [span for span in spans if span.name == "attempt"]
+    (gateway,) = [span for span in spans if span.name == "POST /function/{name}"]
+    assert gateway.parent == attempt.span
+    ids = {span.span for span in spans}
+    assert [span.name for span in spans if span.parent not in ids] == ["POST /async-function/{name}"], "one root, no orphans"
+    assert "cold start" in {span.name for span in spans}
+    headers = platform.request("GET", f"/async-function/{call}").json()["response"]["headers"]
+    assert "server-timing" not in {name.lower() for name, _ in headers}

@@ -79,7 +79,7 @@ def test_without_a_client_s_trace_the_call_s_id_is_the_trace_s_and_decides() -> 
 def test_what_is_not_sampled_is_told_so_and_traced_only_when_it_fails() -> None:
     traced = Traced()
     call = call_of()
-    ((_, value),) = traced.context(call)
+    value = dict(traced.context(call))["traceparent"]
     assert value.startswith(f"00-{ID.replace('-', '')}-") and value.endswith("-00")
     traced.tracing.end(traced.tracing.begin(call), call, Answer(200), Succeeded(), 101.0, 102.0)
     assert traced.spans == []
@@ -89,3 +89,22 @@ def test_what_is_not_sampled_is_told_so_and_traced_only_when_it_fails() -> None:
 
 def test_two_contexts_count_as_none() -> None:
     assert Traced().tracing.begin(call_of(CLIENT, CLIENT)).client == ""
+
+
+def test_what_only_the_edge_traced_hangs_together_too_and_its_timing_is_nobody_s() -> None:
+    traced = Traced()
+    call = call_of()
+    trace = traced.tracing.begin(call)
+    assert ("x-pinnace-timing", "1") in trace.told(call.headers)
+    own = ("Server-Timing", "db;dur=5")
+    warm, cold = (Answer(200, (own, ("Server-Timing", f"wait;dur=9.000, run;dur=1.000{end}"))) for end in ("", ", traced"))
+    traced.tracing.end(trace, call, warm, Succeeded(), 103.0, 104.0)
+    assert traced.spans == []
+    traced.tracing.end(trace, call, cold, Succeeded(), 103.0, 104.0)
+    assert [span.name for span in traced.spans] == ["POST /async-function/{name}", "queue", "attempt"]
+    assert trace.heard(cold).headers == (own,)
+    asked = call_of(("X-Pinnace-Timing", "1"))
+    callback = msgspec.structs.replace(call, url="https://elsewhere.example/")
+    for other in (asked, callback):
+        assert traced.tracing.begin(other).told(other.headers)[:-1] == other.headers
+        assert traced.tracing.begin(other).heard(cold) == cold
