@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
 from gateway.asynchronous.ledger import Held, Ledger
@@ -34,12 +35,29 @@ from gateway.asynchronous.rows import (
 from gateway.asynchronous.store import UNBOUNDED, Bounds, Keep, StoreUnavailable
 from gateway.asynchronous.writer import Writer
 
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 READERS: Final = 2
 CHUNK_BYTES: Final = 256 * 1024
 FILE: Final = "queue.db"
 FOLDER: Final = "queue-bodies"
+
+
+def _carried_through(
+    change: Callable[Concatenate[SqliteStore, Given], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[SqliteStore, Given], Coroutine[Any, Any, Result]]:
+    """Let a change go on to its end when whoever waits for it leaves: it may be kept all the same, and what follows from it
+    (who is to be told, files of no more use) is the store's own matter."""
+
+    @functools.wraps(change)
+    async def begun(store: SqliteStore, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        task = asyncio.create_task(change(store, *args, **kwargs))
+        store.changes.add(task)
+        task.add_done_callback(store.changes.discard)
+        return await asyncio.shield(task)
+
+    return begun
 
 
 class SqliteStore:
@@ -65,6 +83,8 @@ class SqliteStore:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader of queue.db")
         self._bell = asyncio.Event()
         self._waiters: dict[str, set[asyncio.Event]] = {}
+        self.changes: set[asyncio.Task[Any]] = set()
+        """What is being changed, whether anybody still waits for it or not."""
 
     def _collect(self, connection: sqlite3.Connection) -> None:
         """Remove files that no row names."""
@@ -74,11 +94,12 @@ class SqliteStore:
 
     # the contract
 
+    @_carried_through
     async def submit(self, submissions: Sequence[Submission], now: float, bounds: Bounds = UNBOUNDED) -> list[Receipt]:
         entries = await self._kept(submissions)
         try:
             done = await self._writer.run(lambda connection: self._ledger.submit(connection, entries, now, bounds))
-        except Exception:  # not when cancelled: what is being written may be kept all the same
+        except Exception:
             await self._removed([entry.file for entry in entries if entry.file is not None])
             raise
         self._bell.set()
@@ -103,6 +124,7 @@ class SqliteStore:
         self._ledger.leases[lease.id] = Held(lease.take, now + lease_s)
         return True
 
+    @_carried_through
     async def finish(
         self,
         lease: Lease,
@@ -113,12 +135,14 @@ class SqliteStore:
         body: bytes | Path = b"",
         then: Sequence[Submission] = (),
     ) -> bool:
-        result = await self._stored(body)
-        entries = await self._kept(then)
-        own = [file for file in (result[2], *(entry.file for entry in entries)) if file is not None]
         told = encoded_outcome(outcome)
         number = NUMBERS[state]
+        own = [given.name for given in (body, *(wanted.body for wanted in then)) if isinstance(given, Path)]
         try:
+            result = await self._stored(body)
+            own += [result[2]] if result[2] is not None else []
+            entries = await self._kept(then)
+            own += [entry.file for entry in entries if entry.file is not None]
             unused = await self._writer.run(
                 lambda connection: self._ledger.finish(connection, lease, number, told, result, now, entries)
             )
@@ -133,6 +157,7 @@ class SqliteStore:
         await self._removed(unused)
         return True
 
+    @_carried_through
     async def retry(self, lease: Lease, due: float, outcome: Outcome, now: float) -> bool:
         told = encoded_outcome(outcome)
         held = await self._writer.run(lambda connection: self._ledger.retry(connection, lease, due, told))
@@ -140,11 +165,13 @@ class SqliteStore:
             self._let_go(lease)
         return held
 
+    @_carried_through
     async def release(self, leases: Sequence[Lease], now: float) -> None:
         await self._writer.run(lambda connection: self._ledger.release(connection, leases), durable=False)
         for lease in leases:
             self._let_go(lease)
 
+    @_carried_through
     async def cancel(self, call_id: str, now: float) -> State | None:
         found = await self._writer.run(lambda connection: self._ledger.cancel(connection, call_id, now))
         if found is None:
@@ -157,6 +184,7 @@ class SqliteStore:
         await self._removed(unused)
         return state
 
+    @_carried_through
     async def replay(self, call_id: str, now: float) -> State | None:
         found = await self._writer.run(lambda connection: self._ledger.replay(connection, call_id, now))
         if found is None:
@@ -165,6 +193,7 @@ class SqliteStore:
         await self._removed(found[1])
         return found[0]
 
+    @_carried_through
     async def replay_all(self, queue: str, now: float, at_most: int = 1000) -> int:
         count, unused = await self._writer.run(lambda connection: self._ledger.replay_all(connection, queue, now, at_most))
         self._bell.set()
@@ -203,6 +232,7 @@ class SqliteStore:
         found = await self._read(lambda c: {number: Ledger.lateness(c, number, now) for number in late}) if late else {}
         return {q.name: Depth(q.waiting, q.running, q.dead, q.bytes, *found.get(q.number, (0.0, 0))) for q in queues}
 
+    @_carried_through
     async def sweep(self, now: float, keep: Keep) -> bool:
         overdue = [Lease(call_id, held.take) for call_id, held in self._ledger.leases.items() if held.until <= now]
         if overdue:
@@ -238,6 +268,8 @@ class SqliteStore:
                 yield piece
 
     async def close(self) -> None:
+        while self.changes:
+            await asyncio.wait(self.changes)
         await asyncio.to_thread(self.shut)
 
     def shut(self) -> None:

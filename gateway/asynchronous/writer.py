@@ -5,12 +5,14 @@ the next one: a thousand submissions at once cost a few syncs of the disk. A bat
 synced: it outlives the process, and the next synced one brings it to the disk too.
 
 A job raises before it writes anything, or not at all, but for errors of SQLite's: after one of those the batch is rolled
-back and each of its jobs is done by itself.
+back and each of its jobs is done by itself. Where even that fails (a disk that gives errors) all of them fail, and the next
+batch begins with rolling back: the thread goes on, so that nobody waits for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import sqlite3
@@ -64,6 +66,7 @@ class Writer:
         self._jobs: queue.Queue[_Entry | None] = queue.Queue(WAITING_AT_MOST)
         self._closed = False
         self._synced = True
+        self._astray = False
         try:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             path.chmod(0o600)
@@ -110,7 +113,7 @@ class Writer:
             self._jobs.put_nowait(_Entry(job, future, durable))
         except queue.Full:
             raise StoreUnavailable(f"{self._path}: {WAITING_AT_MOST} changes wait already; the disk is too slow") from None
-        return await asyncio.shield(future)  # a caller that leaves does not take back what is being written
+        return await future  # a caller that leaves does not take back what is being written
 
     def now(self, job: Job[Result]) -> Result:
         """Do a job in the calling thread, before `start`."""
@@ -149,6 +152,8 @@ class Writer:
         connection = self._connection
         done = []
         try:
+            if self._astray:
+                self._roll_back()
             self._sync(any(entry.durable for entry in batch))
             connection.execute("BEGIN IMMEDIATE")
             for job, future, _ in batch:
@@ -161,13 +166,20 @@ class Writer:
             self._before_commit(connection)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._rolled_back(connection)
-            if len(batch) > 1:
+            with contextlib.suppress(sqlite3.Error):
+                self._roll_back()
+            if len(batch) > 1 and not self._astray:
                 return [one for entry in batch for one in self._do([entry])]
-            return [_Done(batch[0].future, None, self._failure(error))]
+            return [_Done(entry.future, None, self._failure(error)) for entry in batch]
         return done
+
+    def _roll_back(self) -> None:
+        """Undo what the batch has done. Until that was possible nothing else is."""
+        self._astray = True
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self._rolled_back(self._connection)
+        self._astray = False
 
     def _sync(self, wanted: bool) -> None:
         """Choose whether the next commit is synced."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from gateway.asynchronous.calls import INLINE_BYTES, Outcome, State, Submission, queue_of
 from gateway.asynchronous.sqlite_store import SqliteStore
-from gateway.asynchronous.store import StoreUnavailable
+from gateway.asynchronous.store import Bounds, StoreUnavailable
 from orchestration.names import FunctionId
 
 ECHO = FunctionId("openfaas-fn", "echo")
@@ -61,4 +66,82 @@ async def test_a_full_disk_is_said_and_nothing_is_kept(tmp_path: Path) -> None:
     await store._writer.run(lambda c: c.execute("PRAGMA max_page_count = 100000"))
     await submit(store, call_of())
     assert (await store.depths(NOW))[queue_of(ECHO)].waiting == len(await store.page())
+    await store.close()
+
+
+async def left(change: Coroutine[Any, Any, object]) -> None:
+    """Begin a change, and leave before it is made."""
+    waiting = asyncio.create_task(change)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_cancellation_whose_client_leaves_ends_the_lease_all_the_same(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    (call_id,) = await submit(store, call_of())
+    (call,) = await store.take(limit, 1, NOW, LEASE_S)
+    ended = asyncio.create_task(store.ended(call_id, 5.0))
+    await left(store.cancel(call_id, NOW))
+    async with asyncio.timeout(2):
+        told = await ended
+    assert told is not None and told.state is State.CANCELLED
+    assert not await store.extend(call.lease, NOW, LEASE_S)
+    await store.close()
+
+
+async def test_an_end_is_told_and_the_requests_file_removed_though_the_worker_has_left(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    (call_id,) = await submit(store, call_of(body=b"x" * (INLINE_BYTES + 1)))
+    (call,) = await store.take(limit, 1, NOW, LEASE_S)
+    ended = asyncio.create_task(store.ended(call_id, 5.0))
+    await asyncio.sleep(0)
+    await left(store.finish(call.lease, State.SUCCEEDED, Outcome(status=200), NOW))
+    async with asyncio.timeout(2):
+        told = await ended
+    assert told is not None and told.state is State.SUCCEEDED
+    await store.close()
+    assert list(store.spool.iterdir()) == []
+
+
+async def test_a_body_that_was_not_kept_is_removed_though_its_client_has_left(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await left(store.submit([call_of(body=b"x" * (INLINE_BYTES + 1))], NOW, Bounds(calls=0)))
+    await store.close()
+    assert list(store.spool.iterdir()) == []
+
+
+async def test_an_end_that_cannot_be_kept_leaves_no_files(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await submit(store, call_of())
+    (call,) = await store.take(limit, 1, NOW, LEASE_S)
+    body = store.spool / "answer"
+    body.write_bytes(b"x" * (INLINE_BYTES + 1))
+    gone = call_of(body=store.spool / "none")
+    with pytest.raises(StoreUnavailable, match="No such file"):
+        await store.finish(call.lease, State.SUCCEEDED, Outcome(status=200), NOW, body=body, then=[gone])
+    assert list(store.spool.iterdir()) == []
+    assert await store.retry(call.lease, NOW, Outcome(), NOW)
+    await store.close()
+
+
+async def test_a_disk_that_gives_errors_even_while_rolling_back_stops_nobody_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path)
+    await submit(store, call_of())
+
+    def broken(_connection: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._writer, "_rolled_back", broken)
+        async with asyncio.timeout(2):
+            failed = await asyncio.gather(store._writer.run(broken), submit(store, call_of()), return_exceptions=True)
+            with pytest.raises(StoreUnavailable, match="disk I/O error"):
+                await submit(store, call_of())
+    assert all(isinstance(one, StoreUnavailable) for one in failed)
+    await submit(store, call_of())
+    assert (await store.depths(NOW))[queue_of(ECHO)].waiting == len(await store.page()) == 2
     await store.close()
