@@ -115,6 +115,22 @@ def test_figures_are_those_of_the_load(live: Live) -> None:
     assert took >= 0.002 * total
 
 
+def test_figures_of_asynchronous_calls_are_those_that_were_sent(live: Live) -> None:
+    late = {"X-TTL-Seconds": "0.000001"}
+    for number in range(60):
+        assert live.platform.request("POST", "/async-function/by-cpu", b"", late if number % 6 == 0 else {}).status == 202
+    own = '{function_name="by-cpu.openfaas-fn", kind="call"}'
+
+    def counted() -> dict[str, float]:
+        found = live.prometheus.query(f"sum by (outcome) (pinnace_async_attempts_total{own})")
+        return {labels["outcome"]: value for labels, value in found}
+
+    until(lambda: sum(counted().values()) >= 60)
+    assert counted() == {"succeeded": 50, "dead": 10}
+    until(lambda: live.prometheus.query(f"sum(pinnace_async_dead{own}) == 10"))
+    until(lambda: live.prometheus.query(f"sum(pinnace_async_waiting{own}) + sum(pinnace_async_running{own}) == 0"))
+
+
 def test_every_panel_shows_something(live: Live) -> None:
     def empty() -> list[str]:
         return [
