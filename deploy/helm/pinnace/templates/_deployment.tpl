@@ -85,7 +85,7 @@ spec:
             {{- end }}
             - {name: metrics, containerPort: 8082}
           startupProbe: {httpGet: {path: /healthz, port: metrics}, periodSeconds: 1, failureThreshold: 120}  # it reads the cluster first
-          readinessProbe: {httpGet: {path: /healthz, port: metrics}, periodSeconds: 2}
+          readinessProbe: {httpGet: {path: /readyz, port: metrics}, periodSeconds: 2}
           livenessProbe: {httpGet: {path: /healthz, port: metrics}, periodSeconds: 10, timeoutSeconds: 5}
           {{- if .sleeps }}
           lifecycle: {preStop: {sleep: {seconds: 5}}}  # until load balancers have let go
