@@ -303,7 +303,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, int], 
     # what it runs, its sizes, its sizes when quick
     "calls": (calls, {"calls": 200}, {"calls": 4}),
     "burst": (burst, {"functions": 50, "rounds": 3}, {"functions": 20, "rounds": 1}),
-    "churn": (churn, {"starts": 1000, "warm": 1200}, {"starts": 400, "warm": 40}),
+    "churn": (churn, {"starts": 1000, "warm": 1200}, {"starts": 400, "warm": 1200}),
     "density": (density, {"replicas": 500}, {"replicas": 50}),
     "zero": (zero, {"functions": 1000}, {"functions": 20}),
 }
