@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,9 +16,12 @@ from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS
 from orchestration.kubernetes.client import Cluster
 from tests.end_to_end.platform import Platform
 from tests.orchestration.kubernetes.api_server import ApiServer
+from tests.orchestration.kubernetes.test_apart import Apart, Process, apart, deployed
 from tests.orchestration.kubernetes.test_end_to_end import Pod, pod
 from tests.orchestration.kubernetes.world import World, eventually
 from tests.page.conftest import CHROMIUM, FLAGS, LONGEST_MS
+
+__all__ = ["apart"]  # a fixture
 
 
 @pytest.fixture
@@ -31,8 +36,15 @@ async def served(api_server: ApiServer, tmp_path: Path) -> AsyncIterator[Platfor
 
 @pytest.fixture
 async def page(served: Platform) -> AsyncIterator[Page]:
-    complaints: list[str] = []
     link = (await asyncio.to_thread(served.faas, "dashboard", "--url")).stdout.strip()
+    async with browsing(link) as page:
+        yield page
+
+
+@contextlib.asynccontextmanager
+async def browsing(link: str) -> AsyncIterator[Page]:
+    """A page in a browser, which may complain of nothing."""
+    complaints: list[str] = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         page = await browser.new_page(viewport={"width": 1280, "height": 900})
@@ -107,3 +119,29 @@ async def test_what_does_not_start_says_why_and_what_kubectl_applies_is_listed(p
     await line.get_by_role("link", name="applied").click()
     replicas = page.get_by_role("region", name="Replicas", exact=True)
     await expect(replicas).to_contain_text("no such image")
+
+
+@pytest.mark.timeout(120)
+async def test_an_edge_of_its_own_shows_what_all_edges_do(apart: Apart, world: World) -> None:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    await apart.start("controller")
+    control, edge, other = await asyncio.gather(apart.control(), apart.start("edge"), apart.start("edge"))
+    path = await deployed(control, world, "spread")
+
+    async def answers(edge: Process) -> bool:
+        return (await edge.get(path))[0] == 200
+
+    name = await world.make_pod("spread-00001")
+    async with pod(14) as function:
+        function.lets.set()
+        await world.run_pod(name, address=function.address)
+        for each in (edge, other):
+            await eventually(functools.partial(answers, each))
+        async with browsing(f"http://127.0.0.1:{edge.port}/ui/#/f/{world.namespace}/spread") as page:
+            await expect(page.get_by_role("region", name="Replicas", exact=True)).to_contain_text("Running")
+            await expect(page.get_by_role("region", name="Scaling", exact=True)).to_contain_text("never to zero")
+            for _ in range(2):
+                assert await other.get(path) == (200, function.address)
+            await expect(page.locator(".totals").first).to_contain_text("4 calls")
+            await expect(page.get_by_role("region", name="Last calls")).to_contain_text("GET 200")
