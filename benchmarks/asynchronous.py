@@ -2,7 +2,7 @@
 
     python -m benchmarks.asynchronous stores [--rounds 3] [--calls 20000]
     python -m benchmarks.asynchronous latency [--rate 100] [--seconds 20]
-    python -m benchmarks.asynchronous million [--calls 1000000]
+    python -m benchmarks.asynchronous million [--calls 1000000] [--store sqlite]
 
 `stores`: calls that are accepted, and that are taken and ended, a second, by 256 callers at a time, each of which waits for
 its answer. Yardsticks of the same run and disk: inserting the same bytes into a bare SQLite table, a commit each and as many
@@ -251,10 +251,11 @@ async def piled(store: Store, calls: int, size_mib: Callable[[], float], windows
     return rates, sizes
 
 
-def million(calls: int) -> None:
-    def own_mib() -> float:
-        return rss_mib(os.getpid())
+def own_mib() -> float:
+    return rss_mib(os.getpid())
 
+
+def million_in_file(calls: int) -> None:
     with tempfile.TemporaryDirectory() as home:
         data = Path(home, "data")
         data.mkdir()
@@ -272,7 +273,7 @@ def million(calls: int) -> None:
             listed = full.request("GET", "/api/v1/async/queues").json()
             assert json.dumps(listed).count(str(calls // 10 * 10)), "the platform sees what waits"
             took: dict[str, list[float]] = {"full": [], "empty": []}
-            for number in range(5):
+            for number in range(9):
                 for name, platform in (("full", full), ("empty", empty)):
                     took[name].append(deploy_s(platform, f"f-{number}", f"answer {number}"))
             beside, alone = statistics.median(took["full"]), statistics.median(took["empty"])
@@ -280,6 +281,9 @@ def million(calls: int) -> None:
             print(f"    deploy beside them {beside:.2f} s, without any {alone:.2f} s, goal ≤ 1.2 of it: {says}")
             assert full.process is not None and empty.process is not None
             print(f"    platform {rss_mib(full.process.pid):.0f} MiB, without any {rss_mib(empty.process.pid):.0f} MiB")
+
+
+def million_in_server(calls: int) -> None:
     with tempfile.TemporaryDirectory() as spool, RedisServer() as server:
 
         def server_mib() -> float:
@@ -315,13 +319,17 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=0)
     parser.add_argument("--rate", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--store", choices=["sqlite", "redis", "both"], default="both", help="of the million")
     options = parser.parse_args()
     if options.what == "stores":
         uvloop.run(stores(options.rounds, options.calls or 20_000))
     elif options.what == "latency":
         latency(options.rate, options.seconds)
     else:
-        million(options.calls or 1_000_000)
+        if options.store != "redis":
+            million_in_file(options.calls or 1_000_000)
+        if options.store != "sqlite":
+            million_in_server(options.calls or 1_000_000)
 
 
 if __name__ == "__main__":
