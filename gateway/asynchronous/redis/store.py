@@ -124,7 +124,11 @@ class RedisStore:
         body: bytes | Path = b"",
         then: Sequence[Submission] = (),
     ) -> bool:
-        size, data, where = await self._stored(body, INLINE_BYTES)
+        try:
+            size, data, where = await self._stored(body, INLINE_BYTES)
+        except BaseException:
+            await _removed(then)
+            raise
         try:
             entries = await self._entries(then, now)
         except BaseException:
@@ -304,9 +308,7 @@ class RedisStore:
                 entries.append(entry_of(wanted, now, size, data, where))
         except BaseException:
             await self._dropped([entry[9] for entry in entries])
-            for wanted in submissions[len(entries) :]:
-                if isinstance(wanted.body, Path):
-                    await asyncio.to_thread(wanted.body.unlink, True)
+            await _removed(submissions[len(entries) :])
             raise
         return entries
 
@@ -358,6 +360,13 @@ class RedisStore:
 
     def _body(self, where: str) -> str:
         return f"{self._server.key}:b:{where}"
+
+
+async def _removed(submissions: Sequence[Submission]) -> None:
+    """Remove the files of submissions that come to nothing."""
+    for wanted in submissions:
+        if isinstance(wanted.body, Path):
+            await asyncio.to_thread(wanted.body.unlink, True)
 
 
 def _new_place() -> str:

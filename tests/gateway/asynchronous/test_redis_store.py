@@ -183,6 +183,22 @@ async def test_long_bodies_go_in_pieces_both_ways_and_leave_with_their_calls(red
             [piece async for piece in store.chunks(Body(70_000, None, "gone"))]
 
 
+async def test_files_are_removed_also_when_the_server_is_away(own_redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(own_redis, tmp_path) as store:
+        await store.submit([call_of()], NOW)
+        (call,) = await store.take(limit, 5, NOW, LEASE_S)
+        files = [store.spool / name for name in "abcd"]
+        for file in files:
+            file.write_bytes(b"x" * 70_000)
+        own_redis.kill()
+        with pytest.raises(StoreUnavailable):
+            await store.submit([call_of(body=files[0]), call_of(body=files[1])], NOW)
+        with pytest.raises(StoreUnavailable):
+            then = [call_of(body=files[3])]
+            await store.finish(call.lease, State.SUCCEEDED, Outcome(status=200), NOW, body=files[2], then=then)
+        assert list(store.spool.iterdir()) == []
+
+
 async def test_a_body_that_nobody_names_goes_by_itself(redis: RedisServer, tmp_path: Path) -> None:
     async with opened(redis, tmp_path) as store:
         await store._stored(b"x" * (INLINE_BYTES + 1), INLINE_BYTES)
