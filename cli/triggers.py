@@ -40,9 +40,11 @@ class Triggers:
 async def opened(settings: ServeSettings, calls: Asynchronous, expect: Expect, *, leads: bool) -> AsyncIterator[Triggers]:
     """Let timers run while entered. `expect` is told of their next runs. Raises CannotKeepTime."""
 
+    def bounds(queue: str) -> Bounds:
+        return calls.functions.bounds(queue, calls.settings.bounds)
+
     async def submit(submissions: Sequence[Submission]) -> list[Receipt]:
-        own = max(calls.functions.of(one.queue).calls or calls.settings.waiting_calls for one in submissions)
-        return await calls.store.submit(submissions, time.time(), Bounds(own, calls.settings.waiting_bytes))
+        return await calls.store.submit(submissions, time.time(), bounds)
 
     async def is_open(call_id: str) -> bool:
         call = await calls.store.get(call_id)

@@ -94,15 +94,13 @@ class Acceptor:
 
     def bounds(self, queue: str) -> Bounds:
         """Return what may wait in a queue."""
-        own = self.functions.of(queue).calls
-        bounds = self.settings.bounds
-        return Bounds(own or bounds.calls, bounds.bytes)
+        return self.functions.bounds(queue, self.settings.bounds)
 
     async def submit(self, wanted: Submission, body: bytes | Path) -> tuple[str, Refusal | None]:
         """Keep a call; return its id, or why it was not kept."""
         submission = msgspec.structs.replace(wanted, body=body)
         try:
-            (receipt,) = await self.store.submit([submission], self.clock(), self.bounds(wanted.queue))
+            (receipt,) = await self.store.submit([submission], self.clock(), self.bounds)
         except QueueFull as error:
             return "", Refusal(429, str(error), retry_after_s=RETRY_AFTER_FULL_S)
         except StoreUnavailable as error:

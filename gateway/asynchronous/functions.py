@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from gateway.asynchronous.calls import queue_of
+from gateway.asynchronous.store import Bounds
 from orchestration.events import Event, FunctionChanged, FunctionRemoved
 from orchestration.names import FunctionId
 from orchestration.queueing import QueueSettings, queue_settings
@@ -46,6 +47,10 @@ class Functions:
     def has(self, queue: str) -> bool:
         """Whether the function exists whose calls wait in `queue`."""
         return queue in self._settings
+
+    def bounds(self, queue: str, most: Bounds) -> Bounds:
+        """Return what may wait in `queue`: what its function says, else `most`."""
+        return Bounds(self.of(queue).calls or most.calls, most.bytes)
 
     def of(self, queue: str) -> QueueSettings:
         """Return the settings of the function whose calls wait in `queue`."""

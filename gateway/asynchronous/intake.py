@@ -58,11 +58,11 @@ def submission_of(
         return Refusal(400, f"Idempotency-Key has {len(key)} characters; at most {LONGEST_KEY} fit")
     try:
         due = _due(said, now, settings.delay_s)
-        expires = now + ttl if (ttl := _seconds(TTL, said.get(TTL), settings.delay_s)) else 0.0
+        expires = now + _seconds(TTL, said[TTL], settings.delay_s) if TTL in said else 0.0
     except ValueError as error:
         return Refusal(400, str(error))
     if expires and due >= expires:
-        return Refusal(400, "the call would expire (X-TTL-Seconds) before its delay is over")
+        return Refusal(400, "the call would expire (X-TTL-Seconds) before it may begin")
     return Submission(
         queue=queue_of(function),
         function=function,

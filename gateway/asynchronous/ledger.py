@@ -96,7 +96,9 @@ class Ledger:
 
     # jobs
 
-    def submit(self, connection: sqlite3.Connection, entries: Sequence[Kept], now: float, bounds: Bounds | None) -> Submitted:
+    def submit(
+        self, connection: sqlite3.Connection, entries: Sequence[Kept], now: float, bounds: Callable[[str], Bounds] | None
+    ) -> Submitted:
         """Insert calls; see `Store.submit`. Without `bounds` nothing is refused."""
         receipts: list[Receipt] = []
         unused: list[str] = []
@@ -290,7 +292,7 @@ class Ledger:
     def _exists(connection: sqlite3.Connection, call_id: str) -> bool:
         return connection.execute("SELECT 1 FROM calls WHERE id = ?", (call_id,)).fetchone() is not None
 
-    def _check_bounds(self, fresh: Sequence[Kept], bounds: Bounds) -> None:
+    def _check_bounds(self, fresh: Sequence[Kept], bounds: Callable[[str], Bounds]) -> None:
         calls: dict[str, int] = {}
         sizes: dict[str, int] = {}
         for entry in fresh:
@@ -300,10 +302,11 @@ class Ledger:
         for name, count in calls.items():
             queue = self.names.get(name)
             waiting, size = (queue.waiting, queue.bytes) if queue is not None else (0, 0)
-            if waiting + count > bounds.calls:
-                raise QueueFull(f"{waiting} calls of {name} wait already; at most {bounds.calls} may")
-            if size + sizes[name] > bounds.bytes:
-                raise QueueFull(f"calls of {name} hold {size} bytes already; at most {bounds.bytes} may wait")
+            most = bounds(name)
+            if waiting + count > most.calls:
+                raise QueueFull(f"{waiting} calls of {name} wait already; at most {most.calls} may")
+            if size + sizes[name] > most.bytes:
+                raise QueueFull(f"calls of {name} hold {size} bytes already; at most {most.bytes} may wait")
 
     def _insert(self, connection: sqlite3.Connection, entry: Kept, call_id: str, now: float) -> None:
         wanted = entry.submission

@@ -32,7 +32,7 @@ from gateway.asynchronous.rows import (
     encoded_outcome,
     encoded_request,
 )
-from gateway.asynchronous.store import UNBOUNDED, Bounds, Keep, StoreUnavailable
+from gateway.asynchronous.store import Bounds, Keep, StoreUnavailable, unbounded
 from gateway.asynchronous.writer import Writer
 
 Given = ParamSpec("Given")
@@ -95,7 +95,9 @@ class SqliteStore:
     # the contract
 
     @_carried_through
-    async def submit(self, submissions: Sequence[Submission], now: float, bounds: Bounds = UNBOUNDED) -> list[Receipt]:
+    async def submit(
+        self, submissions: Sequence[Submission], now: float, bounds: Callable[[str], Bounds] = unbounded
+    ) -> list[Receipt]:
         entries = await self._kept(submissions)
         try:
             done = await self._writer.run(lambda connection: self._ledger.submit(connection, entries, now, bounds))

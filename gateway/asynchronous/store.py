@@ -45,6 +45,11 @@ class Bounds(msgspec.Struct, frozen=True):
 UNBOUNDED: Final = Bounds(1 << 62, 1 << 62)
 
 
+def unbounded(queue: str) -> Bounds:
+    """Return bounds that nothing exceeds."""
+    return UNBOUNDED
+
+
 class Keep(msgspec.Struct, frozen=True):
     """For how long ended calls are kept, in seconds after their end, and how many bytes of results at most (the oldest go
     first, dead ones last)."""
@@ -62,14 +67,17 @@ class Store(Protocol):
         """The folder in which bodies of more than INLINE_BYTES are gathered before they are submitted; who makes a file
         there owns it until it is handed to `submit`, `finish` or `retry`. Left-over files are removed when a store opens."""
 
-    async def submit(self, submissions: Sequence[Submission], now: float, bounds: Bounds = UNBOUNDED) -> list[Receipt]:
+    async def submit(
+        self, submissions: Sequence[Submission], now: float, bounds: Callable[[str], Bounds] = unbounded
+    ) -> list[Receipt]:
         """Keep calls, all of them or none; return their receipts in the same order, once all are durable.
 
         A submission whose queue has a call with the same idempotency key, in whatever state, is not kept again: its receipt
         has that call's id and says `repeated`. Keys are known for as long as their calls are kept.
         Files of bodies belong to the store also when this raises; those of repeated submissions are removed.
         Calls are WAITING until their `due` (at once where that is past).
-        Raises QueueFull when a queue would hold more than `bounds` of waiting calls.
+        `bounds(queue)` is what may wait in that queue; it is quick and may be called from any thread. Raises QueueFull when
+        a queue would hold more.
         """
 
     async def take(self, limit: Callable[[str], int], at_most: int, now: float, lease_s: float) -> list[Call]:

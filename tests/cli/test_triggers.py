@@ -19,7 +19,10 @@ from orchestration.traffic import TrafficTarget
 
 
 def function(name: str, **annotations: str) -> FunctionChanged:
-    spec = FunctionSpec(service=name, image=name, annotations={k.replace("_", "."): v for k, v in annotations.items()})
+    return changed(FunctionSpec(service=name, image=name, annotations={k.replace("_", "."): v for k, v in annotations.items()}))
+
+
+def changed(spec: FunctionSpec) -> FunctionChanged:
     revision = make_revision(spec, "sha256:0", 1, 0.0)
     traffic = (TrafficTarget(revision=revision.name, percent=100),)
     return FunctionChanged(
@@ -49,6 +52,29 @@ async def test_events_and_timers_share_the_queues_and_their_bounds(tmp_path: Pat
         assert kept is not None
         assert kept.function == FunctionId("openfaas-fn", "wants")
         assert "pinnace_events_total" in "".join(made.counted(False))
+
+
+async def test_an_event_that_one_of_its_functions_has_no_room_for_is_taken_for_none(tmp_path: Path) -> None:
+    settings = ServeSettings(data_dir=str(tmp_path))
+    async with (
+        outgoing(settings) as sending,
+        asynchronous.opened(settings, tmp_path, sending, lambda sample: None) as calls,
+        triggers.opened(settings, calls, lambda function, at: None, leads=False) as made,
+    ):
+        narrow = FunctionSpec(
+            service="narrow", image="x", annotations={"com.pinnace.events": "*", "com.pinnace.async.max-waiting": "1"}
+        )
+        for change in (function("wide", com_pinnace_events="*"), changed(narrow)):
+            calls.apply(change)
+            made.apply(change)
+        one, other = (checked({"specversion": "1.0", "id": number, "source": "/s", "type": "t"}, b"") for number in ("1", "2"))
+        await made.router.accept([one], "openfaas-fn")
+        with pytest.raises(QueueFull, match="1 calls of narrow"):
+            await made.router.accept([other], "openfaas-fn")
+        assert {name: depth.waiting for name, depth in (await calls.store.depths(0.0)).items()} == {
+            "narrow.openfaas-fn": 1,
+            "wide.openfaas-fn": 1,
+        }
 
 
 async def test_a_book_that_is_none_is_said(tmp_path: Path) -> None:

@@ -186,7 +186,8 @@ local function insert(e, id, now)
   q.touched, q.moved, work = true, true, true
 end
 
-local function submit(entries, now, most_calls, most_bytes)
+-- `most` has for each queue how many calls, and bytes of them, may wait there; without it nothing is refused.
+local function submit(entries, now, most)
   local receipts, fresh, keys, ids, calls, sizes = { 'ok' }, {}, {}, {}, {}, {}
   for _, e in ipairs(entries) do
     local known = false
@@ -208,13 +209,13 @@ local function submit(entries, now, most_calls, most_bytes)
       receipts[#receipts + 1], receipts[#receipts + 2] = id, ''
     end
   end
-  if most_calls >= 0 then
+  if most then
     for name, count in pairs(calls) do
       local number = number_of(name)
       local waiting, bytes = 0, 0
       if number then waiting, bytes = queue_by(number).waiting, queue_by(number).bytes end
-      if waiting + count > most_calls then return { 'full', 'calls', name, whole(waiting) } end
-      if bytes + sizes[name] > most_bytes then return { 'full', 'bytes', name, whole(bytes) } end
+      if waiting + count > most[name][1] then return { 'full', 'calls', name, whole(waiting) } end
+      if bytes + sizes[name] > most[name][2] then return { 'full', 'bytes', name, whole(bytes) } end
     end
   end
   for _, one in ipairs(fresh) do insert(one[1], one[2], now) end
@@ -313,7 +314,7 @@ end
 
 local operations = {}
 
-function operations.submit(o) return submit(o[5], o[2], o[3], o[4]) end
+function operations.submit(o) return submit(o[4], o[2], o[3]) end
 
 -- now, end of the lease, how many, limits by queue, whether those of others do not matter → queues whose limit is not told,
 -- then the calls
@@ -378,7 +379,7 @@ function operations.finish(o)
     if lost(e[10], e[9]) then return { 'lost' } end
   end
   ended(c, o[4], o[5], o[6], o[7], o[8], o[9])
-  submit(o[10], o[5], -1, -1)
+  submit(o[10], o[5])
   return { 'ok' }
 end
 

@@ -27,7 +27,7 @@ from gateway.asynchronous.redis.server import Server
 from gateway.asynchronous.redis.settings import RedisSettings
 from gateway.asynchronous.redis.wire import SMALL_BYTES, Entry, blob, calls_of, depths_of, entry_of, operation
 from gateway.asynchronous.rows import NUMBERS, STATES, encoded_outcome
-from gateway.asynchronous.store import UNBOUNDED, Bounds, Keep, QueueFull, StoreUnavailable
+from gateway.asynchronous.store import Bounds, Keep, QueueFull, StoreUnavailable, unbounded
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -80,12 +80,16 @@ class RedisStore:
 
     # the contract
 
-    async def submit(self, submissions: Sequence[Submission], now: float, bounds: Bounds = UNBOUNDED) -> list[Receipt]:
+    async def submit(
+        self, submissions: Sequence[Submission], now: float, bounds: Callable[[str], Bounds] = unbounded
+    ) -> list[Receipt]:
         entries = await self._entries(submissions, now)
-        word, *told = await self._adding.run(operation("submit", now, bounds.calls, bounds.bytes, entries))
+        most = {queue: bounds(queue) for queue in {wanted.queue for wanted in submissions}}
+        numbers = {queue: (may.calls, may.bytes) for queue, may in most.items()}
+        word, *told = await self._adding.run(operation("submit", now, numbers, entries))
         if word != b"ok":
             await self._dropped([entry[9] for entry in entries])
-            raise _full(told, bounds) if word == b"full" else _too_slow()
+            raise _full(told, most) if word == b"full" else _too_slow()
         receipts = [Receipt(call_id.decode(), how == b"r") for call_id, how in zip(told[::2], told[1::2], strict=True)]
         await self._dropped([entry[9] for entry, receipt in zip(entries, receipts, strict=True) if receipt.repeated])
         self._bell.set()
@@ -385,8 +389,8 @@ def _too_slow() -> StoreUnavailable:
     return StoreUnavailable(f"a body was on its way for more than {UPLOAD_KEPT_S} s: nothing was changed")
 
 
-def _full(told: Sequence[bytes], bounds: Bounds) -> QueueFull:
+def _full(told: Sequence[bytes], most: Mapping[str, Bounds]) -> QueueFull:
     kind, queue, present = (field.decode() for field in told)
     if kind == "calls":
-        return QueueFull(f"{present} calls of {queue} wait already; at most {bounds.calls} may")
-    return QueueFull(f"calls of {queue} hold {present} bytes already; at most {bounds.bytes} may wait")
+        return QueueFull(f"{present} calls of {queue} wait already; at most {most[queue].calls} may")
+    return QueueFull(f"calls of {queue} hold {present} bytes already; at most {most[queue].bytes} may wait")

@@ -80,6 +80,7 @@ def test_time_to_live_counts_from_the_submission() -> None:
         ((("X-Delay-Until", "2023-11-14T22:15:00Z"), ("X-Delay-Seconds", "1")), "contradict"),
         ((("X-TTL-Seconds", "x"),), "X-TTL-Seconds: 'x' is not a number"),
         ((("X-TTL-Seconds", "5"), ("X-Delay-Seconds", "5")), "would expire"),
+        ((("X-TTL-Seconds", "0"),), "would expire"),
         ((("Idempotency-Key", "k" * 256),), "256 characters"),
     ],
 )

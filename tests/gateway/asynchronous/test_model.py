@@ -208,7 +208,10 @@ class Machine(RuleBasedStateMachine):
             len(self.queue(queue, State.WAITING)) + sum(call.queue == queue for call in fresh) > most
             for queue in {call.queue for call in fresh}
         )
-        bounds = Bounds(most, UNBOUNDED.bytes)
+
+        def bounds(queue: str) -> Bounds:
+            return Bounds(most, UNBOUNDED.bytes)
+
         if full:
             with pytest.raises(QueueFull):
                 self.do(self.it.submit(submissions, self.now, bounds))

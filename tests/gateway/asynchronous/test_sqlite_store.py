@@ -107,7 +107,7 @@ async def test_an_end_is_told_and_the_requests_file_removed_though_the_worker_ha
 
 async def test_a_body_that_was_not_kept_is_removed_though_its_client_has_left(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
-    await left(store.submit([call_of(body=b"x" * (INLINE_BYTES + 1))], NOW, Bounds(calls=0)))
+    await left(store.submit([call_of(body=b"x" * (INLINE_BYTES + 1))], NOW, lambda queue: Bounds(calls=0)))
     await store.close()
     assert list(store.spool.iterdir()) == []
 

@@ -156,13 +156,23 @@ async def test_a_wished_id_is_given_once(store: Store) -> None:
 
 
 async def test_bounds_refuse_all_of_a_submission_or_nothing(store: Store) -> None:
-    await store.submit([call_of()], NOW, Bounds(calls=2))
+    await store.submit([call_of()], NOW, lambda queue: Bounds(calls=2))
     with pytest.raises(QueueFull, match="at most 2"):
-        await store.submit([call_of(SLOW), call_of(), call_of()], NOW, Bounds(calls=2))
+        await store.submit([call_of(SLOW), call_of(), call_of()], NOW, lambda queue: Bounds(calls=2))
     with pytest.raises(QueueFull, match="bytes"):
-        await store.submit([call_of(body=b"x" * 70_000)], NOW, Bounds(bytes=60_000))
+        await store.submit([call_of(body=b"x" * 70_000)], NOW, lambda queue: Bounds(bytes=60_000))
     assert {name: depth.waiting for name, depth in (await store.depths(NOW)).items()} == {queue_of(ECHO): 1}
     assert await bodies(store) == 0
+
+
+async def test_each_queue_of_a_submission_has_bounds_of_its_own(store: Store) -> None:
+    def bounds(queue: str) -> Bounds:
+        return Bounds(calls=1 if queue == queue_of(SLOW) else 3)
+
+    await store.submit([call_of(SLOW), call_of(), call_of()], NOW, bounds)
+    with pytest.raises(QueueFull, match=r"1 calls of slow\.openfaas-fn wait already; at most 1 may"):
+        await store.submit([call_of(), call_of(SLOW)], NOW, bounds)
+    assert {name: depth.waiting for name, depth in (await store.depths(NOW)).items()} == {queue_of(SLOW): 1, queue_of(ECHO): 2}
 
 
 async def test_what_follows_from_an_end_is_submitted_with_it(store: Store) -> None:
