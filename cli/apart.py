@@ -295,9 +295,11 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
             if triggers is not None:
                 triggers.timers.lead(leads)
 
-        leadership = cluster.leadership(
-            changed, notes=lambda: {HUB: address, EDGES: " ".join(sorted(hub.names()))}, other=hub.step_down
-        )
+        def notes() -> dict[str, str]:
+            edges = hub.bequest()  # until it serves, what the leader before it wrote stays
+            return {HUB: address} | ({} if edges is None else {EDGES: " ".join(sorted(edges))})
+
+        leadership = cluster.leadership(changed, notes=notes, other=hub.step_down)
         starts = Starts()
         rollouts = await stack.enter_async_context(GradualRollouts(cluster.orchestrator, hub.gathered.revisions, leads=False))
         follower = Follower(

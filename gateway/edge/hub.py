@@ -89,7 +89,6 @@ class _Session:
         self.holds = False
         self.nonce = handshake.nonce()
         self.heard_at = self.confirmed_at = now
-        self.began = now
         self.link: Link[FromMember] = Link(
             _decoder,
             lambda message: hub.hear(self, message),
@@ -162,8 +161,8 @@ class Hub:
     # leading
 
     def take_over(self, names: Iterable[str] | None) -> None:
-        """Begin to lead, after somebody else or nobody; `names` are the edges that were known then, None where that is not
-        known."""
+        """Begin to lead, after somebody else or nobody; `names` are the edges that were known then (its `bequest`), None where
+        that is not known."""
         self.step_down()
         self._ledger.forget_all()  # it deals out what comes to nobody meanwhile
         self._leads = self._serves = True
@@ -211,6 +210,11 @@ class Hub:
         """Return all edges that may own something."""
         return set(self._members) | (self._absences.names() - {ANYBODY})
 
+    def bequest(self) -> set[str] | None:
+        """Return whom the next leader has to wait for: what it passes to `take_over`, with ANYBODY while more are awaited
+        than are known; None while it is not for this process to say."""
+        return set(self._members) | self._absences.names() if self._serves else None
+
     def apply(self, event: Event) -> None:
         """Follow a change that an orchestrator's `watch` yielded."""
         self.gathered.apply(event)
@@ -244,10 +248,8 @@ class Hub:
             return
         match message:
             case Beat(number):
-                leads = self._leads and self._is_sure()
-                if leads:
-                    session.confirmed_at = self._clock()
-                session.link.send(Answered(number, leads))
+                session.confirmed_at = self._clock()  # if not by this answer, then by the election's word: see `tenure`
+                session.link.send(Answered(number, self._leads and self._is_sure()))
             case _ if session.follows:
                 return
             case Holding(claims, released) if self._members.get(session.name) is session:
@@ -288,6 +290,8 @@ class Hub:
                     log.warning("edge %s cannot be let in: %s", name, error)
                     session.link.abort()
                     return
+                if session not in self._sessions:
+                    return  # perhaps another led meanwhile, and it was not written down where it counts now
                 self._published.add(name)
         if session in self._sessions:
             log.info("%s %s at %s", "following:" if session.follows else "edge", name, session.link.peer)

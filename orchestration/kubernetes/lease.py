@@ -43,7 +43,8 @@ class Leadership:
 
     `identity` names this process, and no other that there ever was. `notes` are the annotations that the Lease is to have,
     `other` is told when somebody else holds it. When `changed` is told True, `inherited` are the Lease's annotations as they
-    were (None: there was no Lease), and `was_ours` says whether nobody else held it since this process last did.
+    were (None: there was no Lease; empty where that is not known), and `was_ours` says whether nobody else held it since this
+    process last did.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class Leadership:
         self._seen = ""
         self._seen_at = 0.0
         self._renewed_at = 0.0
+        self._term: int | None = None
+        """The number of the last term (`leaseTransitions`) that this process knew to be its own."""
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -160,8 +163,8 @@ class Leadership:
                 "spec": {},
             }
             with contextlib.suppress(Exists):
-                await self._cluster.create(LEASES, self._claimed(lease), manager=CONTROLLER)
-                self._took(None, began)
+                created = await self._cluster.create(LEASES, self._claimed(lease), manager=CONTROLLER)
+                self._took(None, created, began)
                 return True
             return False
         holder = lease["spec"].get("holderIdentity")
@@ -171,18 +174,30 @@ class Leadership:
             self._other()
             return False
         try:
-            await self._cluster.replace(LEASES, self._claimed(lease), manager=CONTROLLER)
+            written = await self._cluster.replace(LEASES, self._claimed(lease), manager=CONTROLLER)
         except Clash:  # another was quicker
             return False
-        self._took(lease, began)
+        self._took(lease, written, began)
         return True
 
-    def _took(self, lease: Manifest | None, began: float) -> None:
-        """The Lease was written, over `lease`."""
+    def _took(self, lease: Manifest | None, written: Manifest, began: float) -> None:
+        """The Lease was `written` over `lease`.
+
+        It may name this process though that never heard so: the answer to the write by which it took it was lost, and with it
+        what the Lease said before.
+        """
         self._renewed_at = began
-        if not self.leads:
-            self.was_ours = lease is not None and lease["spec"].get("holderIdentity") == self.identity
-            self.inherited = None if lease is None else lease["metadata"].get("annotations") or {}
+        before, self._term = self._term, written["spec"]["leaseTransitions"]
+        if self.leads:
+            return
+        names_us = lease is not None and lease["spec"].get("holderIdentity") == self.identity
+        self.was_ours = names_us and self._term == before
+        if lease is None:
+            self.inherited = None
+        elif names_us and not self.was_ours:
+            self.inherited = {}
+        else:
+            self.inherited = lease["metadata"].get("annotations") or {}
 
     def _held_for_s(self, lease: Manifest) -> float:
         return float(lease["spec"].get("leaseDurationSeconds") or self._duration_s)

@@ -18,7 +18,7 @@ from gateway.edge.member import new_name
 from gateway.edge.messages import Challenge, Hello, Welcome
 from gateway.edge.seats import Follower, LinkedEdge
 from gateway.edge.settings import EdgeSettings
-from gateway.edge.tenure import Sighting
+from gateway.edge.tenure import MARGIN_S, TENURE_S, Sighting
 from orchestration.events import Event, FunctionChanged, ReplicaChanged
 from orchestration.load import LoadSample
 from orchestration.replica import ReplicaState
@@ -234,6 +234,52 @@ async def test_who_was_in_a_pod_that_is_no_more_is_not_waited_for(lab: HubLab, m
         await eventually(lambda: lab.gone == ["pod-1.aa"])
         assert asked[0] == {"pod-1", "pod-2"}
         assert hub.names() == {"pod-2.bb", "nowhere"}
+
+
+async def test_whom_the_next_leader_has_to_wait_for(lab: HubLab) -> None:
+    hub = lab.hub
+    assert hub.bequest() is None, "what the one before it wrote stays"
+    await lab.begin(edges=1)
+    assert hub.bequest() == {lab.linked[0].member.name}
+    hub.take_over({"pod-1.aa"})
+    assert hub.bequest() == {"pod-1.aa"}
+    hub.take_over(None)
+    assert hub.bequest() == {hub_module.ANYBODY}, "more than are known: the next must wait as well"
+    hub.step_down()
+    assert hub.bequest() is None
+
+
+async def test_a_lost_edge_is_waited_for_from_its_last_beat_on_however_sure_the_leader_was(lab: HubLab) -> None:
+    """An edge may take an answered beat together with the Lease's word for a confirmation, though the leader was not sure."""
+    now, sure = 1000.0, True
+    await lab.begin(edges=0)
+    hub = Hub(
+        SECRET,
+        host="127.0.0.1",
+        publish=lambda: asyncio.sleep(0),
+        on_load=lambda sample: None,
+        on_released=lambda replica: None,
+        on_gone=lambda edge: None,
+        is_sure=lambda: sure,
+        clock=lambda: now,
+    )
+    await lab.hub.__aexit__(None, None, None)
+    lab.hub = hub
+    async with hub:
+        hub.take_over(())
+        edge = lab.new_edge()
+        async with edge:
+            await eventually(lambda: edge.member.linked)
+            sure = False
+            now += 8.0
+            session = next(iter(hub._members.values()))
+            await eventually(lambda: session.heard_at == now)
+            now += 1.0
+            hub.lost(session)
+            sure = True
+            now = 1000.0 + TENURE_S + MARGIN_S
+            assert hub._absences.over(now) == []
+            assert hub._absences.over(now + 9.0) == [edge.member.name]
 
 
 async def test_an_edge_that_ends_gives_its_slots_back(lab: HubLab) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
-from orchestration.kubernetes.api import DEPLOYMENTS, LEASES
+from orchestration.kubernetes.api import DEPLOYMENTS, LEASES, ApiError, Kind
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.controller import Controller
 from orchestration.kubernetes.lease import Leadership
@@ -71,3 +72,47 @@ async def test_who_does_not_lead_writes_nothing_and_who_begins_to_looks_at_every
         assert await world.get(DEPLOYMENTS, "hello-00001") is None
         controller.lead(True)
         await eventually(lambda: world.get(DEPLOYMENTS, "hello-00001"))
+
+
+class Deaf:
+    """A cluster whose answer to the first write is lost: it is done, and the writer never hears so."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.lost = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cluster, name)
+
+    async def replace(self, kind: Kind, document: Any, *, manager: str) -> Any:
+        written = await self.cluster.replace(kind, document, manager=manager)
+        if not self.lost:
+            self.lost = True
+            raise ApiError(0, "", "the connection ended")
+        return written
+
+
+async def test_who_never_heard_that_it_took_the_lease_knows_that_another_led_before(world: World) -> None:
+    async with candidate(world, "one") as one:
+        await eventually(lambda: one.leadership.leads)
+    cluster = Deaf(world.cluster)
+    told: list[tuple[bool, object]] = []
+
+    def changed(leads: bool) -> None:
+        told.append((two.was_ours, two.inherited))
+
+    two = Leadership(cast(Cluster, cluster), world.namespace, "two", changed, renew_every_s=0.05, notes=lambda: {"edges": ""})
+    async with two:
+        await eventually(lambda: two.leads)
+        assert cluster.lost
+        assert told == [(False, {})], "edges may own slots that one gave them: which, nobody has heard"
+        two.leads = False
+
+
+async def test_who_ceased_and_leads_again_knows_that_nobody_did_meanwhile(world: World) -> None:
+    async with candidate(world, "one") as one:
+        await eventually(lambda: one.leadership.leads)
+        assert not one.leadership.was_ours
+        one.leadership.leads = False  # as if it had been cut off for longer than it may renew
+        await eventually(lambda: one.leadership.leads)
+        assert one.leadership.was_ours
