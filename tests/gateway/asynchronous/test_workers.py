@@ -8,7 +8,7 @@ import time
 import pytest
 
 from gateway.asynchronous import carrier
-from gateway.asynchronous.calls import State
+from gateway.asynchronous.calls import Lease, State
 from gateway.asynchronous.ledger import Queue
 from gateway.asynchronous.workers import Workers
 from gateway.edge.settings import EdgeSettings
@@ -164,6 +164,25 @@ async def test_leases_are_prolonged_and_a_lost_one_breaks_the_call_off(make_lab:
     assert call is not None and (call.state, call.takes) == (State.RUNNING, 1)
     await lab.store.cancel(call_id, time.time())  # as another process might
     await eventually(lambda: gate.left == 1 and not workers.running)
+
+
+async def test_a_slow_store_prolongs_many_leases_in_time(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = await make_lab(lease_s=0.9, concurrency=50)
+    gate = Gate()
+    await lab.replica(lab.deploy("echo"), gate)
+    extend = lab.store.extend
+
+    async def slow(lease: Lease, now: float, lease_s: float) -> bool:
+        await asyncio.sleep(0.1)
+        return await extend(lease, now, lease_s)
+
+    monkeypatch.setattr(lab.store, "extend", slow)
+    await lab.work()
+    ids = [await lab.submit() for _ in range(20)]
+    await eventually(lambda: gate.inside == 20)
+    await asyncio.sleep(2.0)  # longer than a lease, and than twenty of them one after the other
+    calls = [await lab.store.get(call_id) for call_id in ids]
+    assert [(call.state, call.takes) for call in calls if call is not None] == [(State.RUNNING, 1)] * 20
 
 
 async def test_what_runs_at_the_end_is_given_back_and_does_not_count(lab: AsyncLab) -> None:
