@@ -55,6 +55,7 @@ class Asynchronous:
         self._told = CallbackCounts(self.callbacks.counts)
         self.acceptor = Endpoint(unix=str(run_dir / SOCKET))
         self.workers: Workers | None = None
+        self.accepting: Acceptor | None = None
         self._run_dir = run_dir
 
     def apply(self, event: Event) -> None:
@@ -73,7 +74,9 @@ class Asynchronous:
             self.workers.cancelled(call_id)
 
     def pause(self) -> None:
-        """Take no more calls."""
+        """Take no more calls, and let nobody wait for the end of one."""
+        if self.accepting is not None:
+            self.accepting.dismiss()
         if self.workers is not None:
             self.workers.pause()
 
@@ -138,5 +141,5 @@ async def opened(
         parts = Asynchronous(wanted, store, run_dir, outgoing, on_load)
         async with Acceptor(
             run_dir / SOCKET, store, parts.functions, wanted, cancelled=parts.cancelled, check=parts.callbacks.check
-        ):
+        ) as parts.accepting:
             yield parts

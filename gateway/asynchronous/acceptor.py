@@ -65,6 +65,8 @@ class Acceptor:
         self._path = path
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waits: set[asyncio.Task[Call | None]] = set()
+        self._dismissed = False
 
     async def __aenter__(self) -> Self:
         bound = private_socket(self._path)
@@ -79,6 +81,25 @@ class Acceptor:
         while self._tasks or self.connections:
             await asyncio.gather(*self._tasks, asyncio.sleep(0), return_exceptions=True)
         self._path.unlink(missing_ok=True)
+
+    def dismiss(self) -> None:
+        """Answer those who wait for a call's end with how it stands: the platform ends."""
+        self._dismissed = True
+        for wait in self._waits:
+            wait.cancel()
+
+    async def ended(self, call_id: str, timeout_s: float) -> Call | None:
+        """Return a call once it has ended, or as it is after `timeout_s` and when those who wait are dismissed."""
+        if timeout_s <= 0 or self._dismissed:
+            return await self.store.get(call_id)
+        wait = asyncio.create_task(self.store.ended(call_id, timeout_s))
+        self._waits.add(wait)
+        try:
+            await asyncio.wait([wait])
+        finally:
+            self._waits.discard(wait)
+            wait.cancel()
+        return await self.store.get(call_id) if wait.cancelled() else wait.result()
 
     def begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Let something go on that the acceptor's end waits for."""
@@ -231,7 +252,7 @@ class _Connection(asyncio.Protocol):
             if method == "DELETE":
                 await self._cancel(target.name)
                 return
-            call = await self._acceptor.store.ended(target.name, self._wait_s(query))
+            call = await self._acceptor.ended(target.name, self._wait_s(query))
         except InvalidDuration as error:
             self._refuse(Refusal(400, f"wait: {error}"))
             return

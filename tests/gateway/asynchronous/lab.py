@@ -52,6 +52,7 @@ class AsyncLab(Lab):
         self.settings = settings
         self.known = Functions()
         self.store: SqliteStore
+        self.accepting: Acceptor
         self.workers: Workers | None = None
         self._stack = contextlib.AsyncExitStack()
 
@@ -59,8 +60,8 @@ class AsyncLab(Lab):
         """Open the store, accept calls, serve."""
         self.store = await asyncio.to_thread(SqliteStore, self.folder)
         path = self.folder / "async"
-        acceptor = Acceptor(path, self.store, self.known, self.settings, cancelled=self._cancelled)
-        await self._stack.enter_async_context(acceptor)
+        accepting = Acceptor(path, self.store, self.known, self.settings, cancelled=self._cancelled)
+        self.accepting = await self._stack.enter_async_context(accepting)
         self.acceptor = Endpoint(unix=str(path))
         await self.start(msgspec.structs.replace(self.edge_settings, port=0, inner_folder=str(self.folder)))
 

@@ -131,6 +131,27 @@ async def test_a_wait_ends_with_the_call_or_with_its_time(lab: AsyncLab) -> None
     assert (await lab.ask("GET", f"/async-function/{call_id}?wait=soon")).status == 400
 
 
+async def test_who_waits_at_the_end_is_told_how_the_call_stands(lab: AsyncLab) -> None:
+    lab.deploy("echo")
+    call_id = await lab.submit()
+    async with asyncio.timeout(5):
+        waiting = asyncio.create_task(lab.outcome(call_id))
+        await eventually(lambda: lab.accepting._waits)
+        lab.accepting.dismiss()
+        assert (await waiting)["state"] == "waiting"
+        assert (await lab.outcome(call_id))["state"] == "waiting"
+
+
+async def test_a_client_that_stops_waiting_leaves_nothing_that_waits(lab: AsyncLab) -> None:
+    lab.deploy("echo")
+    call_id = await lab.submit()
+    client = await lab.client()
+    client.send(f"GET /async-function/{call_id}?wait=30s HTTP/1.1\r\nHost: gateway.example\r\n\r\n".encode())
+    await eventually(lambda: lab.store._waiters)
+    client.writer.close()
+    await eventually(lambda: not lab.store._waiters and not lab.accepting._waits)
+
+
 async def test_a_result_is_answered_as_the_function_answered(lab: AsyncLab) -> None:
     origin = await lab.replica(lab.deploy("echo"))
     body = b"\xff" * 200_000
