@@ -163,16 +163,23 @@ def needed(function: Function, serving_wanted: int) -> int:
 def counts(before: Function, after: Function, wanted: Mapping[str, int], failures: Mapping[str, str]) -> dict[str, int]:
     """Return how many replicas each kept revision should have once calls go as `after` says.
 
-    `wanted` are the counts until now, `before` is how calls went. Each revision has its share of all replicas; one that is
-    only tagged keeps what it has, one that no call can come to has none.
+    `wanted` are the counts until now, `before` is how calls went. Each revision has its share of the replicas that all calls
+    need; one that is only tagged keeps what it has, one that no call can come to has none.
+
+    What all calls need is read off the revision that most of them go to, and a share of it is rounded to the nearest: a
+    replica is filled to 70 % at most unless it is set otherwise. The sum of all counts, each rounded up, would say more each
+    time that calls move, up to four replicas at the end of a rollout where one did.
     """
-    total = sum(wanted.get(name, 0) for name in {t.revision for t in before.traffic if t.percent})
+    shares = {t.revision: share_of(before.traffic, t.revision) for t in before.traffic if t.percent}
+    total = sum(wanted.get(name, 0) for name in shares)
+    most = max(shares, key=lambda name: (shares[name], wanted.get(name, 0)))
     found = {}
     for revision in after.revisions:
         name, share = revision.name, share_of(after.traffic, revision.name)
         count = wanted.get(name, 0)
         if share:
-            count = max(count, ceil(total * share / ALL))
+            by_most = (2 * wanted.get(most, 0) * share + shares[most]) // (2 * shares[most])
+            count = max(count, min(ceil(total * share / ALL), max(by_most, min(total, 1))))
         elif not after.routes_to(name) and not (after.rolling and name == after.newest.name and name not in failures):
             count = 0
         found[name] = count

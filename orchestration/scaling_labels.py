@@ -193,7 +193,7 @@ def _camel(key: str) -> str:
 
 
 _BY_KEY: Final = {s.key: s for s in SPELLINGS} | {_camel(s.key): s for s in SPELLINGS if s.key.startswith(KNATIVE)}
-_IGNORED: Final = {OPENFAAS + "factor": "counts follow the load, not steps"}
+IGNORED: Final = {OPENFAAS + "factor": "counts follow the load, not steps"}
 
 
 def is_scaling_key(key: str) -> bool:
@@ -205,8 +205,8 @@ def scale_warnings(spec: FunctionSpec) -> tuple[str, ...]:
     """Return a sentence for each key that looks like a scaling setting and does nothing."""
     found = []
     for key in (*spec.labels, *spec.annotations):
-        if key in _IGNORED:
-            found.append(f"{key} is ignored: {_IGNORED[key]}")
+        if key in IGNORED:
+            found.append(f"{key} is ignored: {IGNORED[key]}")
         elif is_scaling_key(key) and key not in _BY_KEY:
             found.append(f"{key} is not a setting that is known here: it does nothing")
     try:

@@ -249,6 +249,27 @@ def test_replicas_are_there_before_the_calls_are() -> None:
     assert counts(function, tagged, before, {}) == before, "a call to the tag starts one"
 
 
+@given(st.lists(st.integers(1, 50), unique=True, max_size=9), st.integers(0, 40))
+def test_a_rollout_to_half_of_the_calls_never_has_more_replicas_than_all_calls_had(steps: list[int], count: int) -> None:
+    function, wanted = promote(second(), 3.0), {NEW: count, OLD: 0}
+    for step in sorted(steps):
+        moved = set_traffic(function, (TrafficTarget(NEW, 100 - step), TrafficTarget(OLD, step)), 4.0)
+        wanted = counts(function, moved, wanted, {})
+        function = moved
+        assert wanted[NEW] == count, "those that serve stay until the load says otherwise"
+        assert min(1, count) <= wanted[OLD] <= count
+
+
+def test_a_table_that_is_set_again_asks_for_no_more_replicas() -> None:
+    function, wanted = promote(second(), 3.0), {OLD: 0, NEW: 1}
+    for share in (90, 80, 90, 80, 90):
+        moved = set_traffic(function, (TrafficTarget(NEW, share), TrafficTarget(OLD, 100 - share)), 4.0)
+        wanted = counts(function, moved, wanted, {})
+        function = moved
+    assert wanted == {OLD: 1, NEW: 1}
+    assert counts(function, promote(second(), 3.0), {OLD: 0, NEW: 0}, {}) == {OLD: 0, NEW: 0}, "a function at zero stays there"
+
+
 def test_a_function_of_an_earlier_version_knows_its_latest_by_its_traffic() -> None:
     earlier = msgspec.structs.replace(promote(second(), 3.0), latest="")
     assert not earlier.rolling
