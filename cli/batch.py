@@ -21,6 +21,7 @@ from cli.errors import CliError
 from cli.gate import TestsStopped, run_tests
 from cli.guess import check_entry
 from cli.handler_code import check_handler
+from cli.misspellings import misspelt
 from cli.options import open_gateway
 from cli.progress import Progress
 from cli.selection import Selection, select
@@ -141,6 +142,8 @@ def deploy_one(function: StackFunction, plan: Plan, progress: Progress) -> str:
     function = replace(function, fprocess=process_of(function))
     if not plan.deploys:
         return f"Built {name} in {seconds_text(time.monotonic() - started)}. Image: {image}"
+    for line in misspelt(function.labels, function.annotations):
+        progress.say(f"Note: {name}: {line}")
     progress.stage(name, "deploying")
     gone = taken_away(plan.gateway, function) if flags.update or flags.replace else []
     traffic = Traffic(plan.gateway, function.name, function.namespace or "")

@@ -25,6 +25,9 @@ WANTED = {
 }
 """By template: the names of which a handler needs one, and what that is in words."""
 
+POSITIONALS = {"python3-http": 2, "python3": 1}
+"""By template: how many arguments `handle` is called with."""
+
 _DYNAMIC = frozenset(("exec", "eval", "globals", "locals", "vars", "setattr", "__dict__", "modules"))
 """Who uses one of these may make any name."""
 
@@ -53,6 +56,9 @@ def check_code(function: str, template: str, file: Path) -> None:
     except (OSError, ValueError, RecursionError, MemoryError):
         return  # the build says so
     names, words = WANTED.get(template, ((), ""))
+    if wrong := _wrong_parameters(tree, template):
+        asked = words.removeprefix("function ")
+        raise Misuse(f"{function}: {file} line {wrong.lineno}: {template} calls {asked}, and this one takes {_shown(wrong)}")
     if not names or _may_have(tree, names):
         return
     hint = did_you_mean(names[-1], _defined(tree))
@@ -72,6 +78,24 @@ def _may_have(tree: ast.Module, names: tuple[str, ...]) -> bool:
             case ast.Global(names=declared) if set(declared).intersection(names):
                 return True
     return False
+
+
+def _wrong_parameters(tree: ast.Module, template: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Return the `handle` that cannot be called as the template does it; None where it can be, or where a look cannot tell:
+    it is decorated, or the name is bound more than once."""
+    count = POSITIONALS.get(template)
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "handle"]
+    bound = list(_bound(tree))
+    if count is None or len(found) != 1 or found[0].decorator_list or bound.count("handle") != 1 or "*" in bound:
+        return None
+    takes = found[0].args
+    most = len(takes.posonlyargs) + len(takes.args)
+    fits = most - len(takes.defaults) <= count and (count <= most or takes.vararg is not None)
+    return None if fits and all(takes.kw_defaults) else found[0]
+
+
+def _shown(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    return f"({ast.unparse(function.args)})"
 
 
 def _bound(node: ast.AST) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cli.api import Gateway, Reply
+from cli.api import Gateway, Reply, reason_of
 from cli.errors import CliError, GatewayRefused, Misuse
 from cli.options import addressed, complete_function, gateway_options, json_option, namespace_option, open_gateway, seconds
 from cli.tables import age, clean, color, counted, print_fields, print_json, print_table, seconds_text, table_lines
@@ -88,7 +88,7 @@ def cancel(call_ids: Sequence[str], gateway: str | None, tls_no_verify: bool) ->
             click.echo(f"Cancelled {call_id}; it was {reply.json()['was']}.")
         else:
             failed = 1
-            click.echo(reply.body.decode(errors="replace").strip(), err=True)
+            click.echo(f"Error: {reason_of(reply)}", err=True)
     return failed
 
 
@@ -115,7 +115,7 @@ def replay(call_ids: Sequence[str], name: str | None, namespace: str, gateway: s
             click.echo(f"{call_id} will be tried again.")
         else:
             failed = 1
-            click.echo(reply.body.decode(errors="replace").strip(), err=True)
+            click.echo(f"Error: {reason_of(reply)}", err=True)
     return failed
 
 
@@ -241,7 +241,7 @@ def _row(call: Mapping[str, Any]) -> tuple[object, ...]:
     status = call.get("response", {}).get("status", "")
     return (
         call["id"],
-        call["function"],
+        call.get("queue") or call["function"],  # a callback has a queue of its own
         state,
         age(call["submittedAt"]),
         call["attempts"],
@@ -256,6 +256,7 @@ def _fields(call: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [
         ("ID", call["id"]),
         ("Function", call["function"]),
+        ("Queue", queue if (queue := call.get("queue")) != call["function"] else None),
         ("State", call["state"]),
         ("Why", call.get("reason")),
         ("Request", f"{call['method']} {call['path']}, {call['bodyBytes']} bytes"),

@@ -42,7 +42,10 @@ def explain(call_id: str, as_json: bool, gateway: str | None, tls_no_verify: boo
         found = open_gateway(gateway, tls_no_verify).call("GET", f"/api/v1/calls/{call_id}").json()
     except GatewayRefused as error:
         if error.status == 404:
-            raise CliError(f"call {call_id} is not known: it is not among the last calls of any function") from None
+            raise CliError(
+                f"call {call_id} is not known: it is not among the last calls of any function"
+                " (CALL_ID is the X-Call-Id of an answer)"
+            ) from None
         raise
     if as_json:
         print_json(found)

@@ -68,23 +68,32 @@ def invoke(
     connection = open_gateway(gateway, tls_no_verify)
     with connection.stream(verb, address, query=pairs, body=body, headers=fields, timeout_s=limit, login=False) as reply:
         if reply.status == 404 and reply.headers.get("x-openfaas-internal"):
-            raise UnknownFunction(name, namespace)
+            why = reason_of(Reply(reply.status, reply.headers, reply.read()))
+            raise GatewayRefused(404, why) if " has no tag " in why else UnknownFunction(name, namespace)
         if (
             reply.status == 503
             and reply.headers.get("x-openfaas-internal")
             and (why := why_broken(connection, name, namespace))
         ):
             raise GatewayRefused(reply.status, f"{name} cannot run: {why} (HTTP 503)")
-        return _show(reply, name, include, asynchronous)
+        return _show(reply, name, namespace, include, asynchronous)
 
 
-def _show(reply: StreamedReply, name: str, include: bool, asynchronous: bool) -> int:
+def _where_to_look(name: str, namespace: str, reply: StreamedReply) -> str:
+    """Return which command shows what the function wrote in the call that failed."""
+    call_id = reply.headers.get("x-call-id", "")
+    place = f" -n {namespace}" if namespace else ""
+    return f"; faas logs {name}{place} --call {call_id} says why" if call_id else ""
+
+
+def _show(reply: StreamedReply, name: str, namespace: str, include: bool, asynchronous: bool) -> int:
     if include:
         click.echo(f"HTTP {reply.status}", err=True)
         for field, value in reply.headers.items():
             click.echo(f"{field}: {value}", err=True)
     if reply.headers.get("x-openfaas-internal") and reply.status >= 400:
-        raise GatewayRefused(reply.status, f"{name}: {reason_of(Reply(reply.status, reply.headers, reply.read()))}")
+        told = f"{name}: {reason_of(Reply(reply.status, reply.headers, reply.read()))}"
+        raise GatewayRefused(reply.status, told + (_where_to_look(name, namespace, reply) if reply.status == 502 else ""))
     last = b"\n"
     for chunk in reply.chunks():
         sys.stdout.buffer.write(chunk)
@@ -96,7 +105,8 @@ def _show(reply: StreamedReply, name: str, include: bool, asynchronous: bool) ->
         click.echo(reply.headers.get("x-call-id", ""))
         click.echo("Accepted: faas async get ID --wait 30s shows what becomes of it.", err=True)
     if reply.status >= 400:
-        click.echo(f"{name} answered with HTTP {reply.status}", err=True)
+        hint = _where_to_look(name, namespace, reply) if reply.status >= 500 else ""
+        click.echo(f"{name} answered with HTTP {reply.status}{hint}", err=True)
         return 1
     return 0
 

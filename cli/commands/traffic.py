@@ -68,6 +68,7 @@ def rollback(name: str, to: str, namespace: str, gateway: str | None, tls_no_ver
     name, namespace = addressed(name, namespace)
     told = Traffic(open_gateway(gateway, tls_no_verify), name, namespace).roll_back(to)
     click.echo(f"{name}: {shown(told)}.")
+    click.echo(f"Note: deploys move no calls from now on; faas promote {name} ends that", err=True)
 
 
 @click.command(short_help="Send all calls to the newest revision.")

@@ -1,6 +1,6 @@
 """From a request's head to the submission that it asks for. Pure: time is an argument.
 
-Its own words, beside OpenFaaS's: `X-Delay-Seconds: 90` or `X-Delay-Until: 2030-01-31T08:00:00Z` for when it is carried out
+Its own words, beside OpenFaaS's: `X-Delay-Seconds: 90` or `X-Delay-Until: 2026-01-31T08:00:00Z` for when it is carried out
 first, `X-TTL-Seconds: 3600` for how long after its submission it is worth doing, `Idempotency-Key` (IETF httpapi draft) for
 submissions that may be repeated. The first three are not passed on; the function gets the rest of the head as it came.
 """
@@ -85,7 +85,7 @@ def _due(said: dict[str, str], now: float, longest_s: float) -> float:
     try:
         moment = datetime.datetime.fromisoformat(until)
     except ValueError:
-        raise ValueError(f"X-Delay-Until: {until[:40]!r} is not a time such as 2030-01-31T08:00:00Z") from None
+        raise ValueError(f"X-Delay-Until: {until[:40]!r} is not a time: write YYYY-MM-DDThh:mm:ssZ") from None
     if moment.tzinfo is None:
         raise ValueError(f"X-Delay-Until: {until[:40]!r} has no time zone; write Z for UTC")
     if moment.timestamp() > now + longest_s:

@@ -64,6 +64,14 @@ def test_get_shows_a_call_and_waits_for_it(gateway: Gateway, faas: Faas) -> None
     assert json.loads(faas("async", "get", "a1", "-j").out) == call()
 
 
+def test_a_callback_is_told_from_the_calls_of_its_function(gateway: Gateway, faas: Faas) -> None:
+    callback = call() | {"queue": "echo.openfaas-fn#callback"}
+    tells(gateway, "GET /async-function/a1", callback)
+    assert "Queue:      echo.openfaas-fn#callback" in faas("async", "get", "a1").out
+    tells(gateway, "GET /api/v1/async/calls", {"calls": [callback], "next": ""})
+    assert "echo.openfaas-fn#callback" in faas("async", "list", "echo").out
+
+
 def test_a_result_is_printed_as_it_is(gateway: Gateway, faas: Faas) -> None:
     tells(gateway, "GET /async-function/a1", call())
     gateway.canned["GET /async-function/a1/result"] = (200, {"X-Result-Cut": "true"}, b"ok\n")
@@ -87,7 +95,7 @@ def test_cancel_says_what_each_call_was(gateway: Gateway, faas: Faas) -> None:
     gateway.canned["DELETE /async-function/b2"] = (409, {}, b"call b2 has ended already: it is dead\n")
     done = faas("async", "cancel", "a1", "b2")
     assert (done.code, done.out) == (1, "Cancelled a1; it was running.\n")
-    assert done.err == "call b2 has ended already: it is dead\n"
+    assert done.err == "Error: call b2 has ended already: it is dead (HTTP 409)\n"
 
 
 def test_replay_takes_ids_or_a_function(gateway: Gateway, faas: Faas) -> None:

@@ -173,6 +173,24 @@ def test_invoke_of_a_failing_function_prints_its_answer_and_exits_1(gateway: Gat
     assert "x-thing: 1" in done.err
 
 
+def test_invoke_says_where_the_reason_of_a_failure_stands(gateway: Gateway, faas: Faas) -> None:
+    gateway.canned["POST /function/bad.dev"] = (500, {"X-Call-Id": "c-1"}, b"broken")
+    done = faas("invoke", "bad", "-n", "dev", "-d", "x")
+    assert done.err == "bad answered with HTTP 500; faas logs bad -n dev --call c-1 says why\n"
+    gateway.canned["POST /function/bad"] = (404, {"X-Call-Id": "c-1"}, b"no such order")
+    assert faas("invoke", "bad", "-d", "x").err == "bad answered with HTTP 404\n"
+    ended = {"X-OpenFaaS-Internal": "gateway", "X-Call-Id": "c-2"}
+    gateway.canned["POST /function/bad"] = (502, ended, b"the replica closed the connection without an answer\n")
+    assert faas("invoke", "bad", "-d", "x").err.endswith(" (HTTP 502); faas logs bad --call c-2 says why\n")
+
+
+def test_invoke_of_a_tag_that_is_not_there_names_the_tag(gateway: Gateway, faas: Faas) -> None:
+    said = b"function web.openfaas-fn has no tag 'blue': its tags are green\n"
+    gateway.canned["POST /function/web"] = (404, {"X-OpenFaaS-Internal": "gateway"}, said)
+    done = faas("invoke", "web", "-H", "X-Pinnace-Tag: blue", "-d", "x")
+    assert (done.code, done.err) == (1, "Error: function web.openfaas-fn has no tag 'blue': its tags are green (HTTP 404)\n")
+
+
 def test_invoke_tells_the_gateways_errors_from_the_functions(gateway: Gateway, faas: Faas) -> None:
     gateway.canned["POST /function/slow"] = (504, {"X-OpenFaaS-Internal": "edge"}, b"no replica in 60 s")
     done = faas("invoke", "slow")

@@ -48,6 +48,47 @@ def test_a_handler_that_has_its_function_or_may_have_it_is_sent(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
+    ("language", "parameters"),
+    [
+        ("python3-http", "event, context, more=1"),
+        ("python3-http", "*args"),
+        ("python3-http", "event, *rest, **more"),
+        ("python3-http", "event, /, context=None, *, logger=print"),
+        ("python3", "req"),
+        ("python3", "req, more=None"),
+    ],
+)
+def test_a_handler_that_can_be_called_as_its_template_does_is_sent(tmp_path: Path, language: str, parameters: str) -> None:
+    (tmp_path / "handler.py").write_text(f"async def handle({parameters}): ...")
+    check(language, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("language", "parameters", "wants"),
+    [
+        ("python3-http", "event", "handle(event, context)"),
+        ("python3-http", "", "handle(event, context)"),
+        ("python3-http", "event, context, more", "handle(event, context)"),
+        ("python3-http", "event, context, *, more", "handle(event, context)"),
+        ("python3", "event, context", "handle(req)"),
+    ],
+)
+def test_a_handler_that_every_call_would_break_on_is_refused(
+    tmp_path: Path, language: str, parameters: str, wants: str
+) -> None:
+    (tmp_path / "handler.py").write_text(f"X = 1\ndef handle({parameters}): ...")
+    with pytest.raises(Misuse, match=r"handler\.py line 2: ") as raised:
+        check(language, tmp_path)
+    assert str(raised.value).endswith(f"{language} calls {wants}, and this one takes ({parameters})")
+
+
+@pytest.mark.parametrize("code", ["@wrapped\ndef handle(): ...", "def handle(): ...\nhandle = other(handle)"])
+def test_parameters_that_a_look_cannot_tell_are_left_to_the_calls(tmp_path: Path, code: str) -> None:
+    (tmp_path / "handler.py").write_text(code)
+    check("python3-http", tmp_path)
+
+
+@pytest.mark.parametrize(
     ("language", "code", "said"),
     [
         ("python3-http", "", "has no function handle(event, context), which python3-http calls"),
