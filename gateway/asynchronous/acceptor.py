@@ -198,7 +198,7 @@ class _Connection(asyncio.Protocol):
         method = self._parser.get_method().decode("latin-1")
         headers: Headers = tuple(self._headers)
         if method in _READS and not acceptor.functions.knows(parse_function_id(target.name)):
-            self._reading = acceptor.begin(self._read(method, target))
+            self._reading = acceptor.begin(self._ended_by(self._read(method, target)))
             return
         wanted = submission_of(method, target, headers, acceptor.functions, acceptor.settings, acceptor.clock())
         if isinstance(wanted, Refusal):
@@ -227,9 +227,17 @@ class _Connection(asyncio.Protocol):
         wanted, spool = self._wanted, self._spool
         self._spool = None
         if wanted is not None and spool is not None:
-            self._acceptor.begin(self._submit(wanted, spool))
+            self._acceptor.begin(self._ended_by(self._submit(wanted, spool)))
 
     # answers
+
+    async def _ended_by(self, work: Coroutine[None, None, None]) -> None:
+        """Answer a request by `work`. When that fails as nobody foresaw, the connection ends: its client is not to wait."""
+        try:
+            await work
+        except Exception:
+            self.close()
+            raise
 
     async def _submit(self, wanted: Submission, spool: Spool) -> None:
         try:

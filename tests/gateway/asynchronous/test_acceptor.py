@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from gateway.asynchronous.calls import State
 from gateway.asynchronous.store import StoreUnavailable
 from tests.gateway.asynchronous.conftest import MakeLab
@@ -94,6 +96,21 @@ async def test_a_store_that_cannot_keep_a_call_is_not_a_202(lab: AsyncLab) -> No
     lab.store.submit = submit  # type: ignore[method-assign,assignment]
     refused = await lab.ask("POST", "/async-function/echo")
     assert refused.status == 503 and b"the disk is full" in refused.body
+
+
+async def test_a_failure_that_nobody_foresaw_keeps_no_client_waiting(
+    lab: AsyncLab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lab.deploy("echo")
+    monkeypatch.setattr(lab.store, "submit", broken)
+    monkeypatch.setattr(lab.store, "get", broken)
+    async with asyncio.timeout(5):
+        assert (await lab.ask("POST", "/async-function/echo", b"x")).status == 502
+        assert (await lab.ask("GET", "/async-function/some-call")).status == 502
+    assert caplog.text.count("the acceptor of asynchronous calls failed") >= 2
 
 
 async def test_the_same_idempotency_key_is_answered_with_the_first_id(lab: AsyncLab) -> None:
