@@ -14,14 +14,13 @@ import contextlib
 import functools
 import os
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
 from gateway.asynchronous.ledger import Held, Ledger
+from gateway.asynchronous.reader import Reader
 from gateway.asynchronous.rows import (
     CALL_WITHOUT_BODIES,
     MIGRATIONS,
@@ -38,7 +37,6 @@ from gateway.asynchronous.writer import Writer
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-READERS: Final = 2
 CHUNK_BYTES: Final = 256 * 1024
 FILE: Final = "queue.db"
 FOLDER: Final = "queue-bodies"
@@ -78,9 +76,7 @@ class SqliteStore:
         self._writer.now(ledger.open)
         self._writer.now(self._collect)
         self._writer.start()
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader of queue.db")
+        self._reader = Reader(self._path)
         self._bell = asyncio.Event()
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self.changes: set[asyncio.Task[Any]] = set()
@@ -203,7 +199,7 @@ class SqliteStore:
         return count
 
     async def get(self, call_id: str) -> Call | None:
-        return await self._read(lambda connection: self._ledger.one(connection, call_id))
+        return await self._reader.run(lambda connection: self._ledger.one(connection, call_id))
 
     async def ended(self, call_id: str, timeout_s: float) -> Call | None:
         event = asyncio.Event()
@@ -226,12 +222,12 @@ class SqliteStore:
         self, queue: str | None = None, states: Sequence[State] = (), limit: int = 100, before: str = ""
     ) -> list[Call]:
         numbers = [NUMBERS[state] for state in states]
-        return await self._read(lambda connection: self._page(connection, queue, numbers, limit, before))
+        return await self._reader.run(lambda connection: self._page(connection, queue, numbers, limit, before))
 
     async def depths(self, now: float) -> Mapping[str, Depth]:
         queues = [q for q in list(self._ledger.queues.values()) if q.waiting or q.running or q.dead]
         late = [q.number for q in queues if q.waiting and q.first_due <= now]
-        found = await self._read(lambda c: {number: Ledger.lateness(c, number, now) for number in late}) if late else {}
+        found = await self._reader.run(lambda c: {number: Ledger.lateness(c, number, now) for number in late}) if late else {}
         return {q.name: Depth(q.waiting, q.running, q.dead, q.bytes, *found.get(q.number, (0.0, 0))) for q in queues}
 
     @_carried_through
@@ -277,26 +273,9 @@ class SqliteStore:
     def shut(self) -> None:
         """Close; blocks."""
         self._writer.close()
-        self._readers.shutdown()
-        for connection in self._connections:
-            connection.close()
+        self._reader.close()
 
     # reading
-
-    async def _read(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read_now, job)
-        except (sqlite3.Error, RuntimeError) as error:
-            raise StoreUnavailable(f"{self._path}: {error}") from None
-
-    def _read_now(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
-            connection.execute("PRAGMA query_only = ON")
-            self._local.connection = connection
-            self._connections.append(connection)
-        return job(connection)
 
     def _page(
         self, connection: sqlite3.Connection, queue: str | None, states: Sequence[int], limit: int, before: str
