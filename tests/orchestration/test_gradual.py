@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -39,6 +41,7 @@ GOES_ON = {
     "slow, but of too few calls": (outcomes(200), outcomes(19, took_s=1.0)),
     "a little slower": (outcomes(200, took_s=0.02), outcomes(100, took_s=0.024)),
     "a few slow ones": (outcomes(200), outcomes(100, slow=6)),
+    "few calls, of which the old one had no slow one by chance": (outcomes(20), outcomes(20, slow=4)),
     "faster": (outcomes(200, took_s=1.0), outcomes(100)),
     "the old one is beyond what is told apart": (outcomes(200, took_s=90.0), outcomes(100, took_s=90.0)),
 }
@@ -74,6 +77,21 @@ def test_the_interval_holds_the_rate_that_was_seen(hits: int, misses: int) -> No
 def test_a_revision_that_does_as_the_old_one_is_never_given_up(calls: int, took_s: float, failed: int) -> None:
     same = outcomes(calls, min(failed, calls), took_s)
     assert verdict(same, same, SETTINGS) == ""
+
+
+@pytest.mark.parametrize("tail", [0.03, 0.06, 0.1])
+def test_of_two_that_do_the_same_hardly_ever_one_is_given_up_though_it_is_judged_each_second(tail: float) -> None:
+    dice, given_up = random.Random(1), 0  # noqa: S311
+    for _ in range(60):
+        old, new = outcomes(0), outcomes(0)
+        for _ in range(100):  # seconds
+            for side in (old, new):
+                for _ in range(5):
+                    side.durations.observe(BOUNDS_S, 1.0 if dice.random() < tail else 0.02)
+            if verdict(old, new, SETTINGS):
+                given_up += 1
+                break
+    assert given_up <= 1
 
 
 def test_a_quantile_lies_within_its_bucket() -> None:
