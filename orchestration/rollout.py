@@ -129,7 +129,7 @@ def set_traffic(function: Function, table: Table, now: float, *, known: Table | 
 def roll_back(function: Function, to: str | None, failures: Mapping[str, str], now: float) -> Function:
     """Return the function with all calls on revision `to`, or on the one before the one that serves; tags stay.
 
-    `failures` says of revisions why they never became ready or were given up: they are passed over. Deploys move no calls from
+    `failures` says of revisions why they never became ready or were given up (`superseded` ones too): they are passed over. Deploys move no calls from
     then on. Raises NothingToMove, traffic.InvalidTraffic.
     """
     if to is None:
@@ -147,6 +147,20 @@ def follow(function: Function, failures: Mapping[str, str], now: float) -> Funct
     latest = function.gradual.revision if function.gradual is not None else function.latest_ready
     split = (TrafficTarget(LATEST, ALL), *_tags(function))
     return _resolved(msgspec.structs.replace(function, split=split, latest=latest, gradual=None, updated_at=now))
+
+
+def superseded(before: Function, after: Function) -> dict[str, str]:
+    """Return why the revision that was the newest is passed over when calls go back: a deploy came before it had taken over, so
+    that nothing is known of it. Empty where it had, or no revision was made."""
+    newest = before.newest.name
+    if newest in (after.newest.name, before.latest_ready):
+        return {}
+    return {newest: superseded_by(newest, after.newest.name)}
+
+
+def superseded_by(revision: str, newer: str) -> str:
+    """Return what is told of a revision that a newer one came before."""
+    return f"{revision}: {newer} was deployed before it had taken over"
 
 
 def may_promote(*, ready: int, wanted: int) -> bool:

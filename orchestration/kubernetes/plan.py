@@ -21,7 +21,7 @@ from orchestration.kubernetes.names import FUNCTION_LABEL, REVISION_LABEL
 from orchestration.kubernetes.pod_state import read_time
 from orchestration.kubernetes.record import Record, content_of, domain_spec
 from orchestration.kubernetes.render import render, service_name
-from orchestration.kubernetes.resource import Condition, FunctionResource, Manifest, Rollout, Status, TrafficEntry
+from orchestration.kubernetes.resource import Condition, Failed, FunctionResource, Manifest, Rollout, Status, TrafficEntry
 from orchestration.kubernetes.traffic import ALL_STEPS, allowed_step, given_up, split_of
 from orchestration.revision import Revision
 from orchestration.rollout import READY_WITHIN_S
@@ -316,8 +316,21 @@ def _status(thought: _Rolling, observed: Observed, counts: Mapping[str, int], no
         latest_ready_revision=function.latest_ready,
         traffic=tuple(TrafficEntry(revision=t.revision, percent=t.percent, tag=t.tag) for t in function.traffic),
         rollout=_progress(thought),
+        failed=_failed(thought, resource.status),
         conditions=_conditions(resource, told, now),
     )
+
+
+def _failed(thought: _Rolling, status: Status) -> tuple[Failed, ...]:
+    """Return what is told of older revisions that are kept and never took over; the newest one's story is the rollout's."""
+    told = {failed.revision: failed.why for failed in status.failed}
+    if (held := status.rollout) is not None and status.latest_revision == held.revision:
+        if held.failure is not None:
+            told[held.revision] = held.failure
+        elif status.latest_ready_revision not in ("", held.revision):
+            told[held.revision] = rollout.superseded_by(held.revision, thought.newest.name)
+    kept = [revision.name for revision in thought.function.revisions[:-1]]
+    return tuple(Failed(revision=name, why=told[name]) for name in kept if name in told)
 
 
 def _wrong_table(resource: FunctionResource, function: Function) -> str:

@@ -349,6 +349,13 @@ class Rollout(_Part, frozen=True, kw_only=True):
     step_since: Annotated[str, Meta(description="RFC 3339.", extra_json_schema={"format": "date-time"})] | None = None
 
 
+class Failed(_Part, frozen=True, kw_only=True):
+    """A revision that is not the newest any more, and why it never took over."""
+
+    revision: ShortName
+    why: Text
+
+
 class Condition(_Part, frozen=True, kw_only=True, omit_defaults=False):
     """As Kubernetes's conventions have it."""
 
@@ -378,6 +385,10 @@ class Status(_Part, frozen=True, kw_only=True):
     latest_ready_revision: Annotated[str, Meta(description="What `latest` in `spec.traffic` stands for.")] = ""
     traffic: Annotated[tuple[TrafficEntry, ...], Meta(description="Which share of the calls goes where.", max_length=64)] = ()
     rollout: Annotated[Rollout, Meta(description="The rollout of the latest revision.")] | None = None
+    failed: Annotated[
+        tuple[Failed, ...],
+        _listed("Older revisions that never took over: going back passes them over.", 200, by="revision"),
+    ] = ()
     conditions: Annotated[
         tuple[Condition, ...],
         _listed("`Ready`: calls are answered. `Progressing`: a revision rolls out. `Degraded`: it failed.", 16, by="type"),

@@ -64,10 +64,12 @@ class TrafficWriter:
             await self._annotate(identity, {ROLLOUT_ABORT_ANNOTATION: None, ROLLOUT_STEP_ANNOTATION: None})
 
     def failures(self, identity: FunctionId) -> dict[str, str]:
-        """Return why revisions never became ready or were given up: the last one's is known."""
+        """Return why revisions never became ready or were given up."""
         resource = self._view.resource(identity)
-        held = resource.status.rollout if resource is not None else None
-        return {held.revision: held.failure} if held is not None and held.failure is not None else {}
+        if resource is None:
+            return {}
+        found, held = {failed.revision: failed.why for failed in resource.status.failed}, resource.status.rollout
+        return found | {held.revision: held.failure} if held is not None and held.failure is not None else found
 
     async def _ask(self, identity: FunctionId, function: Function, metadata: Manifest | None = None) -> Function:
         traffic = None if function.split == FOLLOWING else requested(function.split)

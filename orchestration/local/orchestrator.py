@@ -417,7 +417,8 @@ class LocalOrchestrator:
         least = max(1, settings.min_replicas)
         if current is None:
             return Record(function, {function.newest.name: max(least, settings.initial_replicas)}, {}, 0, 0)
-        failures = {r.name: current.failures[r.name] for r in function.revisions if r.name in current.failures}
+        told = rollout.superseded(current.function, function) | current.failures
+        failures = {r.name: told[r.name] for r in function.revisions if r.name in told}
         newest = function.newest.name
         failures.pop(newest, None)
         wanted = rollout.counts(current.function, function, current.wanted, failures)

@@ -22,6 +22,7 @@ from orchestration.rollout import (
     promote,
     roll_back,
     set_traffic,
+    superseded,
     told,
 )
 from orchestration.settings import InvalidSetting
@@ -318,3 +319,15 @@ def test_whatever_happens_all_calls_go_to_revisions_that_are_kept(choices: list[
         assert function.gradual is None or function.gradual.revision == function.newest.name
         wanted = dict.fromkeys(kept, choice % 5)
         assert set(counts(function, function, wanted, failures)) == kept
+
+
+def test_going_back_passes_over_what_never_took_over() -> None:
+    bad = second()
+    good = deploy(bad, spec(), "sha256:c", now=3.0)
+    failures = superseded(bad, good)
+    assert failures == {NEW: "hello-00002: hello-00003 was deployed before it had taken over"}
+    served = promote(good, 4.0)
+    assert split(roll_back(served, None, failures, 5.0)) == {OLD: 100}
+    assert split(roll_back(served, NEW, failures, 5.0)) == {NEW: 100}, "who names it has it"
+    assert superseded(served, deploy(served, spec(), "sha256:d", now=5.0)) == {}
+    assert superseded(bad, deploy(bad, spec(labels={"com.openfaas.scale.max": "3"}), "sha256:b", now=3.0)) == {}

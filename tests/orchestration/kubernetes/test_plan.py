@@ -199,6 +199,30 @@ def test_a_rollout_has_a_deadline(case: Case) -> None:
     assert case.replicas("hello-00002") == 0
 
 
+def test_the_status_knows_of_older_revisions_that_never_took_over(case: Case) -> None:
+    case.change(image="typo")
+    case.settle()
+    case.now += READY_WITHIN_S
+    case.settle()
+    case.change(image="slow")
+    case.settle()
+    case.change(image="app:2")
+    case.settle()
+    case.ready["hello-00004"] = 1
+    case.settle()
+    assert case.traffic == {"hello-00004": 100}
+    assert [(failed.revision, failed.why) for failed in case.function.status.failed] == [
+        ("hello-00002", "hello-00002: not ready within 120 s"),
+        ("hello-00003", "hello-00003: hello-00004 was deployed before it had taken over"),
+    ]
+    for number in range(20):
+        case.change(image=f"app:{number + 3}")
+        case.settle()
+        case.ready[f"hello-{number + 5:05}"] = 1
+        case.settle()
+    assert case.function.status.failed == (), "nothing is told of what is not kept"
+
+
 def test_what_was_given_up_is_tried_again_when_the_spec_changes(case: Case) -> None:
     case.change(image="typo")
     case.settle()
