@@ -81,7 +81,7 @@ def test_a_revision_that_does_as_the_old_one_is_never_given_up(calls: int, took_
 
 @pytest.mark.parametrize("tail", [0.03, 0.06, 0.1])
 def test_of_two_that_do_the_same_hardly_ever_one_is_given_up_though_it_is_judged_each_second(tail: float) -> None:
-    dice, given_up = random.Random(1), 0  # noqa: S311
+    dice, given_up = random.Random(1), 0
     for _ in range(60):
         old, new = outcomes(0), outcomes(0)
         for _ in range(100):  # seconds
