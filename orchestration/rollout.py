@@ -129,8 +129,8 @@ def set_traffic(function: Function, table: Table, now: float, *, known: Table | 
 def roll_back(function: Function, to: str | None, failures: Mapping[str, str], now: float) -> Function:
     """Return the function with all calls on revision `to`, or on the one before the one that serves; tags stay.
 
-    `failures` says of revisions why they never became ready or were given up (`superseded` ones too): they are passed over. Deploys move no calls from
-    then on. Raises NothingToMove, traffic.InvalidTraffic.
+    `failures` says of revisions why they never became ready or were given up (`superseded` ones too): they are passed over.
+    Deploys move no calls from then on. Raises NothingToMove, traffic.InvalidTraffic.
     """
     if to is None:
         to = _before(function, failures)
