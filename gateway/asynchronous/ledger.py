@@ -20,6 +20,8 @@ from gateway.asynchronous.store import Bounds, Keep, QueueFull
 from gateway.asynchronous.turns import deal, interleaved
 
 SWEPT_AT_ONCE: Final = 500
+ROW_BYTES: Final = 256
+"""What a call takes in the file and its indexes besides its request, bodies and outcome."""
 
 
 class Submitted(NamedTuple):
@@ -162,9 +164,9 @@ class Ledger:
         row = self._leased(connection, lease)
         if row is None:
             return None
-        seq, queue, size, body_file = row
+        seq, queue, size, body_size, body_file = row
         length, data, file = result
-        kept = length + len(outcome) + (size if state == DEAD else 0)
+        kept = ROW_BYTES + length + len(outcome) + size - (body_size if state != DEAD else 0)
         connection.execute(
             "UPDATE calls SET state = ?, ended = ?, outcome = ?, result_size = ?, result = ?, result_file = ?,"
             " size = ? WHERE seq = ?",
@@ -186,7 +188,7 @@ class Ledger:
         row = self._leased(connection, lease)
         if row is None:
             return False
-        seq, queue, _, _ = row
+        seq, queue, *_ = row
         connection.execute("UPDATE calls SET state = 0, due = ?, outcome = ? WHERE seq = ?", (due, outcome, seq))
         self._back(queue, due)
         return True
@@ -200,14 +202,17 @@ class Ledger:
 
     def cancel(self, connection: sqlite3.Connection, call_id: str, now: float) -> tuple[State, list[str]] | None:
         """Return the state before and the files that are of no more use. See `Store.cancel`."""
-        row = connection.execute("SELECT seq, queue, state, size, body_file FROM calls WHERE id = ?", (call_id,)).fetchone()
+        row = connection.execute(
+            "SELECT seq, queue, state, size, body_size, body_file FROM calls WHERE id = ?", (call_id,)
+        ).fetchone()
         if row is None:
             return None
-        seq, number, state, size, body_file = row
+        seq, number, state, size, body_size, body_file = row
         if state > RUNNING:
             return STATES[state], []
         connection.execute(
-            "UPDATE calls SET state = 4, ended = ?, size = 0, body = NULL, body_file = NULL WHERE seq = ?", (now, seq)
+            "UPDATE calls SET state = 4, ended = ?, size = ?, body = NULL, body_file = NULL WHERE seq = ?",
+            (now, kept := ROW_BYTES + size - body_size, seq),
         )
         queue = self.queues[number]
         if state == RUNNING:
@@ -215,6 +220,7 @@ class Ledger:
         else:
             queue.waiting -= 1
         queue.bytes -= size
+        queue.kept += kept
         self._touched.add(queue)
         return STATES[state], [body_file] if body_file is not None else []
 
@@ -372,12 +378,13 @@ class Ledger:
         ).fetchone()
         return first, due
 
-    def _leased(self, connection: sqlite3.Connection, lease: Lease) -> tuple[int, Queue, int, str | None] | None:
-        """Return number, queue, size and body's file of a call that runs under this lease."""
+    def _leased(self, connection: sqlite3.Connection, lease: Lease) -> tuple[int, Queue, int, int, str | None] | None:
+        """Return number, queue, size, the body's size and file of a call that runs under this lease."""
         row = connection.execute(
-            "SELECT seq, queue, size, body_file FROM calls WHERE id = ? AND state = 1 AND takes = ?", (lease.id, lease.take)
+            "SELECT seq, queue, size, body_size, body_file FROM calls WHERE id = ? AND state = 1 AND takes = ?",
+            (lease.id, lease.take),
         ).fetchone()
-        return (row[0], self.queues[row[1]], row[2], row[3]) if row is not None else None
+        return (row[0], self.queues[row[1]], *row[2:]) if row is not None else None
 
     def _back(self, queue: Queue, due: float) -> None:
         queue.running -= 1

@@ -51,8 +51,8 @@ def unbounded(queue: str) -> Bounds:
 
 
 class Keep(msgspec.Struct, frozen=True):
-    """For how long ended calls are kept, in seconds after their end, and how many bytes of results at most (the oldest go
-    first, dead ones last)."""
+    """For how long ended calls are kept, in seconds after their end, and how many bytes they take at most, with their
+    requests (the oldest go first, dead ones last)."""
 
     ended_s: float = 86_400.0
     dead_s: float = 7 * 86_400.0

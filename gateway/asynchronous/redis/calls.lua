@@ -121,14 +121,16 @@ end
 
 -- calls
 
-local STANDING = { 'q', 'n', 's', 'k', 'z', 'z0', 'w', 'rw', 'rz', 'key' }
+-- What a call takes besides its request, bodies and outcome.
+local ENTRY = 512
+local STANDING = { 'q', 'n', 's', 'k', 'z', 'z0', 'w', 'rw', 'rz', 'key', 'bz' }
 local function found(id)
   local f = call('HMGET', key('c', id), unpacked(STANDING))
   if not f[1] then return nil end
   return {
     id = id, queue = queue_by(tonumber(f[1])), n = tonumber(f[2]), state = tonumber(f[3]), takes = tonumber(f[4] or 0),
     size = tonumber(f[5]), asked = tonumber(f[6] or 0), body = f[7] or '', result = f[8] or '', result_size = tonumber(f[9] or 0),
-    key = f[10],
+    key = f[10], body_size = tonumber(f[11] or 0),
   }
 end
 local function leased(id, take)
@@ -254,9 +256,10 @@ end
 
 local function ended(c, state, now, outcome, result_size, data, where)
   local q = c.queue
-  local kept = 0
+  local kept = ENTRY + c.size  -- a short body stays in the stream with its request
+  if state ~= DEAD and c.body ~= '' then kept = kept - c.body_size end
   if outcome then
-    kept = result_size + #outcome + (state == DEAD and c.size or 0)
+    kept = kept + result_size + #outcome
     call('SET', key('o', c.id), pack('>I4', #outcome) .. outcome .. data)
     keep_body(where, '')
     call('HSET', key('c', c.id), 's', exact(state), 'e', exact(now), 'z', exact(kept), 'rz', exact(result_size), 'rw', where)

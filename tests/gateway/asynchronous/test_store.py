@@ -213,6 +213,26 @@ async def test_ended_calls_are_forgotten_when_their_time_is_over_or_their_space(
     assert await bodies(store) == 2
 
 
+@pytest.mark.parametrize("how", ["succeeded", "dead", "cancelled", "replayed"])
+async def test_what_stays_of_the_requests_of_ended_calls_takes_space_too(store: Store, how: str) -> None:
+    ids = await submit(store, *(call_of(headers=(("x", "y" * 10_000),)) for _ in range(10)))
+    if how == "cancelled":
+        for call_id in ids:
+            await store.cancel(call_id, NOW)
+    else:
+        for call in await store.take(limit, 10, NOW, LEASE_S):
+            state = State.SUCCEEDED if how == "succeeded" else State.DEAD
+            await store.finish(call.lease, state, Outcome(status=200), NOW)
+    if how == "replayed":  # and ended once more
+        await store.replay_all(queue_of(ECHO), NOW)
+        for call_id in ids:
+            await store.cancel(call_id, NOW)
+    await store.sweep(NOW + 1, Keep(bytes=55_000))
+    assert 3 <= len(await store.page()) <= 5
+    await store.sweep(NOW + 1, Keep(bytes=0))
+    assert await store.page() == []
+
+
 async def test_lists_have_the_newest_first_by_queue_and_state(store: Store) -> None:
     ids = await submit(store, call_of(), call_of(SLOW), call_of(), call_of(SLOW))
     (call,) = await store.take(limit, 1, NOW, LEASE_S)
