@@ -224,9 +224,9 @@ def _resolved(function: Function) -> Function:
             found.append(TrafficTarget(latest, target.percent, target.tag))
         else:
             moved = max(1, target.percent * gradual.percent // ALL)
-            if target.percent > moved:
-                found.append(TrafficTarget(latest, target.percent - moved))
-            found.append(TrafficTarget(gradual.revision, moved, target.tag))
+            if target.percent > moved or target.tag is not None:  # a tag comes last: with it all its calls move
+                found.append(TrafficTarget(latest, target.percent - moved, target.tag))
+            found.append(TrafficTarget(gradual.revision, moved))
     merged: dict[tuple[str, str | None], int] = {}
     for target in found:
         key = (target.revision, target.tag)

@@ -10,9 +10,10 @@ became of the other. Two rules keep the slots apart without asking anybody on th
 - A leader treats an edge that it lost as owner of its slots until TENURE_S and MARGIN_S after it last confirmed. Who
   begins to lead, again or anew, does so with all edges that were known before, from that moment on.
 
-So whatever a leader gives away, its owner has stopped to use: with an edge that asks at 0 s, is confirmed at 0.1 s and cut off,
-at 20 s the edge gives up, and at 22.1 s the leader gives away. TENURE_S is longer than the lease by which leaders are elected
-(15 s) and two looks at it: when a leader dies, its edges see in time that nobody leads, and go on.
+So whatever a leader gives away, its owner has stopped to use: an edge that asks at 0 s, is confirmed at 0.1 s and cut off
+gives up at its first look after 20 s, at 25 s at the latest, and at 26.1 s the leader gives away. TENURE_S is longer than
+the lease by which leaders are elected (15 s) and two looks at it: when a leader dies, its edges see in time that nobody
+leads, and go on.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 TENURE_S: Final = 20.0
-MARGIN_S: Final = 2.0
-"""What clocks may drift apart in a tenure, and more."""
+MARGIN_S: Final = 6.0
+"""How much later an edge may see that its tenure is over, which it does at its next look (`member`: 2 s after the last one,
+which takes 3 s at most), and what clocks may drift apart in a tenure, and more."""
 
 
 class Sighting(NamedTuple):

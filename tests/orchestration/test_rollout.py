@@ -321,6 +321,23 @@ def test_whatever_happens_all_calls_go_to_revisions_that_are_kept(choices: list[
         assert set(counts(function, function, wanted, failures)) == kept
 
 
+@pytest.mark.parametrize("percent", [0, 1, 10, 100])
+def test_a_tag_of_latest_moves_when_a_gradual_rollout_is_over(percent: int) -> None:
+    rest = (TrafficTarget(OLD, 100 - percent),) if percent < 100 else ()
+    blue = set_traffic(first(), (*rest, TrafficTarget(LATEST, percent, "next")), 1.5)
+    begun = promote(deploy(blue, spec(annotations=GRADUAL), "sha256:b", 2.0), 3.0)
+
+    def tagged(function: Function) -> list[str]:
+        return [target.revision for target in function.traffic if target.tag == "next"]
+
+    assert tagged(begun) == ([OLD] if percent else [NEW]), "without a share nothing moves in steps"
+    assert sum(target.percent for target in begun.traffic) == 100
+    over = begun
+    for step in (1, 2):
+        over = proceed(over, NEW, step, 4.0 + step)
+    assert tagged(over) == [NEW]
+
+
 def test_going_back_passes_over_what_never_took_over() -> None:
     bad = second()
     good = deploy(bad, spec(), "sha256:c", now=3.0)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.edge import member
 from gateway.edge.dispatcher import Dispatcher
 from gateway.edge.messages import Claim, Grant, Recall, Return, Want
 from gateway.edge.slots import SlotLedger
@@ -98,6 +99,7 @@ class Edge:
         self.orphans: set[int] = set()
         """Calls whose slots were given up: the replica's own limit counts them."""
         self.lease_seen = self.lease_changed_at = float("-inf")
+        self.looks_at, self.look_takes_s = 0.0, 0.0
         self.dispatcher = Dispatcher(
             "ns", "echo", "echo-00001", self.bench, concurrency=limit, queue_calls=500, tell_slots=self.tell
         )
@@ -239,7 +241,9 @@ class Cluster:
             edge.bench.time = self.now
             if edge.leader is not None and edge.leader.leads and edge.name in edge.leader.down:
                 edge.tenure.confirmed(self.now)
-            edge.look(self.lease, self.now)
+            if self.now >= edge.looks_at:
+                edge.looks_at = self.now + edge.look_takes_s
+                edge.look(self.lease, self.now)
 
     def deliver(self, edge: Edge, way: int) -> None:
         leader = edge.leader
@@ -463,8 +467,12 @@ def call(cluster: Cluster, edge: Edge, count: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
-def test_the_slots_of_an_edge_that_is_cut_off_go_to_others_after_it_has_given_them_up(limit: int) -> None:
+@pytest.mark.parametrize("look_takes_s", [0.0, member.LOOK_EVERY_S + member.LOOK_WITHIN_S], ids=["quick", "slow looks"])
+def test_the_slots_of_an_edge_that_is_cut_off_go_to_others_after_it_has_given_them_up(limit: int, look_takes_s: float) -> None:
+    """With slow looks it sees half a second before its tenure ends that this goes on, and the next time as late as may be."""
     cluster, first, second = cut_off(limit)
+    first.look_takes_s = look_takes_s
+    first.looks_at = cluster.now + (TENURE_S - 0.5) % look_takes_s if look_takes_s else 0.0
     call(cluster, second, limit)
     began = cluster.now
     while not second.share.slots("r0"):
