@@ -14,7 +14,7 @@ Times are seconds since 1970: a call outlives the process, and the machine's mon
 from __future__ import annotations
 
 import enum
-import secrets
+import os
 from pathlib import Path
 from typing import Final
 
@@ -157,6 +157,7 @@ def new_id(now: float) -> str:
 
     What is known of a call is open to everybody who knows its id. That ids grow with time keeps a store's index compact.
     """
-    value = (int(now * 1000) & (2**48 - 1)) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time = f"{int(now * 1000) & (2**48 - 1):012x}"
+    chance = os.urandom(10).hex()
+    variant = "89ab"[int(chance[3], 16) & 3]
+    return f"{time[:8]}-{time[8:]}-7{chance[:3]}-{variant}{chance[4:7]}-{chance[7:19]}"

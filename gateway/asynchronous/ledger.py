@@ -22,6 +22,9 @@ from gateway.asynchronous.turns import deal, interleaved
 SWEPT_AT_ONCE: Final = 500
 ROW_BYTES: Final = 256
 """What a call takes in the file and its indexes besides its request, bodies and outcome."""
+_ENDED: Final = "UPDATE calls SET state = ?, ended = ?, outcome = ?, result_size = ?, result = ?, result_file = ?, size = ?"
+_DIED: Final = f"{_ENDED} WHERE seq = ?"
+_SUCCEEDED: Final = f"{_ENDED}, body = NULL, body_file = NULL WHERE seq = ?"  # only a dead call is ever carried out again
 
 
 class Submitted(NamedTuple):
@@ -50,6 +53,17 @@ class Held(NamedTuple):
     until: float
 
 
+class Running(NamedTuple):
+    """What the row of a call that runs says of it."""
+
+    take: int
+    seq: int
+    queue: int
+    size: int
+    body_size: int
+    body_file: str | None
+
+
 class Ledger:
     """`queues` by number, in the order in which they were served last, the longest ago first."""
 
@@ -57,6 +71,7 @@ class Ledger:
         self.queues: OrderedDict[int, Queue] = OrderedDict()
         self.names: dict[str, Queue] = {}
         self.leases: dict[str, Held] = {}
+        self._running: dict[str, Running] = {}
         self._touched: set[Queue] = set()
 
     # batches
@@ -73,11 +88,12 @@ class Ledger:
                 queue.running = 0
                 queue.first_due = 0.0
                 self._touched.add(queue)
+        self._running.clear()
         self.write(connection)
         connection.execute("COMMIT")
 
     def load(self, connection: sqlite3.Connection) -> None:
-        """Read the counts, forgetting those in memory."""
+        """Read the counts and what runs, forgetting those in memory."""
         self._touched.clear()
         known = list(self.queues)
         rows = {
@@ -86,6 +102,15 @@ class Ledger:
         order = [number for number in known if number in rows] + [number for number in rows if number not in self.queues]
         self.queues = OrderedDict((number, Queue(*rows[number])) for number in order)
         self.names = {queue.name: queue for queue in self.queues.values()}
+        self._running = {
+            row[0]: Running(*row[1:])
+            for queue in self.queues.values()
+            if queue.running
+            for row in connection.execute(
+                "SELECT id, takes, seq, queue, size, body_size, body_file FROM calls WHERE queue = ? AND state = 1",
+                (queue.number,),
+            )
+        }
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write the counts that have changed since they were last written."""
@@ -161,19 +186,17 @@ class Ledger:
         then: Sequence[Kept],
     ) -> list[str] | None:
         """Return the files that are of no more use; None when the lease is not held. See `Store.finish`."""
-        row = self._leased(connection, lease)
-        if row is None:
+        running = self._leased(lease)
+        if running is None:
             return None
-        seq, queue, size, body_size, body_file = row
+        queue, size, body_file = self.queues[running.queue], running.size, running.body_file
         length, data, file = result
-        kept = ROW_BYTES + length + len(outcome) + size - (body_size if state != DEAD else 0)
+        kept = ROW_BYTES + length + len(outcome) + size - (running.body_size if state != DEAD else 0)
         connection.execute(
-            "UPDATE calls SET state = ?, ended = ?, outcome = ?, result_size = ?, result = ?, result_file = ?,"
-            " size = ? WHERE seq = ?",
-            (state, now, outcome, length, data, file, kept, seq),
+            _DIED if state == DEAD else _SUCCEEDED,
+            (state, now, outcome, length, data, file, kept, running.seq),
         )
-        if state != DEAD:  # only a dead call is ever carried out again
-            connection.execute("UPDATE calls SET body = NULL, body_file = NULL WHERE seq = ?", (seq,))
+        del self._running[lease.id]
         queue.running -= 1
         queue.bytes -= size
         queue.kept += kept
@@ -185,20 +208,19 @@ class Ledger:
 
     def retry(self, connection: sqlite3.Connection, lease: Lease, due: float, outcome: bytes) -> bool:
         """See `Store.retry`."""
-        row = self._leased(connection, lease)
-        if row is None:
+        running = self._leased(lease)
+        if running is None:
             return False
-        seq, queue, *_ = row
-        connection.execute("UPDATE calls SET state = 0, due = ?, outcome = ? WHERE seq = ?", (due, outcome, seq))
-        self._back(queue, due)
+        connection.execute("UPDATE calls SET state = 0, due = ?, outcome = ? WHERE seq = ?", (due, outcome, running.seq))
+        self._back(lease, running, due)
         return True
 
     def release(self, connection: sqlite3.Connection, leases: Iterable[Lease]) -> None:
         """See `Store.release`."""
         for lease in leases:
-            if (row := self._leased(connection, lease)) is not None:
-                connection.execute("UPDATE calls SET state = 0, attempts = attempts - 1 WHERE seq = ?", (row[0],))
-                self._back(row[1], 0.0)
+            if (running := self._leased(lease)) is not None:
+                connection.execute("UPDATE calls SET state = 0, attempts = attempts - 1 WHERE seq = ?", (running.seq,))
+                self._back(lease, running, 0.0)
 
     def cancel(self, connection: sqlite3.Connection, call_id: str, now: float) -> tuple[State, list[str]] | None:
         """Return the state before and the files that are of no more use. See `Store.cancel`."""
@@ -216,6 +238,7 @@ class Ledger:
         )
         queue = self.queues[number]
         if state == RUNNING:
+            del self._running[call_id]
             queue.running -= 1
         else:
             queue.waiting -= 1
@@ -244,9 +267,9 @@ class Ledger:
     def end_leases(self, connection: sqlite3.Connection, overdue: Iterable[Lease], now: float) -> None:
         """Let calls whose leases are over wait again."""
         for lease in overdue:
-            if (row := self._leased(connection, lease)) is not None:
-                connection.execute("UPDATE calls SET state = 0, due = ? WHERE seq = ?", (now, row[0]))
-                self._back(row[1], now)
+            if (running := self._leased(lease)) is not None:
+                connection.execute("UPDATE calls SET state = 0, due = ? WHERE seq = ?", (now, running.seq))
+                self._back(lease, running, now)
 
     def forget(self, connection: sqlite3.Connection, now: float, keep: Keep) -> tuple[bool, list[str]]:
         """Delete ended calls whose time is over, and the oldest ones where they take too much space; at most
@@ -346,13 +369,16 @@ class Ledger:
             f"{CALL} WHERE queue = ? AND state = 0 AND due <= ? ORDER BY due, seq LIMIT ?",
             (queue.number, now, at_most),
         ).fetchall()
-        connection.executemany(
-            "UPDATE calls SET state = 1, attempts = attempts + 1, takes = takes + 1 WHERE id = ?", [(row[0],) for row in rows]
+        connection.execute(
+            "UPDATE calls SET state = 1, attempts = attempts + 1, takes = takes + 1"
+            " WHERE seq IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode([row[18] for row in rows]).decode(),),
         )
         calls = []
         for row in rows:
-            call = call_of(row, queue.name)
-            calls.append(msgspec.structs.replace(call, state=State.RUNNING, attempts=call.attempts + 1, takes=call.takes + 1))
+            call = call_of(row, queue.name, taken=True)
+            self._running[call.id] = Running(call.takes, row[18], queue.number, row[19], call.body.size, row[14])
+            calls.append(call)
         queue.waiting -= len(calls)
         queue.running += len(calls)
         queue.first_due = self.first_due(connection, queue.number)
@@ -378,15 +404,15 @@ class Ledger:
         ).fetchone()
         return first, due
 
-    def _leased(self, connection: sqlite3.Connection, lease: Lease) -> tuple[int, Queue, int, int, str | None] | None:
-        """Return number, queue, size, the body's size and file of a call that runs under this lease."""
-        row = connection.execute(
-            "SELECT seq, queue, size, body_size, body_file FROM calls WHERE id = ? AND state = 1 AND takes = ?",
-            (lease.id, lease.take),
-        ).fetchone()
-        return (row[0], self.queues[row[1]], *row[2:]) if row is not None else None
+    def _leased(self, lease: Lease) -> Running | None:
+        """Return the call that runs under this lease."""
+        running = self._running.get(lease.id)
+        return running if running is not None and running.take == lease.take else None
 
-    def _back(self, queue: Queue, due: float) -> None:
+    def _back(self, lease: Lease, running: Running, due: float) -> None:
+        """The call waits again."""
+        del self._running[lease.id]
+        queue = self.queues[running.queue]
         queue.running -= 1
         queue.waiting += 1
         queue.first_due = min(queue.first_due, due)

@@ -61,7 +61,7 @@ STATES: Final = (State.WAITING, State.RUNNING, State.SUCCEEDED, State.DEAD, Stat
 NUMBERS: Final = {state: number for number, state in enumerate(STATES)}
 NEVER: Final = float("inf")
 _HEAD: Final = "SELECT id, queue, state, submitted, due, expires, ended, attempts, takes, key, request, outcome, body_size,"
-CALL: Final = f"{_HEAD} body, body_file, result_size, result, result_file FROM calls"
+CALL: Final = f"{_HEAD} body, body_file, result_size, result, result_file, seq, size FROM calls"
 """What `call_of` reads."""
 CALL_WITHOUT_BODIES: Final = f"{_HEAD} NULL, NULL, result_size, NULL, NULL FROM calls"
 
@@ -77,6 +77,10 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     url: str
 
 
+Stored = tuple[int, bytes | None, str | None]
+"""A body as a row has it: its length, itself or the name of its file."""
+
+
 class Kept(NamedTuple):
     """A submission as its row has it: `data` or the name of a file."""
 
@@ -87,15 +91,15 @@ class Kept(NamedTuple):
     file: str | None
 
 
-def call_of(row: Sequence[Any], queue: str) -> Call:
-    """Make a call of a row in `queue`: CALL, or CALL_WITHOUT_BODIES."""
+def call_of(row: Sequence[Any], queue: str, *, taken: bool = False) -> Call:
+    """Make a call of a row in `queue`: CALL, or CALL_WITHOUT_BODIES; `taken` since the row was read."""
     (call_id, _, state, submitted, due, expires, ended, attempts, takes, key, request, outcome) = row[:12]
     kept = _decode_request(request)
     return Call(
         id=call_id,
         queue=queue,
         function=FunctionId(kept.namespace, kept.name),
-        state=STATES[state],
+        state=State.RUNNING if taken else STATES[state],
         method=kept.method,
         path=kept.path,
         headers=kept.headers,
@@ -105,8 +109,8 @@ def call_of(row: Sequence[Any], queue: str) -> Call:
         due=due,
         expires=expires,
         ended=ended or 0.0,
-        attempts=attempts,
-        takes=takes,
+        attempts=attempts + taken,
+        takes=takes + taken,
         idempotency_key=key or "",
         outcome=_decode_outcome(outcome) if outcome is not None else None,
         result=_body(*row[15:18]),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
-from gateway.asynchronous.ledger import Held, Ledger
+from gateway.asynchronous.ledger import Held, Ledger, Submitted
 from gateway.asynchronous.reader import Reader
 from gateway.asynchronous.rows import (
     CALL_WITHOUT_BODIES,
@@ -27,6 +27,7 @@ from gateway.asynchronous.rows import (
     NEVER,
     NUMBERS,
     Kept,
+    Stored,
     call_of,
     encoded_outcome,
     encoded_request,
@@ -90,30 +91,46 @@ class SqliteStore:
 
     # the contract
 
-    @_carried_through
     async def submit(
         self, submissions: Sequence[Submission], now: float, bounds: Callable[[str], Bounds] = unbounded
     ) -> list[Receipt]:
+        if not all(_short(wanted.body) for wanted in submissions):
+            return await self._submit_long(submissions, now, bounds)
+        entries = [_row_of(wanted) for wanted in submissions]
+        done = await self._writer.run(
+            lambda connection: self._ledger.submit(connection, entries, now, bounds), then=self._submitted
+        )
+        return done.receipts
+
+    @_carried_through
+    async def _submit_long(
+        self, submissions: Sequence[Submission], now: float, bounds: Callable[[str], Bounds]
+    ) -> list[Receipt]:
         entries = await self._kept(submissions)
         try:
-            done = await self._writer.run(lambda connection: self._ledger.submit(connection, entries, now, bounds))
+            done = await self._writer.run(
+                lambda connection: self._ledger.submit(connection, entries, now, bounds), then=self._submitted
+            )
         except Exception:
             await self._removed([entry.file for entry in entries if entry.file is not None])
             raise
-        self._bell.set()
         await self._removed(done.unused)
         return done.receipts
+
+    def _submitted(self, done: Submitted) -> None:
+        self._bell.set()
 
     async def take(self, limit: Callable[[str], int], at_most: int, now: float, lease_s: float) -> list[Call]:
         self._bell.clear()
         if at_most <= 0 or not self._any_due(now):
             return []
-        calls = await self._writer.run(
-            lambda connection: self._ledger.take(connection, limit, at_most, now, lease_s), durable=False
+
+        def taken(calls: list[Call]) -> None:
+            self._ledger.leases.update((call.id, Held(call.takes, now + lease_s)) for call in calls)
+
+        return await self._writer.run(
+            lambda connection: self._ledger.take(connection, limit, at_most, now, lease_s), durable=False, then=taken
         )
-        for call in calls:
-            self._ledger.leases[call.id] = Held(call.takes, now + lease_s)
-        return calls
 
     async def extend(self, lease: Lease, now: float, lease_s: float) -> bool:
         held = self._ledger.leases.get(lease.id)
@@ -122,7 +139,6 @@ class SqliteStore:
         self._ledger.leases[lease.id] = Held(lease.take, now + lease_s)
         return True
 
-    @_carried_through
     async def finish(
         self,
         lease: Lease,
@@ -133,27 +149,56 @@ class SqliteStore:
         body: bytes | Path = b"",
         then: Sequence[Submission] = (),
     ) -> bool:
-        told = encoded_outcome(outcome)
-        number = NUMBERS[state]
+        if not _short(body) or not all(_short(wanted.body) for wanted in then):
+            return await self._finish_long(lease, state, outcome, now, body, then)
+        assert isinstance(body, bytes)
+        entries = [_row_of(wanted) for wanted in then]
+        unused = await self._end(lease, state, outcome, (len(body), body, None), now, entries)
+        return unused is not None
+
+    @_carried_through
+    async def _finish_long(
+        self,
+        lease: Lease,
+        state: State,
+        outcome: Outcome,
+        now: float,
+        body: bytes | Path,
+        then: Sequence[Submission],
+    ) -> bool:
         own = [given.name for given in (body, *(wanted.body for wanted in then)) if isinstance(given, Path)]
         try:
             result = await self._stored(body)
             own += [result[2]] if result[2] is not None else []
             entries = await self._kept(then)
             own += [entry.file for entry in entries if entry.file is not None]
-            unused = await self._writer.run(
-                lambda connection: self._ledger.finish(connection, lease, number, told, result, now, entries)
-            )
+            unused = await self._end(lease, state, outcome, result, now, entries)
         except Exception:
             await self._removed(own)
             raise
         if unused is None:
             await self._removed(own)
-            return False
-        self._let_go(lease)
-        self._over(lease.id)
-        await self._removed(unused)
-        return True
+        return unused is not None
+
+    def _end(
+        self, lease: Lease, state: State, outcome: Outcome, result: Stored, now: float, then: Sequence[Kept]
+    ) -> asyncio.Future[list[str] | None]:
+        """End a call whose files are where they belong; None when the lease is not held."""
+        told = encoded_outcome(outcome)
+        number = NUMBERS[state]
+
+        def ended(unused: list[str] | None) -> None:
+            if unused is not None:
+                self._let_go(lease)
+                self._over(lease.id)
+            if unused:
+                removing = asyncio.create_task(self._removed(unused))
+                self.changes.add(removing)
+                removing.add_done_callback(self.changes.discard)
+
+        return self._writer.run(
+            lambda connection: self._ledger.finish(connection, lease, number, told, result, now, then), then=ended
+        )
 
     @_carried_through
     async def retry(self, lease: Lease, due: float, outcome: Outcome, now: float) -> bool:
@@ -338,7 +383,7 @@ class SqliteStore:
             raise
         return entries
 
-    async def _stored(self, body: bytes | Path) -> tuple[int, bytes | None, str | None]:
+    async def _stored(self, body: bytes | Path) -> Stored:
         """Return a body's length and it itself, or its file's name, once the file is synced."""
         if isinstance(body, Path):
             try:
@@ -362,6 +407,18 @@ class SqliteStore:
     def _remove(self, files: Sequence[str]) -> None:
         for name in files:
             (self.spool / name).unlink(missing_ok=True)
+
+
+def _short(body: bytes | Path) -> bool:
+    """Whether a body is part of its call's row, so that no file is waited for."""
+    return isinstance(body, bytes) and len(body) <= INLINE_BYTES
+
+
+def _row_of(wanted: Submission) -> Kept:
+    """Return a submission whose body is short as its row has it."""
+    assert isinstance(wanted.body, bytes)
+    request = encoded_request(wanted)
+    return Kept(wanted, request, len(wanted.body) + len(request), wanted.body, None)
 
 
 def _synced(path: Path) -> int:

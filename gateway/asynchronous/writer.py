@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -38,10 +38,11 @@ class _Entry(NamedTuple):
     job: Job[Any]
     future: asyncio.Future[Any]
     durable: bool
+    then: Callable[[Any], object] | None
 
 
 class _Done(NamedTuple):
-    future: asyncio.Future[Any]
+    entry: _Entry
     result: Any
     failed: BaseException | None
 
@@ -50,7 +51,7 @@ class Writer:
     """Opens `path` with mode 0600, brings it to the newest schema and starts the thread. Blocks: open it in a thread.
 
     `migrations` are scripts; the n-th brings a file from `user_version` n-1 to n. `before_commit(connection)` runs at the end
-    of each batch, `rolled_back(connection)` after one was rolled back. Raises StoreUnavailable.
+    of each batch, `rolled_back(connection)` after one was rolled back. `run` is for one event loop. Raises StoreUnavailable.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class Writer:
     ) -> None:
         self._path = path
         self._before_commit, self._rolled_back = before_commit, rolled_back
-        self._jobs: queue.Queue[_Entry | None] = queue.Queue(WAITING_AT_MOST)
+        self._waiting: deque[_Entry] = deque()
+        self._ready = threading.Event()
         self._closed = False
         self._synced = True
         self._astray = False
@@ -102,18 +104,23 @@ class Writer:
         for number, script in enumerate(migrations[version:], version + 1):
             connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
 
-    async def run(self, job: Job[Result], *, durable: bool = True) -> Result:
-        """Do `job` and return its result once what it wrote is committed, and synced where `durable`.
+    def run(
+        self, job: Job[Result], *, durable: bool = True, then: Callable[[Result], object] | None = None
+    ) -> asyncio.Future[Result]:
+        """Do `job`; the future has its result once what it wrote is committed, and synced where `durable`. `then` is called
+        with it before, also when whoever waited has left: that does not take back what is being written.
 
-        Raises StoreUnavailable, and what the job raises."""
+        Raises StoreUnavailable at once; the future raises it too, and what the job raises."""
         if self._closed:
             raise StoreUnavailable(f"{self._path} is closed")
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        try:
-            self._jobs.put_nowait(_Entry(job, future, durable))
-        except queue.Full:
-            raise StoreUnavailable(f"{self._path}: {WAITING_AT_MOST} changes wait already; the disk is too slow") from None
-        return await future  # a caller that leaves does not take back what is being written
+        if len(self._waiting) >= WAITING_AT_MOST:
+            raise StoreUnavailable(f"{self._path}: {WAITING_AT_MOST} changes wait already; the disk is too slow")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append(_Entry(job, future, durable, then))
+        if len(self._waiting) == 1:  # the thread may wait
+            loop.call_soon(self._ready.set)  # what comes in the same turn of the loop goes along
+        return future
 
     def now(self, job: Job[Result]) -> Result:
         """Do a job in the calling thread, before `start`."""
@@ -128,24 +135,20 @@ class Writer:
             return
         self._closed = True
         if self._thread.is_alive():
-            self._jobs.put(None)
+            self._ready.set()
             self._thread.join(CLOSED_WITHIN_S)
         else:
             self._connection.close()
 
     def _work(self) -> None:
-        last = False
-        while not last:
-            batch = [self._jobs.get()]
-            while len(batch) < TOGETHER_AT_MOST:
-                try:
-                    batch.append(self._jobs.get_nowait())
-                except queue.Empty:
-                    break
-            last = None in batch
-            entries = [entry for entry in batch if entry is not None]
-            if entries:
-                self._settle(self._do(entries))
+        while True:
+            self._ready.wait()
+            self._ready.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), TOGETHER_AT_MOST))]
+                self._settle(self._do(batch))
+            if self._closed and not self._waiting:
+                break
         self._connection.close()
 
     def _do(self, batch: list[_Entry]) -> list[_Done]:
@@ -156,13 +159,13 @@ class Writer:
                 self._roll_back()
             self._sync(any(entry.durable for entry in batch))
             connection.execute("BEGIN IMMEDIATE")
-            for job, future, _ in batch:
+            for entry in batch:
                 try:
-                    done.append(_Done(future, job(connection), None))
+                    done.append(_Done(entry, entry.job(connection), None))
                 except sqlite3.Error:
                     raise
                 except Exception as error:
-                    done.append(_Done(future, None, error))
+                    done.append(_Done(entry, None, error))
             self._before_commit(connection)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -170,7 +173,7 @@ class Writer:
                 self._roll_back()
             if len(batch) > 1 and not self._astray:
                 return [one for entry in batch for one in self._do([entry])]
-            return [_Done(entry.future, None, self._failure(error)) for entry in batch]
+            return [_Done(entry, None, self._failure(error)) for entry in batch]
         return done
 
     def _roll_back(self) -> None:
@@ -188,14 +191,8 @@ class Writer:
             self._synced = wanted
 
     def _settle(self, done: list[_Done]) -> None:
-        loops: dict[asyncio.AbstractEventLoop, list[_Done]] = {}
-        for one in done:
-            loops.setdefault(one.future.get_loop(), []).append(one)
-        for loop, own in loops.items():
-            try:
-                loop.call_soon_threadsafe(_tell, own)
-            except RuntimeError:
-                continue  # that loop has ended; nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop has ended; nobody waits
+            done[0].entry.future.get_loop().call_soon_threadsafe(_tell, done)
 
     def _failure(self, error: sqlite3.Error) -> StoreUnavailable:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
@@ -204,7 +201,9 @@ class Writer:
 
 
 def _tell(done: list[_Done]) -> None:
-    for future, result, failed in done:
+    for (_, future, _, then), result, failed in done:
+        if failed is None and then is not None:
+            then(result)
         if future.done():
             continue
         if failed is None:

@@ -77,8 +77,8 @@ async def test_a_job_that_fails_takes_nothing_of_the_others_with_it(writer: Writ
         raise LookupError("not wanted")
 
     jobs = [asyncio.create_task(add(writer, name)) for name in ("a", "a", "b")]
-    refused = asyncio.create_task(writer.run(refuses))
     await asyncio.sleep(0)
+    refused = writer.run(refuses)
     writer.start()
     results = await asyncio.gather(*jobs, refused, return_exceptions=True)
     assert [type(result) for result in results] == [type(None), StoreUnavailable, type(None), LookupError]
