@@ -39,6 +39,7 @@ log = logging.getLogger("pinnace.async")
 
 RETRY_AFTER_FULL_S: Final = 10
 RETRY_AFTER_BROKEN_S: Final = 5
+SAY_APART_S: Final = 10.0
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 _READS: Final = ("GET", "HEAD", "DELETE")
 
@@ -67,6 +68,8 @@ class Acceptor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waits: set[asyncio.Task[Call | None]] = set()
         self._dismissed = False
+        self._unsaid = 0
+        self._quiet_until = 0.0
 
     async def __aenter__(self) -> Self:
         bound = private_socket(self._path)
@@ -81,6 +84,15 @@ class Acceptor:
         while self._tasks or self.connections:
             await asyncio.gather(*self._tasks, asyncio.sleep(0), return_exceptions=True)
         self._path.unlink(missing_ok=True)
+
+    def complain(self, why: str) -> None:
+        """Say that calls are not accepted, once for many: a disk that is full would be filled by saying so."""
+        self._unsaid += 1
+        now = asyncio.get_running_loop().time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + SAY_APART_S
+            log.error("asynchronous calls are not accepted (%d since this was said last): %s", self._unsaid, why)
+            self._unsaid = 0
 
     def dismiss(self) -> None:
         """Answer those who wait for a call's end with how it stands: the platform ends."""
@@ -125,7 +137,7 @@ class Acceptor:
         except QueueFull as error:
             return "", Refusal(429, str(error), retry_after_s=RETRY_AFTER_FULL_S)
         except StoreUnavailable as error:
-            log.error("an asynchronous call was not accepted: %s", error)
+            self.complain(str(error))
             return "", Refusal(503, f"the call was not accepted: {error}", retry_after_s=RETRY_AFTER_BROKEN_S)
         return receipt.id, None
 
@@ -243,6 +255,7 @@ class _Connection(asyncio.Protocol):
         try:
             body = await spool.whole()
         except OSError as error:
+            self._acceptor.complain(f"{self._acceptor.store.spool}: {error.strerror}")
             self._refuse(Refusal(503, f"the call was not accepted: {error.strerror}", retry_after_s=RETRY_AFTER_BROKEN_S))
             return
         call_id, refusal = await self._acceptor.submit(wanted, body)

@@ -135,10 +135,14 @@ class Workers:
     async def _extend(self) -> None:
         while True:
             await asyncio.sleep(self._settings.lease_s / 3)
-            # All at once: a store gathers them. One after the other 500 of them would outlast a lease at 60 ms each.
-            failures = await asyncio.gather(*(self._prolong(lease, task) for lease, task in self._running.items()))
-            if error := next(filter(None, failures), None):
-                log.error("leases cannot be prolonged: %s", error)
+            await self._prolong_all()
+
+    async def _prolong_all(self) -> None:
+        """Prolong the leases of all calls that run here."""
+        # All at once: a store gathers them. One after the other 500 of them would outlast a lease at 60 ms each.
+        failures = await asyncio.gather(*(self._prolong(lease, task) for lease, task in self._running.items()))
+        if error := next(filter(None, failures), None):
+            log.error("leases cannot be prolonged: %s", error)
 
     async def _prolong(self, lease: Lease, task: asyncio.Task[None]) -> StoreUnavailable | None:
         """Prolong one lease, or break its call off where it is not held; return why neither could be."""
@@ -150,10 +154,15 @@ class Workers:
         return None
 
     async def _sweep(self) -> None:
+        looked = self._clock()
         while True:
+            now = self._clock()
+            if now - looked > self._settings.lease_s / 3:  # the clock has leapt, or the machine slept: leases seem over
+                await self._prolong_all()
+            looked = now
             more = False
             try:
-                more = await self._store.sweep(self._clock(), self._settings.keep)
+                more = await self._store.sweep(now, self._settings.keep)
             except StoreUnavailable as error:
                 log.error("ended asynchronous calls cannot be removed: %s", error)
             await asyncio.sleep(0.01 if more else SWEEP_S)

@@ -87,7 +87,7 @@ async def test_a_full_queue_says_when_to_come_back(make_lab: MakeLab) -> None:
     assert (await lab.ask("POST", "/async-function/small")).status == 429
 
 
-async def test_a_store_that_cannot_keep_a_call_is_not_a_202(lab: AsyncLab) -> None:
+async def test_a_store_that_cannot_keep_a_call_is_not_a_202(lab: AsyncLab, caplog: pytest.LogCaptureFixture) -> None:
     lab.deploy("echo")
 
     async def submit(*_: object) -> None:
@@ -96,6 +96,9 @@ async def test_a_store_that_cannot_keep_a_call_is_not_a_202(lab: AsyncLab) -> No
     lab.store.submit = submit  # type: ignore[method-assign,assignment]
     refused = await lab.ask("POST", "/async-function/echo")
     assert refused.status == 503 and b"the disk is full" in refused.body
+    for _ in range(3):
+        await lab.ask("POST", "/async-function/echo")
+    assert caplog.text.count("the disk is full") == 1  # a log on the same disk is not to fill it
 
 
 async def test_a_failure_that_nobody_foresaw_keeps_no_client_waiting(

@@ -10,6 +10,7 @@ import pytest
 from gateway.asynchronous import carrier
 from gateway.asynchronous.calls import Lease, State
 from gateway.asynchronous.ledger import Queue
+from gateway.asynchronous.store import Keep
 from gateway.asynchronous.workers import Workers
 from gateway.edge.settings import EdgeSettings
 from tests.gateway.asynchronous.conftest import MakeLab
@@ -183,6 +184,29 @@ async def test_a_slow_store_prolongs_many_leases_in_time(make_lab: MakeLab, monk
     await asyncio.sleep(2.0)  # longer than a lease, and than twenty of them one after the other
     calls = [await lab.store.get(call_id) for call_id in ids]
     assert [(call.state, call.takes) for call in calls if call is not None] == [(State.RUNNING, 1)] * 20
+
+
+async def test_a_clock_that_leaps_ahead_doubles_no_call(lab: AsyncLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.asynchronous.workers.SWEEP_S", 0.02)
+    gate = Gate()
+    await lab.replica(lab.deploy("echo"), gate)
+    workers = await lab.work()
+    call_id = await lab.submit()
+    await eventually(lambda: gate.inside)
+    swept = asyncio.Event()
+    sweep = lab.store.sweep
+
+    async def counted(now: float, keep: Keep) -> bool:
+        more = await sweep(now, keep)
+        if now > time.time() + 1800:
+            swept.set()
+        return more
+
+    monkeypatch.setattr(lab.store, "sweep", counted)
+    monkeypatch.setattr(workers, "_clock", lambda: time.time() + 3600)  # a machine that slept for an hour
+    await asyncio.wait_for(swept.wait(), 5)
+    gate.open.set()
+    assert (await lab.outcome(call_id))["attempts"] == 1
 
 
 async def test_what_runs_at_the_end_is_given_back_and_does_not_count(lab: AsyncLab) -> None:
