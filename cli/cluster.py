@@ -135,6 +135,8 @@ class OnCluster:
             self._controller.lead(leads)
         if leads:
             self._drains.recover(CONTROLLER)
+        else:
+            self._drains.cease()
 
     async def gone(self, pods: Collection[str]) -> Collection[str]:
         """Return those of the platform's pods that are no more. Raises OSError when the API server does not say."""

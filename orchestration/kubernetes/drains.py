@@ -132,6 +132,12 @@ class Drains:
         """Open, soon, what somebody closed who is gone: who begins to lead decides anew."""
         self._start(self._recover(manager))
 
+    def cease(self) -> None:
+        """Write nothing that was decided before: somebody else decides now, and opens what is closed (`recover`)."""
+        self._pending.clear()
+        for task in self._tasks:
+            task.cancel()
+
     # inside
 
     async def _recover(self, manager: str) -> None:

@@ -178,6 +178,21 @@ async def test_who_begins_to_lead_opens_what_another_one_closed(bench: Bench) ->
     await eventually(lambda: bench.view.replicas.ready(bench.world.id("hello"), REVISION) == 2)
 
 
+async def test_who_ceases_to_lead_writes_no_count_that_it_had_decided_on(bench: Bench) -> None:
+    await bench.begin(3)
+    bench.edges.busy = {bench.pods[0]}
+    await bench.scale(2, bench.pods[0])
+    assert await bench.wanted() == 3, "a call is waited for"
+    bench.drains.cease()
+    scale = {"spec": {"replicas": 5}}
+    await bench.world.cluster.merge(DEPLOYMENTS, bench.world.namespace, REVISION, scale, manager="another", part="scale")
+    bench.edges.end_call(bench.pods[0])
+    await asyncio.sleep(0.3)
+    assert await bench.wanted() == 5, "who leads now wants so many"
+    bench.drains.recover(GATEWAY)
+    await eventually(lambda: not bench.edges.draining)
+
+
 async def test_an_old_revision_is_closed_after_its_traffic_has_moved_and_before_its_pods_go(bench: Bench) -> None:
     await bench.begin(1)
     (old,) = bench.pods
