@@ -87,7 +87,7 @@ class SqliteStore:
         """Remove files that no row names."""
         named = {name for (name,) in connection.execute("SELECT body_file FROM calls WHERE body_file IS NOT NULL")}
         named |= {name for (name,) in connection.execute("SELECT result_file FROM calls WHERE result_file IS NOT NULL")}
-        self._remove([entry.name for entry in os.scandir(self.spool) if entry.name not in named])
+        self._remove([entry.name for entry in os.scandir(self.spool) if entry.name not in named and not entry.is_dir()])
 
     # the contract
 

@@ -60,7 +60,8 @@ class RedisStore:
         try:
             spool.mkdir(mode=0o700, exist_ok=True)
             for entry in os.scandir(spool):
-                Path(entry.path).unlink(missing_ok=True)
+                if not entry.is_dir():
+                    Path(entry.path).unlink(missing_ok=True)
         except OSError as error:
             raise StoreUnavailable(f"{spool}: {error.strerror}") from None
         self._server = server = Server(settings)

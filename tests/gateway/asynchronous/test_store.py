@@ -175,6 +175,14 @@ async def test_each_queue_of_a_submission_has_bounds_of_its_own(store: Store) ->
     assert {name: depth.waiting for name, depth in (await store.depths(NOW)).items()} == {queue_of(SLOW): 1, queue_of(ECHO): 2}
 
 
+async def test_a_folder_among_the_bodies_is_left_alone(stores: Stores) -> None:
+    async with stores() as first:
+        (first.spool / "lost+found").mkdir()  # as where a disk of its own is mounted there
+        (first.spool / "left").write_bytes(b"by a process that was killed")
+    async with stores() as second:
+        assert [path.name for path in second.spool.iterdir()] == ["lost+found"]
+
+
 async def test_what_follows_from_an_end_is_submitted_with_it(store: Store) -> None:
     await submit(store, call_of())
     (call,) = await store.take(limit, 5, NOW, LEASE_S)
