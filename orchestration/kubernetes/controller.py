@@ -32,12 +32,14 @@ from orchestration.kubernetes.api import (
 )
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.names import CONTROLLER, REVISION_LABEL
-from orchestration.kubernetes.plan import Observed, Plan, plan, refused_status
+from orchestration.kubernetes.observed import Observed
+from orchestration.kubernetes.plan import Plan, plan
 from orchestration.kubernetes.reconcile_spans import OnSpan, ReconcileSpans
 from orchestration.kubernetes.record import controller_revision, function_id
 from orchestration.kubernetes.render import PLATFORM_NAMESPACE
 from orchestration.kubernetes.resource import FunctionResource, Manifest, Status
 from orchestration.kubernetes.scaling import AtOnce, Scales
+from orchestration.kubernetes.status import refused_status
 from orchestration.kubernetes.view import View
 from orchestration.names import FunctionId
 from orchestration.rollout import READY_WITHIN_S

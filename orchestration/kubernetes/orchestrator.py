@@ -20,13 +20,14 @@ from orchestration.kubernetes.api import FUNCTIONS, POD_METRICS, ApiError
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.names import FUNCTION_LABEL, GATEWAY
 from orchestration.kubernetes.namespaces import Namespaces
-from orchestration.kubernetes.plan import condition, expected
+from orchestration.kubernetes.plan import expected
 from orchestration.kubernetes.pod_logs import read_logs
 from orchestration.kubernetes.record import function_manifest
 from orchestration.kubernetes.refusals import refusals
 from orchestration.kubernetes.resource import Unreadable, read
 from orchestration.kubernetes.scaling import AtOnce, Scales
 from orchestration.kubernetes.secrets import Secrets
+from orchestration.kubernetes.status import condition
 from orchestration.kubernetes.traffic_writer import TrafficWriter
 from orchestration.kubernetes.view import View
 from orchestration.names import FunctionId, check_function_name

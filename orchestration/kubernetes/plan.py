@@ -8,39 +8,26 @@ removed when its pods have gone.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 
 import msgspec
 
 from orchestration import rollout
 from orchestration.function import Function
-from orchestration.gradual import GradualRollout
 from orchestration.kubernetes.drift import says
-from orchestration.kubernetes.names import FUNCTION_LABEL, REVISION_LABEL
+from orchestration.kubernetes.names import REVISION_LABEL
+from orchestration.kubernetes.observed import ObjectKey, Observed, function_of, replicas_of
 from orchestration.kubernetes.pod_state import read_time
 from orchestration.kubernetes.record import Record, content_of, domain_spec
 from orchestration.kubernetes.render import render, service_name
-from orchestration.kubernetes.resource import Condition, Failed, FunctionResource, Manifest, Rollout, Status, TrafficEntry
-from orchestration.kubernetes.traffic import ALL_STEPS, allowed_step, given_up, split_of
+from orchestration.kubernetes.resource import FunctionResource, Manifest, Rollout, Status
+from orchestration.kubernetes.status import refused_status, stamp, status_of
+from orchestration.kubernetes.traffic import ALL_STEPS, allowed_step, given_up
 from orchestration.revision import Revision
 from orchestration.rollout import READY_WITHIN_S
 from orchestration.scaling_labels import scale_settings
 from orchestration.settings import InvalidSetting
-from orchestration.traffic import InvalidTraffic, TrafficTarget, all_to, follows, share_of
-
-ObjectKey = tuple[str, str]
-"""`(kind, name)` of an object in the function's namespace."""
-
-
-class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of a function. `objects` are those made for it; `ready` and `trouble` are by revision."""
-
-    function: FunctionResource
-    records: tuple[Record, ...] = ()
-    objects: Mapping[ObjectKey, Manifest] = {}
-    ready: Mapping[str, int] = {}
-    trouble: Mapping[str, str] = {}
+from orchestration.traffic import TrafficTarget, follows, share_of
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,43 +62,6 @@ class _Rolling(msgspec.Struct, kw_only=True):
     @property
     def rolls(self) -> bool:
         return self.function.rolling and self.rollout.failure is None
-
-
-def function_of(resource: FunctionResource, records: tuple[Record, ...]) -> Function | None:
-    """Return the domain's function: with the revisions that are there, the table that is asked for, and the traffic that the
-    status says. A table that cannot be leaves traffic as it is."""
-    if not records:
-        return None
-    revisions = tuple(record.revision for record in sorted(records, key=lambda r: r.revision.number))
-    known = {revision.name for revision in revisions}
-    traffic = tuple(
-        TrafficTarget(entry.revision, entry.percent, entry.tag) for entry in resource.status.traffic if entry.revision in known
-    )
-    traffic = traffic or all_to(revisions[0].name)
-    try:
-        split = split_of(resource, known)
-    except InvalidTraffic:
-        split = traffic
-    latest = resource.status.latest_ready_revision
-    created = read_time(resource.metadata.creation_timestamp) or 0.0
-    return Function(
-        spec=domain_spec(resource),
-        generation=resource.metadata.generation,
-        revisions=revisions,
-        traffic=traffic,
-        created_at=created,
-        updated_at=max(created, revisions[-1].created_at),
-        split=split,
-        latest=latest if latest in known else "",
-        gradual=_gradual(resource.status, revisions[-1].name),
-    )
-
-
-def _gradual(status: Status, newest: str) -> GradualRollout | None:
-    held = status.rollout
-    if held is None or held.revision != newest or held.step is None or held.failure is not None:
-        return None
-    return GradualRollout(newest, held.step, held.percent or 0, read_time(held.step_since or held.since) or 0.0)
 
 
 def expected(resource: FunctionResource, records: tuple[Record, ...], now: float) -> tuple[Function, Record]:
@@ -151,7 +101,7 @@ def plan(
     kept = {revision.name for revision in thought.function.revisions}
     counts = _counts(thought, observed, least)
     gone, stopping = _unwanted(observed, wanted)
-    status = _status(thought, observed, counts, now)
+    status = status_of(thought.function, thought.rollout, observed, counts, now)
     return Plan(
         newest=thought.newest.name,
         create=() if any(r.revision.name == record.revision.name for r in observed.records) else (record,),
@@ -164,24 +114,6 @@ def plan(
     )
 
 
-def replicas_of(deployment: Manifest | None) -> int | None:
-    """Return how many pods a Deployment should have; None where there is none."""
-    return None if deployment is None else int(deployment["spec"].get("replicas", 1))
-
-
-def refused_status(resource: FunctionResource, reason: str, message: str, now: float) -> Status | None:
-    """Return the status of a function whose spec cannot be carried out; what served goes on."""
-    told = {
-        "Degraded": ("True", reason, message),
-        "Progressing": ("False", reason, message),
-        "Ready": _told(resource.status, "Ready") or ("False", reason, message),
-    }
-    status = msgspec.structs.replace(
-        resource.status, observed_generation=resource.metadata.generation, conditions=_conditions(resource, told, now)
-    )
-    return None if status == resource.status else status
-
-
 def _rollout(resource: FunctionResource, newest: str, now: float) -> Rollout:
     """Return the rollout under way; one that was given up begins anew with each change of the spec."""
     held = resource.status.rollout
@@ -190,7 +122,7 @@ def _rollout(resource: FunctionResource, newest: str, now: float) -> Rollout:
         stays = held.failure == given_up(resource, newest) if held.aborted else held.generation == generation
         if held.failure is None or stays:
             return held
-    return Rollout(revision=newest, generation=generation, since=_stamp(now))
+    return Rollout(revision=newest, generation=generation, since=stamp(now))
 
 
 def _follow_gateway(thought: _Rolling, resource: FunctionResource, now: float) -> None:
@@ -281,99 +213,6 @@ def _has_no_pods(deployment: Manifest) -> bool:
     return not status.get("replicas") and status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
 
 
-def _status(thought: _Rolling, observed: Observed, counts: Mapping[str, int], now: float) -> Status:
-    resource, function = observed.function, thought.function
-    serving, newest = function.serving.name, thought.newest.name
-    wanted, ready = counts[serving], observed.ready.get(serving, 0)
-    trouble = observed.trouble.get(serving, "")
-    told: dict[str, tuple[str, str, str]] = {"Progressing": ("False", "Settled", ""), "Degraded": ("False", "AsExpected", "")}
-    if thought.rolls:
-        of = f"{newest}: {observed.ready.get(newest, 0)} of {counts[newest]} pods are ready"
-        told["Progressing"] = ("True", "RollingOut", observed.trouble.get(newest) or of)
-    elif function.gradual is not None:
-        told["Progressing"] = ("True", "RollingOut", rollout.told(function))
-    elif ready < wanted and not trouble:
-        told["Progressing"] = ("True", "Starting", f"{ready} of {wanted} pods are ready")
-    if wrong := _wrong_table(resource, function):
-        told["Degraded"] = ("True", "TrafficRefused", wrong)
-    elif thought.rollout.failure is not None:
-        told["Degraded"] = ("True", "RolloutFailed", thought.rollout.failure)
-    elif trouble and ready < wanted:
-        told["Degraded"] = ("True", "PodsFail", trouble)
-    if not wanted:
-        told["Ready"] = ("True", "Idle", "no pod is wanted; a call starts one" if thought.pinned is None else "pinned at zero")
-    elif ready:
-        told["Ready"] = ("True", "Serving", "" if ready >= wanted else f"{ready} of {wanted} pods are ready")
-    else:
-        told["Ready"] = ("False", "NoPodReady", trouble or f"0 of {wanted} pods are ready")
-    return Status(
-        observed_generation=resource.metadata.generation,
-        replicas=wanted,
-        ready_replicas=ready,
-        selector=f"{FUNCTION_LABEL}={resource.metadata.name}",
-        serving_revision=serving,
-        latest_revision=newest,
-        latest_ready_revision=function.latest_ready,
-        traffic=tuple(TrafficEntry(revision=t.revision, percent=t.percent, tag=t.tag) for t in function.traffic),
-        rollout=_progress(thought),
-        failed=_failed(thought, resource.status),
-        conditions=_conditions(resource, told, now),
-    )
-
-
-def _failed(thought: _Rolling, status: Status) -> tuple[Failed, ...]:
-    """Return what is told of older revisions that are kept and never took over; the newest one's story is the rollout's."""
-    told = {failed.revision: failed.why for failed in status.failed}
-    if (held := status.rollout) is not None and status.latest_revision == held.revision:
-        if held.failure is not None:
-            told[held.revision] = held.failure
-        elif status.latest_ready_revision not in ("", held.revision):
-            told[held.revision] = rollout.superseded_by(held.revision, thought.newest.name)
-    kept = [revision.name for revision in thought.function.revisions[:-1]]
-    return tuple(Failed(revision=name, why=told[name]) for name in kept if name in told)
-
-
-def _wrong_table(resource: FunctionResource, function: Function) -> str:
-    try:
-        split_of(resource, [revision.name for revision in function.revisions])
-    except InvalidTraffic as error:
-        return f"spec.traffic: {error}; calls go where they went"
-    return ""
-
-
-def _progress(thought: _Rolling) -> Rollout:
-    gradual = thought.function.gradual
-    if gradual is None:
-        return msgspec.structs.replace(thought.rollout, step=None, percent=None, step_since=None)
-    return msgspec.structs.replace(
-        thought.rollout, step=gradual.step, percent=gradual.percent, step_since=_stamp(gradual.since)
-    )
-
-
-def _conditions(resource: FunctionResource, told: Mapping[str, tuple[str, str, str]], now: float) -> tuple[Condition, ...]:
-    """Return the conditions; the time is when the status last changed, not the message."""
-    held = {condition.type: condition for condition in resource.status.conditions}
-    found = []
-    for kind, (status, reason, message) in sorted(told.items()):
-        before = held.get(kind)
-        since = before.last_transition_time if before is not None and before.status == status else _stamp(now)
-        found.append(
-            Condition(
-                type=kind,
-                status=status,
-                reason=reason,
-                message=message,
-                last_transition_time=since,
-                observed_generation=resource.metadata.generation,
-            )
-        )
-    return tuple(found)
-
-
-def _told(status: Status, kind: str) -> tuple[str, str, str] | None:
-    return next(((c.status, c.reason, c.message) for c in status.conditions if c.type == kind), None)
-
-
 def _again_s(thought: _Rolling, now: float, ready_within_s: float) -> float | None:
     return max(0.0, (read_time(thought.rollout.since) or now) + ready_within_s - now) if thought.rolls else None
 
@@ -384,33 +223,3 @@ def _is_live(thought: _Rolling, revision: str) -> bool:
 
 def _key(manifest: Manifest) -> ObjectKey:
     return manifest["kind"], manifest["metadata"]["name"]
-
-
-def _stamp(now: float) -> str:
-    return datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def condition(resource: FunctionResource, observed: Observed, function: Function, now: float) -> rollout.Condition:
-    """Say where the function's newest revision is, as `FunctionStatus` has it, from what is known now."""
-    status, newest = resource.status, function.newest.name
-    held = status.rollout
-    if status.observed_generation < resource.metadata.generation:
-        return rollout.Condition(rollout.Phase.PROGRESSING, "the controller has not looked at it yet")
-    for told in status.conditions:
-        if told.type == "Degraded" and told.status == "True" and told.reason not in ("PodsFail", "RolloutFailed"):
-            return rollout.Condition(rollout.Phase.FAILED, told.message)
-    if held is not None and held.failure is not None:
-        return rollout.Condition(rollout.Phase.FAILED, held.failure)
-    ready, trouble = observed.ready.get(newest, 0), observed.trouble.get(newest, "")
-    wanted = replicas_of(observed.objects.get(("Deployment", newest)))
-    if function.rolling:
-        why = trouble or f"{newest}: {ready} of {max(1, wanted or 0)} replicas are ready"
-        return rollout.Condition(rollout.Phase.PROGRESSING, why)
-    if function.gradual is not None:
-        return rollout.Condition(rollout.Phase.PROGRESSING, rollout.told(function))
-    if not function.routes_to(newest) or (wanted is not None and ready >= wanted):
-        return rollout.Condition(rollout.Phase.READY, rollout.told(function))
-    late = held is not None and now >= (read_time(held.since) or now) + READY_WITHIN_S
-    if not ready and trouble and late:
-        return rollout.Condition(rollout.Phase.FAILED, trouble)
-    return rollout.Condition(rollout.Phase.PROGRESSING, trouble or f"{ready} of {wanted or 0} replicas are ready")

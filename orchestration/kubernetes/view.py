@@ -29,7 +29,8 @@ from orchestration.kubernetes.api import (
 )
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.names import FUNCTION_LABEL, NAMESPACE_ANNOTATION, PORT, RESERVED, REVISION_LABEL
-from orchestration.kubernetes.plan import ObjectKey, Observed, expected, function_of, replicas_of
+from orchestration.kubernetes.observed import ObjectKey, Observed, function_of, replicas_of
+from orchestration.kubernetes.plan import expected
 from orchestration.kubernetes.pod import probe_of
 from orchestration.kubernetes.pod_state import read_time
 from orchestration.kubernetes.probing import Target

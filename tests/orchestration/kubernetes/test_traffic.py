@@ -13,7 +13,8 @@ from orchestration.events import FunctionChanged
 from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.names import ROLLOUT_ABORT_ANNOTATION, ROLLOUT_STEP_ANNOTATION
-from orchestration.kubernetes.plan import condition, function_of
+from orchestration.kubernetes.observed import function_of
+from orchestration.kubernetes.status import condition
 from orchestration.kubernetes.traffic import requested, split_of
 from orchestration.rollout import NothingToMove, Outdated, Phase
 from orchestration.spec import FunctionSpec
