@@ -152,7 +152,7 @@ async def deployed(labels: dict[str, str]) -> tuple[FakeOrchestrator, Scaler]:
 
 
 async def has(orchestrator: FakeOrchestrator, replicas: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while orchestrator.status(HELLO).replicas != replicas:  # noqa: ASYNC110  # nobody tells of counts
             await asyncio.sleep(0.005)
 

@@ -131,7 +131,7 @@ class Terminal:
     def resize(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self.screen, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
-    def until(self, words: str, within_s: float = 10.0) -> str:
+    def until(self, words: str, within_s: float = 20.0) -> str:
         """Read until `words` are shown; return what was."""
         deadline = time.monotonic() + within_s
         while words not in self.shown:

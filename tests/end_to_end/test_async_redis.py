@@ -40,7 +40,7 @@ def test_platforms_share_calls_and_refuse_them_while_the_server_is_away(tmp_path
             server.kill()
             began = time.monotonic()
             assert submit(one, b"refused", 503)["retry-after"]
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 15
             assert one.call("echo", b"at once").text == "at once"
             server.start()
             call_id = until(lambda: one.request("POST", "/async-function/echo", b"again").headers.get("x-call-id"))

@@ -54,7 +54,7 @@ def test_nothing_outlives_the_platform(own_platform: Platform) -> None:
     assert len(pids) == 3, "the replica, its child and its daemon"
     assert all(alive(pid) for pid in pids)
     platform.kill()
-    until(lambda: not any(alive(pid) for pid in pids), within_s=5)
+    until(lambda: not any(alive(pid) for pid in pids))
 
 
 def test_nothing_outlives_a_clean_stop(own_platform: Platform) -> None:

@@ -295,7 +295,7 @@ def test_axe_finds_nothing_and_a_phone_has_room(page: Page, platform: Platform, 
 
 def test_it_goes_on_by_itself_after_the_platform_was_away(page: Page, platform: Platform) -> None:
     expect(page.get_by_role("link", name="seen")).to_be_visible()
-    platform.stop(within_s=4)
+    platform.stop(within_s=20)
     expect(page.get_by_text("no answer; trying again")).to_be_visible()
     platform.start()
     expect(page.get_by_text("live", exact=True)).to_be_visible()

@@ -21,7 +21,7 @@ RUNTIMES = Path(__file__).parents[2] / "runtime-templates"
 ENTRY = RUNTIMES / "_python" / "pinnace_runtime" / "__main__.py"
 NODE_ENTRY = RUNTIMES / "_node" / "pinnace_runtime" / "main.js"
 NODE = shutil.which("node") or "node"
-WITHIN_S = 10.0
+WITHIN_S = 20.0
 
 
 class StartReplica(Protocol):

@@ -283,7 +283,7 @@ def test_a_call_that_takes_too_long_is_answered_504(start_replica: StartReplica,
     began = time.monotonic()
     answer = replica.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 504 ") and b"X-OpenFaaS-Internal: runtime\r\n" in answer
-    assert 0.19 <= time.monotonic() - began < 3  # uvloop counts in milliseconds
+    assert 0.19 <= time.monotonic() - began < 20  # uvloop counts in milliseconds
     if define == "def":  # which cannot be stopped: it runs on and keeps its slot
         assert replica.call("/quick").status == 429
         (replica.folder / "go").touch()
@@ -291,14 +291,14 @@ def test_a_call_that_takes_too_long_is_answered_504(start_replica: StartReplica,
 
 
 def test_x_timeout_only_shortens(start_replica: StartReplica, define: str) -> None:
-    replica = start_replica(slow(define), exec_timeout="400ms")
+    replica = start_replica(slow(define), exec_timeout="1500ms")
     began = time.monotonic()
     assert replica.call("/", X_Timeout="50ms").status == 504
-    assert time.monotonic() - began < 0.35
+    assert time.monotonic() - began < 1.45
     began = time.monotonic()
     assert replica.call("/", X_Timeout="1h").status == 504
     assert replica.call("/quick", X_Timeout="nonsense").status == 200
-    assert 0.4 <= time.monotonic() - began < 3
+    assert 1.49 <= time.monotonic() - began < 20
 
 
 def test_a_stream_that_takes_too_long_is_cut(start_replica: StartReplica, define: str) -> None:

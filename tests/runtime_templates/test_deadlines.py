@@ -58,7 +58,7 @@ def test_an_earlier_deadline_is_kept_whatever_rang_before(book: Book) -> None:
     began = time.monotonic()
     book.begin(late, began + 0.02)  # type: ignore[arg-type]
     wait_until(lambda: book.expired == [late], "the late call")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 def test_calls_from_many_threads_all_expire(book: Book) -> None:

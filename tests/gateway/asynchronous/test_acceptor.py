@@ -224,7 +224,7 @@ async def test_a_function_may_be_called_by_any_method_and_pipelined(lab: AsyncLa
 async def test_a_body_that_the_disk_does_not_take_is_refused_and_not_waited_for(lab: AsyncLab) -> None:
     lab.deploy("echo")
     lab.store.spool.rmdir()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         answered = await lab.ask("POST", "/async-function/echo", b"x" * 4_000_000)
     assert answered.status == 503 and b"No such file" in answered.body
     assert answered.header("retry-after") == "5"

@@ -35,7 +35,7 @@ def limit(_queue: str) -> int:
 
 
 async def until(so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not so():  # noqa: ASYNC110  # it is not told
             await asyncio.sleep(0.001)
 
@@ -61,19 +61,19 @@ def own_redis() -> Iterator[RedisServer]:
 async def test_gateways_share_calls_limits_news_and_ends(redis: RedisServer, tmp_path: Path) -> None:
     async with opened(redis, tmp_path / "1") as one, opened(redis, tmp_path / "2") as other:
         assert await other.take(limit, 5, NOW, LEASE_S) == []
-        hearing = asyncio.create_task(other.changed(10))
+        hearing = asyncio.create_task(other.changed(60))
         await until(lambda: other._hears)
         await other.take(limit, 5, NOW, LEASE_S)  # it knows of nothing, and wants to hear of something
         (receipt, _) = await one.submit([call_of(), call_of()], NOW)
-        await asyncio.wait_for(hearing, 5)
+        await asyncio.wait_for(hearing, 20)
         (call,) = await other.take(lambda _: 1, 5, NOW, LEASE_S)
         assert await one.take(lambda _: 1, 5, NOW, LEASE_S) == []
-        waiting = asyncio.create_task(one.ended(receipt.id, 10))
+        waiting = asyncio.create_task(one.ended(receipt.id, 60))
         await asyncio.sleep(0)
         assert await other.finish(call.lease, State.SUCCEEDED, Outcome(status=200), NOW)
         started = time.monotonic()
         ended = await waiting
-        assert ended is not None and ended.state is State.SUCCEEDED and time.monotonic() - started < 5
+        assert ended is not None and ended.state is State.SUCCEEDED and time.monotonic() - started < 20
 
 
 async def test_a_server_that_dies_is_said_to_submitters_and_loses_nothing(
@@ -97,26 +97,26 @@ async def test_a_server_that_dies_is_said_to_submitters_and_loses_nothing(
 async def test_a_server_that_stands_still_is_given_up_in_time_and_its_answer_is_not_known(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
-    async with opened(own_redis, tmp_path, timeout_s=0.3) as store:
+    async with opened(own_redis, tmp_path, timeout_s=1.0) as store:
         await store.submit([call_of()], NOW)
         with own_redis.stopped():
             started = time.monotonic()
-            with pytest.raises(StoreUnavailable, match=r"does not answer within 0\.3 s"):
+            with pytest.raises(StoreUnavailable, match=r"does not answer within 1 s"):
                 await store.submit([call_of(idempotency_key="k")], NOW)
-            assert time.monotonic() - started < 3
+            assert time.monotonic() - started < 10
         (receipt,) = await store.submit([call_of(idempotency_key="k")], NOW)
         assert [call.idempotency_key for call in await store.page()].count("k") == 1
         assert (await store.get(receipt.id)) is not None
 
 
 async def test_all_who_ask_meanwhile_share_one_attempt_to_reach_a_server(own_redis: RedisServer, tmp_path: Path) -> None:
-    async with opened(own_redis, tmp_path, timeout_s=0.4) as store:
+    async with opened(own_redis, tmp_path, timeout_s=1.0) as store:
         with own_redis.stopped():
             started = time.monotonic()
             works = store.submit([call_of()], NOW), store.depths(NOW), store.cancel("a", NOW), store.submit([call_of()], NOW)
             found = await asyncio.gather(*works, return_exceptions=True)
             assert [type(one) for one in found] == [StoreUnavailable] * 4
-            assert time.monotonic() - started < 0.8
+            assert time.monotonic() - started < 1.9
 
 
 async def test_a_server_that_is_full_takes_no_calls_and_lets_those_it_has_end(own_redis: RedisServer, tmp_path: Path) -> None:

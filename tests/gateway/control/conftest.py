@@ -193,7 +193,7 @@ async def client(application: Application) -> AsyncIterator[Client]:
         yield client
 
 
-async def until(condition: Callable[[], object], within_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], within_s: float = 20.0) -> None:
     """Return when `condition` is true; fails the test after `within_s` seconds."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - any condition, also one that nobody tells of

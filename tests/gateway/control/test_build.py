@@ -153,7 +153,7 @@ async def test_a_signed_build_that_does_not_arrive_is_given_up(
         "12345",
     ]
     writer.write("\r\n".join(lines).encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert (await reader.readline()).split()[1] == b"408"
     await until(lambda: not kept(tmp_path))
     writer.close()

@@ -154,7 +154,7 @@ async def test_an_unknown_function_is_404_also_when_waiting(client: Client) -> N
 
 async def test_waiting_for_what_is_ready_answers_at_once(client: Client, orchestrator: FakeOrchestrator) -> None:
     await orchestrator.apply(spec())
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         assert (await client("GET", PATH + "?wait=30s&generation=1")).json()["condition"]["phase"] == "Ready"
 
 

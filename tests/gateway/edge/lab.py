@@ -16,7 +16,7 @@ from orchestration.replica import Endpoint, Replica, ReplicaState
 from orchestration.rollout import deploy
 from orchestration.spec import FunctionSpec
 
-LIMIT_S = 10.0
+LIMIT_S = 20.0
 
 Handler = Callable[["Origin", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -40,7 +40,7 @@ class Told:
         self.tallies[HELLO].ended(CallRecord(marks, b"GET", code, 0.0, 0.05, replica))
 
     async def settled(self, lines: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(self.lines) < lines:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.005)
 

@@ -60,7 +60,7 @@ def watched() -> Watched:
 
 
 async def first(updates: AsyncIterator[Update | None]) -> Update:
-    update = await asyncio.wait_for(anext(updates), 1)
+    update = await asyncio.wait_for(anext(updates), 20)
     assert update is not None
     return update
 
@@ -162,7 +162,7 @@ async def test_last_calls_are_told_newest_first(watched: Watched) -> None:
 async def test_it_looks_each_second_until_it_is_left(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor_module, "LOOK_EVERY_S", 0.001)
     async with watched.monitor:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             while watched.monitor.number < 3:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.001)
     number = watched.monitor.number
@@ -176,5 +176,5 @@ async def test_readers_are_dismissed_when_the_platform_stops(watched: Watched) -
     coming = asyncio.ensure_future(anext(updates, None))
     await asyncio.sleep(0)
     watched.monitor.dismiss()
-    assert await asyncio.wait_for(coming, 1) is None
+    assert await asyncio.wait_for(coming, 20) is None
     assert watched.monitor.readers == 0

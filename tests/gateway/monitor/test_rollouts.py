@@ -141,7 +141,7 @@ async def test_a_rollout_that_is_over_or_removed_is_not_looked_at(stage: Stage) 
 async def test_it_looks_by_itself_once_there_is_something(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.monitor.rollouts.LOOK_EVERY_S", 0.001)
     stage.calls(OLD)
-    async with stage.rollouts, asyncio.timeout(5):
+    async with stage.rollouts, asyncio.timeout(20):
         stage.calls(NEW, 503, 5)
         while stage.function.gradual is not None:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.005)

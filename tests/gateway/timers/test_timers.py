@@ -388,7 +388,7 @@ async def test_a_bad_schedule_that_came_past_the_api_is_left_out(bench: Bench) -
 
 async def test_the_loop_looks_when_a_function_comes_and_ends_with_its_context(bench: Bench) -> None:
     timers = await bench.platform()
-    async with timers, asyncio.timeout(5):
+    async with timers, asyncio.timeout(20):
         timers.apply(FunctionChanged(function()))
         await bench.book.written.wait()
     assert bench.queue.runs() == at(0)

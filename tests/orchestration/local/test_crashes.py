@@ -50,7 +50,7 @@ async def test_a_killed_platform_leaves_no_process_and_loses_nothing(place: Path
         assert all(alive(pid) for pid in pids.values())
         process.kill()
         await process.wait()
-        await until(lambda: not any(alive(pid) for pid in pids.values()), within_s=5)
+        await until(lambda: not any(alive(pid) for pid in pids.values()))
         assert not list(Path("/sys/fs/cgroup").glob(f"**/pinnace-{instance(place)}"))
     async with LocalOrchestrator.open(place / "data", bundles) as orchestrator, watching(orchestrator) as watch:
         await watch.until(watch.running)
@@ -103,7 +103,7 @@ async def test_a_killed_replica_is_started_again_and_what_it_daemonised_ends(
     await watch.until(lambda: watch.running() and watch.running()[0].pid != before.pid)
     reasons = [r.reason for e in watch.events if (r := getattr(e, "replica", None)) and r.state is ReplicaState.PENDING]
     assert "killed by SIGKILL: starting" in reasons
-    await until(lambda: not alive(escaped), within_s=5)
+    await until(lambda: not alive(escaped))
 
 
 async def test_leaving_ends_everything_soon_even_what_ignores_sigterm(place: Path, bundles: Bundles) -> None:

@@ -75,7 +75,7 @@ async def gone(orchestrator: LocalOrchestrator, watch: Watch) -> None:
     """Take the function to zero and see that nothing is left of it but its zygote."""
     await orchestrator.scale((DEFAULT_NAMESPACE, "hello-00001"), 0)
     await watch.until(lambda: all(r.state is ReplicaState.STOPPED for r in watch.replicas.values()))
-    await until(lambda: ours(orchestrator) <= orchestrator.zygote_pids.keys(), within_s=5)
+    await until(lambda: ours(orchestrator) <= orchestrator.zygote_pids.keys())
 
 
 async def test_one_that_daemonises_at_its_import_is_no_zygote_and_takes_its_daemon_along(
@@ -87,7 +87,7 @@ async def test_one_that_daemonises_at_its_import_is_no_zygote_and_takes_its_daem
     assert alive(daemon)
     notes = orchestrator.status(FunctionId(DEFAULT_NAMESPACE, "hello")).notes
     assert "replicas import the handler themselves: its import leaves a child process running" in notes
-    await until(lambda: ours(orchestrator) == {replica.pid, daemon}, within_s=5)  # the zygote's daemon went with it
+    await until(lambda: ours(orchestrator) == {replica.pid, daemon})  # the zygote's daemon went with it
     await gone(orchestrator, watch)
     assert not alive(daemon)
 
@@ -99,7 +99,7 @@ async def test_an_import_that_leaves_only_its_daemon_is_a_crash_and_the_daemon_g
     await watch.until(lambda: any(r.state is ReplicaState.CRASH_LOOP for r in watch.replicas.values()))
     (replica,) = watch.replicas.values()
     assert replica.reason == "exited with status 0"
-    await until(lambda: not ours(orchestrator), within_s=5)
+    await until(lambda: not ours(orchestrator))
     await gone(orchestrator, watch)
 
 
@@ -128,5 +128,5 @@ async def test_a_call_that_leaves_only_its_daemon_ends_the_replica_and_another_s
     await watch.until(restarted)
     (again,) = restarted()
     assert again.last_end == "exited with status 0"
-    await until(lambda: ours(orchestrator) - orchestrator.zygote_pids.keys() == {again.pid}, within_s=5)
+    await until(lambda: ours(orchestrator) - orchestrator.zygote_pids.keys() == {again.pid})
     await gone(orchestrator, watch)

@@ -82,7 +82,7 @@ class Life:
 
     async def end(self) -> None:
         self.process.stop(drain_s=0)
-        await asyncio.wait_for(self.process.stopped(), 5)
+        await asyncio.wait_for(self.process.stopped(), 20)
 
 
 async def test_pending_running_draining_stopped() -> None:
@@ -93,7 +93,7 @@ async def test_pending_running_draining_stopped() -> None:
     await until(lambda: life.states[-1] == "Draining")
     assert starter.signals == []
     life.process.released()
-    await asyncio.wait_for(life.process.stopped(), 5)
+    await asyncio.wait_for(life.process.stopped(), 20)
     assert life.states == ["Pending", "Running", "Draining", "Stopped"]
     assert starter.signals[0] == 15
     assert starter.left == ["r1"]
@@ -117,7 +117,7 @@ async def test_a_process_that_dies_with_its_last_calls_says_why(end: Exit | None
         life.process.released()
     else:
         starter.launched[0].process.exited.set_result(end)
-    await asyncio.wait_for(life.process.stopped(), 5)
+    await asyncio.wait_for(life.process.stopped(), 20)
     assert (life.states[-1], life.told[-1].reason) == ("Stopped", reason)
 
 
@@ -214,9 +214,9 @@ async def test_starts_are_bounded_in_total_and_for_each_function(monkeypatch: py
 async def test_a_start_that_hangs_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replica_process, "PLACE_HELD_S", 0.01)
     places = StartPlaces(total=1, per_function=1)
-    async with places.place(revision("hanging")), asyncio.timeout(5), places.place(revision("next")):
+    async with places.place(revision("hanging")), asyncio.timeout(20), places.place(revision("next")):
         pass
-    async with asyncio.timeout(5), places.place(revision("again")):
+    async with asyncio.timeout(20), places.place(revision("again")):
         pass
 
 

@@ -267,7 +267,7 @@ def answer(path):
     daemon = int(await ask(replica))
     assert alive(daemon)
     os.kill(replica.pid or 0, signal.SIGKILL)
-    await until(lambda: not alive(daemon), within_s=5)
+    await until(lambda: not alive(daemon))
     await watch.until(lambda: watch.replicas[replica.id].restarts == 1)
 
 
@@ -290,10 +290,10 @@ async def test_an_import_that_hangs_can_be_stopped_and_is_ended_in_time(
     monkeypatch.setattr("orchestration.local.zygote.READY_WITHIN_S", 600.0)
     await orchestrator.scale(function.newest.key, 2)
     await until(lambda: len(descendants(orchestrator)) > 0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await orchestrator.remove(function.id)
         await watch.until(lambda: all(r.state is ReplicaState.STOPPED for r in watch.replicas.values()))
-    await until(lambda: not descendants(orchestrator), within_s=5)
+    await until(lambda: not descendants(orchestrator))
 
 
 def descendants(orchestrator: LocalOrchestrator) -> list[int]:
@@ -630,13 +630,13 @@ async def test_a_killed_stem_is_replaced_and_what_came_from_it_lives_on(
 async def test_each_start_is_remembered_with_its_phases(
     orchestrator: LocalOrchestrator, watch: Watch, functions: Functions
 ) -> None:
-    slow = "import time\ntime.sleep(0.3)\nanswer = 1"
+    slow = "import time\ntime.sleep(1)\nanswer = 1"
     first, second = await started(orchestrator, watch, functions.add("hello", slow), 2)
     by_id = {start.replica: start for start in orchestrator.status(FunctionId(DEFAULT_NAMESPACE, "hello")).starts}
     assert by_id.keys() == {first.id, second.id}
     assert {start.kind for start in by_id.values()} == {"zygote"}
-    assert min(start.prepared_s for start in by_id.values()) > 0.2
-    assert max(start.ready_s for start in by_id.values()) < 0.3
+    assert min(start.prepared_s for start in by_id.values()) > 0.9
+    assert max(start.ready_s for start in by_id.values()) < 1
     assert sum(orchestrator.starts.histograms["zygote", "made"].counts) == 2
     await orchestrator.apply(functions.add("broken", "import nonesuch"))
     await watch.until(lambda: any(r.state is ReplicaState.CRASH_LOOP for r in watch.replicas.values()))
@@ -646,7 +646,7 @@ async def test_each_start_is_remembered_with_its_phases(
     await started(orchestrator, watch, plain)
     (start,) = orchestrator.status(FunctionId(DEFAULT_NAMESPACE, "plain")).starts
     assert start.kind == "exec"
-    assert start.ready_s > 0.3 > start.made_s
+    assert start.ready_s > 1 > start.made_s
 
 
 async def test_a_zygote_can_be_asked_for_ahead_and_let_go_of(
