@@ -15,6 +15,7 @@ from orchestration.bundle import Layer
 from tests.builder.npm_registry import Registry, serving
 
 MakeFunction = Callable[..., Path]
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not on this machine")
 needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not on this machine")
 
 
@@ -43,6 +44,7 @@ def silent(line: str) -> None:
     pass
 
 
+@needs_node
 def test_a_layer_above_the_quota_is_not_kept(
     tmp_path: Path, make_function: MakeFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,6 +60,7 @@ def test_a_layer_above_the_quota_is_not_kept(
     assert list((small.root / "layers").iterdir()) == []
 
 
+@needs_node
 def test_a_function_without_packages_shares_one_empty_layer(store: BundleStore, make_function: MakeFunction) -> None:
     layers = NodeDependencies(store, silent)
     first = layers.layer(make_function({"handler.js": ""}, "a"))
