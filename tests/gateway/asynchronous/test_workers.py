@@ -154,13 +154,13 @@ async def test_cancelling_breaks_off_a_call_that_runs(lab: AsyncLab) -> None:
 
 
 async def test_leases_are_prolonged_and_a_lost_one_breaks_the_call_off(make_lab: MakeLab) -> None:
-    lab = await make_lab(lease_s=0.3)
+    lab = await make_lab(lease_s=1.0)
     gate = Gate()
     await lab.replica(lab.deploy("echo"), gate)
     workers = await lab.work()
     call_id = await lab.submit()
     await eventually(lambda: gate.inside)
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(1.5)  # longer than a lease
     call = await lab.store.get(call_id)
     assert call is not None and (call.state, call.takes) == (State.RUNNING, 1)
     await lab.store.cancel(call_id, time.time())  # as another process might

@@ -22,10 +22,16 @@ class Candidate:
 
 
 @contextlib.asynccontextmanager
-async def candidate(world: World, name: str) -> AsyncIterator[Candidate]:
+async def candidate(world: World, name: str, duration_s: float = 1.0) -> AsyncIterator[Candidate]:
     heard: list[bool] = []
     quick = Leadership(
-        world.cluster, world.namespace, name, heard.append, duration_s=1.0, renew_within_s=0.6, renew_every_s=0.05
+        world.cluster,
+        world.namespace,
+        name,
+        heard.append,
+        duration_s=duration_s,
+        renew_within_s=0.6 * duration_s,
+        renew_every_s=0.05,
     )
     async with quick as leadership:
         yield Candidate(leadership, heard)
@@ -33,14 +39,14 @@ async def candidate(world: World, name: str) -> AsyncIterator[Candidate]:
 
 async def test_one_leads_and_the_next_takes_over_at_once_when_it_leaves(world: World) -> None:
     async with contextlib.AsyncExitStack() as stays:
-        async with candidate(world, "one") as one:
+        async with candidate(world, "one", duration_s=30.0) as one:
             await eventually(lambda: one.leadership.leads)
-            two = await stays.enter_async_context(candidate(world, "two"))
+            two = await stays.enter_async_context(candidate(world, "two", duration_s=30.0))
             lease = await world.cluster.get(LEASES, world.namespace, LEASE)
             assert lease["spec"]["holderIdentity"] == "one"
             assert not two.leadership.leads
         assert one.heard == [True, False]
-        await eventually(lambda: two.leadership.leads, limit_s=1.0)
+        await eventually(lambda: two.leadership.leads, limit_s=15.0)
         lease = await world.cluster.get(LEASES, world.namespace, LEASE)
         assert (lease["spec"]["holderIdentity"], lease["spec"]["leaseTransitions"]) == ("two", 2)
 
