@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from gateway.asynchronous.calls import DUE_COUNTED, Call, Lease, Receipt, State, Submission, new_id
+from gateway.asynchronous.memory import Held, Queue, Running
 from gateway.asynchronous.rows import CALL, CANCELLED, DEAD, NEVER, RUNNING, STATES, SUCCEEDED, Kept, call_of
 from gateway.asynchronous.store import Bounds, Keep, QueueFull
 from gateway.asynchronous.turns import deal, interleaved
@@ -31,37 +32,6 @@ class Submitted(NamedTuple):
     receipts: list[Receipt]
     unused: list[str]
     """Files of repeated submissions."""
-
-
-class Queue:
-    """The counts of one queue. `first_due` is a time before which no call of it is due; `bytes` are those of open calls,
-    `kept` those of ended ones."""
-
-    __slots__ = ("bytes", "dead", "first_due", "kept", "name", "number", "running", "waiting")
-
-    def __init__(self, number: int, name: str, waiting: int, running: int, dead: int, size: int, kept: int) -> None:
-        self.number, self.name = number, name
-        self.waiting, self.running, self.dead = waiting, running, dead
-        self.bytes, self.kept = size, kept
-        self.first_due = 0.0 if waiting else NEVER
-
-
-class Held(NamedTuple):
-    """A lease: until when, of which `take`."""
-
-    take: int
-    until: float
-
-
-class Running(NamedTuple):
-    """What the row of a call that runs says of it."""
-
-    take: int
-    seq: int
-    queue: int
-    size: int
-    body_size: int
-    body_file: str | None
 
 
 class Ledger:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
-from gateway.asynchronous.ledger import Held, Ledger, Submitted
+from gateway.asynchronous.ledger import Ledger, Submitted
+from gateway.asynchronous.memory import Held
 from gateway.asynchronous.reader import Reader
 from gateway.asynchronous.rows import (
     CALL_WITHOUT_BODIES,

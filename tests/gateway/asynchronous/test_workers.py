@@ -9,7 +9,7 @@ import pytest
 
 from gateway.asynchronous import carrier
 from gateway.asynchronous.calls import Lease, State
-from gateway.asynchronous.ledger import Queue
+from gateway.asynchronous.memory import Queue
 from gateway.asynchronous.store import Keep
 from gateway.asynchronous.workers import Workers
 from gateway.edge.settings import EdgeSettings
