@@ -267,6 +267,12 @@ class Ledger:
             files += [file for file in (body_file, result_file) if file is not None]
         return len(rows) >= SWEPT_AT_ONCE, files
 
+    @staticmethod
+    def files(connection: sqlite3.Connection) -> set[str]:
+        """Return the files that rows name."""
+        named = {name for (name,) in connection.execute("SELECT body_file FROM calls WHERE body_file IS NOT NULL")}
+        return named | {name for (name,) in connection.execute("SELECT result_file FROM calls WHERE result_file IS NOT NULL")}
+
     # inside
 
     def _queue(self, connection: sqlite3.Connection, name: str) -> Queue:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+from gateway.asynchronous.bodies import Bodies
 from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
 from gateway.asynchronous.ledger import Ledger, Submitted
 from gateway.asynchronous.memory import Held
@@ -33,13 +33,12 @@ from gateway.asynchronous.rows import (
     encoded_outcome,
     encoded_request,
 )
-from gateway.asynchronous.store import Bounds, Keep, StoreUnavailable, unbounded
+from gateway.asynchronous.store import Bounds, Keep, unbounded
 from gateway.asynchronous.writer import Writer
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-CHUNK_BYTES: Final = 256 * 1024
 FILE: Final = "queue.db"
 FOLDER: Final = "queue-bodies"
 
@@ -68,27 +67,18 @@ class SqliteStore:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self.spool = folder / FOLDER
-        try:
-            self.spool.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise StoreUnavailable(f"{self.spool}: {error.strerror}") from None
+        self._bodies = Bodies(folder / FOLDER)
+        self.spool = self._bodies.folder
         self._ledger = ledger = Ledger()
         self._writer = Writer(self._path, MIGRATIONS, before_commit=ledger.write, rolled_back=ledger.load)
         self._writer.now(ledger.open)
-        self._writer.now(self._collect)
+        self._bodies.keep_only(self._writer.now(ledger.files))
         self._writer.start()
         self._reader = Reader(self._path)
         self._bell = asyncio.Event()
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self.changes: set[asyncio.Task[Any]] = set()
         """What is being changed, whether anybody still waits for it or not."""
-
-    def _collect(self, connection: sqlite3.Connection) -> None:
-        """Remove files that no row names."""
-        named = {name for (name,) in connection.execute("SELECT body_file FROM calls WHERE body_file IS NOT NULL")}
-        named |= {name for (name,) in connection.execute("SELECT result_file FROM calls WHERE result_file IS NOT NULL")}
-        self._remove([entry.name for entry in os.scandir(self.spool) if entry.name not in named and not entry.is_dir()])
 
     # the contract
 
@@ -113,9 +103,9 @@ class SqliteStore:
                 lambda connection: self._ledger.submit(connection, entries, now, bounds), then=self._submitted
             )
         except Exception:
-            await self._removed([entry.file for entry in entries if entry.file is not None])
+            await self._bodies.removed([entry.file for entry in entries if entry.file is not None])
             raise
-        await self._removed(done.unused)
+        await self._bodies.removed(done.unused)
         return done.receipts
 
     def _submitted(self, done: Submitted) -> None:
@@ -169,16 +159,16 @@ class SqliteStore:
     ) -> bool:
         own = [given.name for given in (body, *(wanted.body for wanted in then)) if isinstance(given, Path)]
         try:
-            result = await self._stored(body)
+            result = await self._bodies.stored(body)
             own += [result[2]] if result[2] is not None else []
             entries = await self._kept(then)
             own += [entry.file for entry in entries if entry.file is not None]
             unused = await self._end(lease, state, outcome, result, now, entries)
         except Exception:
-            await self._removed(own)
+            await self._bodies.removed(own)
             raise
         if unused is None:
-            await self._removed(own)
+            await self._bodies.removed(own)
         return unused is not None
 
     def _end(
@@ -193,7 +183,7 @@ class SqliteStore:
                 self._let_go(lease)
                 self._over(lease.id)
             if unused:
-                removing = asyncio.create_task(self._removed(unused))
+                removing = asyncio.create_task(self._bodies.removed(unused))
                 self.changes.add(removing)
                 removing.add_done_callback(self.changes.discard)
 
@@ -225,7 +215,7 @@ class SqliteStore:
             self._ledger.leases.pop(call_id, None)
             self._bell.set()
             self._over(call_id)
-        await self._removed(unused)
+        await self._bodies.removed(unused)
         return state
 
     @_carried_through
@@ -234,14 +224,14 @@ class SqliteStore:
         if found is None:
             return None
         self._bell.set()
-        await self._removed(found[1])
+        await self._bodies.removed(found[1])
         return found[0]
 
     @_carried_through
     async def replay_all(self, queue: str, now: float, at_most: int = 1000) -> int:
         count, unused = await self._writer.run(lambda connection: self._ledger.replay_all(connection, queue, now, at_most))
         self._bell.set()
-        await self._removed(unused)
+        await self._bodies.removed(unused)
         return count
 
     async def get(self, call_id: str) -> Call | None:
@@ -284,7 +274,7 @@ class SqliteStore:
             for lease in overdue:
                 self._let_go(lease)
         more, unused = await self._writer.run(lambda connection: self._ledger.forget(connection, now, keep), durable=False)
-        await self._removed(unused)
+        await self._bodies.removed(unused)
         return more
 
     async def changed(self, timeout_s: float) -> None:
@@ -296,20 +286,8 @@ class SqliteStore:
         first = min((q.first_due for q in list(self._ledger.queues.values()) if q.waiting), default=NEVER)
         return None if first == NEVER else first
 
-    async def chunks(self, body: Body) -> AsyncIterator[bytes]:
-        if body.data is not None:
-            if body.data:
-                yield body.data
-            return
-        if not body.where:
-            raise KeyError("this body is not kept any more")
-        try:
-            file = await asyncio.to_thread((self.spool / body.where).open, "rb")
-        except OSError:
-            raise KeyError(body.where) from None
-        with file:
-            while piece := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                yield piece
+    def chunks(self, body: Body) -> AsyncIterator[bytes]:
+        return self._bodies.chunks(body)
 
     async def close(self) -> None:
         while self.changes:
@@ -374,40 +352,15 @@ class SqliteStore:
         entries: list[Kept] = []
         try:
             for wanted in submissions:
-                length, data, file = await self._stored(wanted.body)
+                length, data, file = await self._bodies.stored(wanted.body)
                 request = encoded_request(wanted)
                 entries.append(Kept(wanted, request, length + len(request), data, file))
         except Exception:
             files = [entry.file for entry in entries if entry.file is not None]
             files += [wanted.body.name for wanted in submissions[len(entries) :] if isinstance(wanted.body, Path)]
-            await self._removed(files)
+            await self._bodies.removed(files)
             raise
         return entries
-
-    async def _stored(self, body: bytes | Path) -> Stored:
-        """Return a body's length and it itself, or its file's name, once the file is synced."""
-        if isinstance(body, Path):
-            try:
-                return await asyncio.to_thread(_synced, body), None, body.name
-            except OSError as error:
-                raise StoreUnavailable(f"{body}: {error.strerror}") from None
-        if len(body) <= INLINE_BYTES:
-            return len(body), body, None
-        name = os.urandom(16).hex()
-        try:
-            await asyncio.to_thread(_written, self.spool / name, body)
-        except OSError as error:
-            await self._removed([name])
-            raise StoreUnavailable(f"{self.spool}: {error.strerror}") from None
-        return len(body), None, name
-
-    async def _removed(self, files: Sequence[str]) -> None:
-        if files:
-            await asyncio.to_thread(self._remove, files)
-
-    def _remove(self, files: Sequence[str]) -> None:
-        for name in files:
-            (self.spool / name).unlink(missing_ok=True)
 
 
 def _short(body: bytes | Path) -> bool:
@@ -420,26 +373,3 @@ def _row_of(wanted: Submission) -> Kept:
     assert isinstance(wanted.body, bytes)
     request = encoded_request(wanted)
     return Kept(wanted, request, len(wanted.body) + len(request), wanted.body, None)
-
-
-def _synced(path: Path) -> int:
-    """Bring a file and its name to the disk; return its size."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-        size = os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return size
-
-
-def _written(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    _synced(path)
