@@ -105,6 +105,7 @@ class Asynchronous:
             follow=self.callbacks.follow,
             attempted=self._attempted,
             tracing=tracing,
+            lease_s=self.settings.lease_s,
         )
         try:
             async with contextlib.AsyncExitStack() as stack:

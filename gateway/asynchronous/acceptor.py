@@ -332,8 +332,8 @@ class _Connection(asyncio.Protocol):
             async for chunk in chunks:
                 self._transport.write(chunk)
                 await self._writable.wait()
-        except KeyError:
-            self.close()  # forgotten in the meantime: the answer breaks off, as its client must see
+        except (KeyError, StoreUnavailable):
+            self.close()  # forgotten in the meantime, or out of reach: the answer breaks off, as its client must see
 
     def _json(self, status: HTTPStatus, call_id: str, value: object, head_only: bool) -> None:
         body = msgspec.json.encode(value)

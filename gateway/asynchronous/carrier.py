@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -14,13 +14,18 @@ from gateway.asynchronous.caller import Caller, Request, Response
 from gateway.asynchronous.calls import Call, Headers, Lease, Outcome, State, Submission
 from gateway.asynchronous.functions import Functions
 from gateway.asynchronous.retry import Again, Answer, Dead, Postponed, Succeeded, Verdict, after, before
-from gateway.asynchronous.store import Store
+from gateway.asynchronous.settings import AsyncSettings
+from gateway.asynchronous.spool import second_name
+from gateway.asynchronous.store import Store, StoreUnavailable
 from gateway.asynchronous.tracing import CallTracing
 
 MARGIN_S: Final = 90.0
 """How much longer than the function's own limit an attempt may take: it may wait for a replica."""
 BUSY_S: Final = 1.0
 """How long a call waits that an edge refused because all replicas are busy, and its place with it."""
+REPEATED_FIRST_S: Final = 0.1
+REPEATED_LAST_S: Final = 2.0
+"""Pauses before what came of an attempt is written once more, the first and the longest."""
 _NOT_KEPT: Final = frozenset(
     ("connection", "keep-alive", "transfer-encoding", "content-length", "date", "x-call-id", "x-start-time")
 )
@@ -65,7 +70,7 @@ class Execution:
     """Carries out calls that were taken: `run` makes an attempt and tells the store what came of it.
 
     `carriers` are chosen by the part of the queue's name behind `#`; "" is for functions. `attempted` is told of each attempt,
-    `tracing` makes spans of them.
+    `tracing` makes spans of them. `lease_s` is for how long a lease holds that nobody prolongs.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Execution:
         follow: Follow = nothing_follows,
         attempted: Callable[[Call, Verdict], None] = lambda call, verdict: None,
         tracing: CallTracing | None = None,
+        lease_s: float = AsyncSettings().lease_s,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -85,11 +91,12 @@ class Execution:
         self._follow = follow
         self._attempted = attempted
         self._tracing = tracing
+        self._lease_s = lease_s
         self._clock, self._chance = clock, chance
 
     async def run(self, call: Call) -> None:
-        """Make an attempt. Raises store.StoreUnavailable: then nothing was written, and the call is taken again once its lease
-        is over."""
+        """Make an attempt, and write down what came of it, again and again while the store is away and the lease can hold.
+        Raises store.StoreUnavailable: then nothing was written, and the call is taken again once its lease is over."""
         settings = self._functions.of(call.queue).retry
         started = self._clock()
         verdict: Verdict
@@ -140,11 +147,35 @@ class Execution:
         if isinstance(verdict, Again):
             if not isinstance(response.body, bytes):
                 await asyncio.to_thread(response.body.unlink, missing_ok=True)
-            await self._store.retry(lease, verdict.due, outcome, now)
+            due = verdict.due
+            await self._until_kept(lambda: self._store.retry(lease, due, outcome, now))
             return
         state = State.DEAD if isinstance(verdict, Dead) else State.SUCCEEDED
-        then = self._follow(call, state, outcome, response)
-        await self._store.finish(lease, state, outcome, now, body=response.body, then=then)
+
+        async def finish() -> None:
+            then = self._follow(call, state, outcome, response)
+            body = second_name(response.body)  # the store takes a file also when it fails
+            await self._store.finish(lease, state, outcome, now, body=body, then=then)
+
+        try:
+            await self._until_kept(finish)
+        finally:
+            if not isinstance(response.body, bytes):
+                response.body.unlink(missing_ok=True)
+
+    async def _until_kept(self, write: Callable[[], Awaitable[object]]) -> None:
+        """Write something that the lease guards: doing so again is harmless when it was done after all."""
+        pause_s = REPEATED_FIRST_S
+        last = self._clock() + self._lease_s
+        while True:
+            try:
+                await write()
+                return
+            except StoreUnavailable:
+                if self._clock() + pause_s > last:
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(REPEATED_LAST_S, pause_s * 2)
 
 
 def _value(headers: Headers, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -104,3 +105,15 @@ class Spool:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def second_name(body: bytes | Path) -> bytes | Path:
+    """Return a body of one's own: a file gets a second name, for each of them belongs to one call."""
+    if isinstance(body, bytes):
+        return body
+    own = body.with_name(secrets.token_hex(16))
+    try:
+        os.link(body, own)
+    except OSError:  # a file system without links
+        shutil.copyfile(body, own)
+    return own

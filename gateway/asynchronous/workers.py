@@ -48,6 +48,7 @@ class Workers:
         self._clock = clock
         self._running: dict[Lease, asyncio.Task[None]] = {}
         self._paused = False
+        self._failing: set[str] = set()
         self._room = asyncio.Event()
         self._taking = asyncio.Lock()
         self.tasks: list[asyncio.Task[None]] = []
@@ -100,10 +101,11 @@ class Workers:
                     calls = await self._store.take(self.limit, -(-free // 2), now, self._settings.lease_s)
                     for call in calls:
                         self._begin(call)
+                self._went_well("take")
                 if not calls:
                     await self._store.changed(await self._patience(now))
             except StoreUnavailable as error:
-                log.error("asynchronous calls wait: %s", error)
+                self._failed("take", error)
                 await asyncio.sleep(BROKEN_S)
 
     async def _patience(self, looked: float) -> float:
@@ -142,7 +144,9 @@ class Workers:
         # All at once: a store gathers them. One after the other 500 of them would outlast a lease at 60 ms each.
         failures = await asyncio.gather(*(self._prolong(lease, task) for lease, task in self._running.items()))
         if error := next(filter(None, failures), None):
-            log.error("leases cannot be prolonged: %s", error)
+            self._failed("extend", error)
+        else:
+            self._went_well("extend")
 
     async def _prolong(self, lease: Lease, task: asyncio.Task[None]) -> StoreUnavailable | None:
         """Prolong one lease, or break its call off where it is not held; return why neither could be."""
@@ -163,9 +167,23 @@ class Workers:
             more = False
             try:
                 more = await self._store.sweep(now, self._settings.keep)
+                self._went_well("sweep")
             except StoreUnavailable as error:
-                log.error("ended asynchronous calls cannot be removed: %s", error)
+                self._failed("sweep", error)
             await asyncio.sleep(0.01 if more else SWEEP_S)
+
+    def _failed(self, work: str, error: StoreUnavailable) -> None:
+        """Some of the work cannot be done; said when it is the first."""
+        if not self._failing:
+            log.error("asynchronous calls wait: %s", error)
+        self._failing.add(work)
+
+    def _went_well(self, work: str) -> None:
+        """Some of the work was done; said when none fails any more."""
+        if work in self._failing:
+            self._failing.remove(work)
+            if not self._failing:
+                log.info("asynchronous calls go on: the store can be used again")
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import enum
 import logging
-import os
-import secrets
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from gateway.asynchronous.caller import Response
 from gateway.asynchronous.calls import Body, Call, Headers, Outcome, State, Submission
 from gateway.asynchronous.functions import Functions
 from gateway.asynchronous.retry import Again, Answer, Succeeded, Verdict
+from gateway.asynchronous.spool import second_name
 from gateway.callbacks.callback import KIND, callback, callback_url
 from gateway.callbacks.sending import Sender
 from gateway.callbacks.signature import SIGNATURE, TIMESTAMP, Seal
@@ -113,17 +110,5 @@ class Callbacks:
             return ()
         body = response.body
         most = self._functions.of(call.queue).retry.attempts
-        wanted = callback(call, outcome, _own(body), self._wall(), most_attempts=most, retry_for_s=self._retry_for_s)
+        wanted = callback(call, outcome, second_name(body), self._wall(), most_attempts=most, retry_for_s=self._retry_for_s)
         return () if wanted is None else (wanted,)
-
-
-def _own(body: bytes | Path) -> bytes | Path:
-    """Return a body of one's own: a file gets a second name, for each of them belongs to one call."""
-    if isinstance(body, bytes):
-        return body
-    own = body.with_name(secrets.token_hex(16))
-    try:
-        os.link(body, own)
-    except OSError:  # a file system without links
-        shutil.copyfile(body, own)
-    return own

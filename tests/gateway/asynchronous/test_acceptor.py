@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.asynchronous.calls import State
+from gateway.asynchronous.calls import Body, State
 from gateway.asynchronous.store import StoreUnavailable
 from tests.gateway.asynchronous.conftest import MakeLab
 from tests.gateway.asynchronous.lab import AsyncLab
@@ -228,3 +229,20 @@ async def test_a_body_that_the_disk_does_not_take_is_refused_and_not_waited_for(
         answered = await lab.ask("POST", "/async-function/echo", b"x" * 4_000_000)
     assert answered.status == 503 and b"No such file" in answered.body
     assert answered.header("retry-after") == "5"
+
+
+async def test_a_result_that_is_out_of_reach_breaks_its_answer_off(
+    lab: AsyncLab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(body: Body) -> AsyncIterator[bytes]:
+        yield b"o"
+        raise StoreUnavailable("away")
+
+    await lab.replica(lab.deploy("echo"))
+    await lab.work()
+    call_id = await lab.submit()
+    await lab.outcome(call_id)
+    monkeypatch.setattr(lab.store, "chunks", broken)
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await lab.ask("GET", f"/async-function/{call_id}/result")
+    assert not [record for record in caplog.records if record.exc_info]

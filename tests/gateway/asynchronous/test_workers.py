@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from typing import Any
 
 import pytest
 
-from gateway.asynchronous import carrier
+from gateway.asynchronous import carrier, workers
 from gateway.asynchronous.calls import Lease, State
 from gateway.asynchronous.memory import Queue
-from gateway.asynchronous.store import Keep
+from gateway.asynchronous.store import Keep, StoreUnavailable
 from gateway.asynchronous.workers import Workers
 from gateway.edge.settings import EdgeSettings
 from tests.gateway.asynchronous.conftest import MakeLab
@@ -260,3 +262,48 @@ async def test_a_backlog_of_slow_calls_costs_no_attempts(make_lab: MakeLab, monk
     gate.open.set()
     told = [await lab.outcome(call_id) for call_id in ids]
     assert [(call["state"], call["attempts"]) for call in told] == [("succeeded", 1)] * 2
+
+
+async def test_an_outcome_is_written_again_while_the_store_is_away(lab: AsyncLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    origin = await lab.replica(lab.deploy("echo"))
+    body = b"r" * 100_000  # a file
+    origin.response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    finish = lab.store.finish
+    tries = itertools.count(1)
+
+    async def away(*args: Any, **kwargs: Any) -> bool:
+        if next(tries) < 3:
+            kwargs["body"].unlink()  # what is handed over is the store's own
+            raise StoreUnavailable("away")
+        return await finish(*args, **kwargs)
+
+    monkeypatch.setattr(carrier, "REPEATED_FIRST_S", 0.01)
+    monkeypatch.setattr(lab.store, "finish", away)
+    await lab.work()
+    call_id = await lab.submit()
+    assert (await lab.outcome(call_id))["attempts"] == 1
+    assert (await lab.ask("GET", f"/async-function/{call_id}/result")).body == body
+    assert next(tries) == 4
+    await eventually(lambda: len(list(lab.store.spool.iterdir())) == 1)
+
+
+async def test_that_the_store_is_away_is_said_once_and_when_it_is_back(
+    lab: AsyncLab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pinnace.async")
+    tries = itertools.count()
+
+    async def away(*args: object) -> Any:
+        next(tries)
+        raise StoreUnavailable("nobody listens")
+
+    monkeypatch.setattr(workers, "BROKEN_S", 0.01)
+    monkeypatch.setattr(workers, "SWEEP_S", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.store, "take", away)
+        patch.setattr(lab.store, "sweep", away)
+        await lab.work()
+        await eventually(lambda: next(tries) > 10)
+        assert [record.message for record in caplog.records] == ["asynchronous calls wait: nobody listens"]
+    await eventually(lambda: len(caplog.records) == 2)
+    assert caplog.records[1].message == "asynchronous calls go on: the store can be used again"
