@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import click
 
+from builder.registry.reference import has_registry
 from cli.build import image_of
 from cli.image_tags import TAGGINGS, Tagging, tagged
 from cli.selection import Asked, select
@@ -59,6 +60,8 @@ def generate(
         function = replace(function, namespace=namespace or function.namespace)
         told = tagged(image_of(function), tagging, function.handler) if function.handler is not None else function.image
         found.append(manifest_of(function, told))
+        if not has_registry(told):
+            click.echo(f"Note: {function.name}: the image {told} names no registry: nodes look for it at docker.io", err=True)
     for note in selection.notes:
         click.echo(f"Note: {note}", err=True)
     click.echo(documents(found), nl=False)

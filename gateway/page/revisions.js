@@ -10,7 +10,7 @@ export function revisionsTable(f, details, act, moved) {
   const newest = details.revisions.at(-1)
   const line = (one) => row(one, serving, () => act(() => send(f, one, serving, newest, moved)))
   const rows = [...details.revisions].reverse().map(line)
-  const heads = ['Revision', 'Traffic', 'Tags', 'Replicas', 'Deployed', 'Image', '']
+  const heads = ['Revision', 'Traffic', 'Tags', 'Replicas', 'Deployed']
   return [
     details.rollout ? progress(details) : null,
     h(
@@ -18,8 +18,8 @@ export function revisionsTable(f, details, act, moved) {
       { className: 'scroll' },
       h(
         'table',
-        {},
-        h('thead', {}, h('tr', {}, heads.map((head) => (head ? h('th', { scope: 'col' }, head) : h('td', {}))))),
+        { className: 'revisions' },
+        h('thead', {}, h('tr', {}, heads.map((head) => h('th', { scope: 'col' }, head)))),
         h('tbody', {}, rows),
       ),
     ),
@@ -39,27 +39,23 @@ function progress(details) {
 
 function row(one, serving, send) {
   const whole = one === serving && one.percent === 100
-  return h(
+  const line = h(
     'tr',
     {},
     h('th', { scope: 'row' }, one.name, one.latest ? h('span', { className: 'muted' }, ' @latest') : null),
     h('td', { className: 'num' }, `${one.percent} %`),
     h('td', {}, one.tags.map((tag) => [h('code', {}, tag), ' '])),
     h('td', { className: 'num' }, String(one.replicas)),
-    h('td', { className: 'muted' }, ago(one.createdAt)),
-    h('td', {}, h('code', {}, one.image), one.failure ? h('p', { className: 'wrong' }, one.failure) : null),
-    h(
-      'td',
-      {},
-      whole
-        ? null
-        : h(
-            'button',
-            { type: 'button', 'aria-label': `Send all calls to ${one.name}`, onclick: send },
-            one.number < serving.number ? 'Roll back' : 'Send calls',
-          ),
-    ),
+    h('td', { className: 'num muted' }, ago(one.createdAt)),
   )
+  const button = h(
+    'button',
+    { type: 'button', 'aria-label': `Send all calls to ${one.name}`, onclick: send },
+    one.number < serving.number ? 'Roll back' : 'Send calls',
+  )
+  const failure = one.failure ? h('p', { className: 'wrong' }, one.failure) : null
+  const more = h('td', { colSpan: 4 }, h('code', { className: 'muted' }, one.image), failure)
+  return [line, h('tr', { className: 'more' }, more, h('td', { className: 'num' }, whole ? null : button))]
 }
 
 async function send(f, one, serving, newest, moved) {

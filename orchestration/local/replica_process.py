@@ -383,6 +383,8 @@ class ReplicaProcess:
         if cgroup is not None and ended.status != 0 and cgroup.oom_kills():
             limit = self.revision.limits.memory if self.revision.limits else None
             return f"killed: out of memory (limit {limit})" if limit else "killed: out of memory"
+        if last_line and ended.signal not in (None, signal.SIGABRT):  # what it wrote last is seldom why it was killed
+            return f"{ended}; its last line: {last_line}"
         return f"{ended}: {last_line}" if last_line else str(ended)
 
     async def _first(self, *futures: asyncio.Future[Any], within_s: float | None = None) -> None:

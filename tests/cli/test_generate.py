@@ -103,3 +103,9 @@ def test_what_a_gateway_would_refuse_is_refused_here(stack: Path, written: str, 
     done = run("other")
     assert done.exit_code != 0
     assert told in str(done.exception)
+
+
+def test_an_image_that_a_cluster_would_look_for_elsewhere_is_noted(stack: Path) -> None:
+    assert run().stderr == ""
+    (stack / "stack.yaml").write_text(STACK.replace("registry.test/hello:1", "hello:1"))
+    assert run().stderr == "Note: hello: the image hello:1 names no registry: nodes look for it at docker.io\n"

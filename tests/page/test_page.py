@@ -129,6 +129,8 @@ def test_calls_are_sent_back_to_an_older_revision_once_that_is_confirmed(page: P
     newest = revisions.get_by_role("row", name="back-00002")
     expect(newest).to_contain_text("100 %")
     expect(newest).to_contain_text("@latest")
+    name = revisions.get_by_role("rowheader", name="back-00002").bounding_box()
+    assert name is not None and name["height"] < 45, "no name is broken into lines"
     button = revisions.get_by_role("button", name="Send all calls to back-00001")
     button.click()
     page.keyboard.press("Escape")

@@ -215,7 +215,7 @@ def test_a_call_that_takes_too_long_is_answered(run: StartReplica, limit: str, w
     replica = run(WAITS, exec_timeout=limit)
     answer = replica.call("/", X_Timeout=wanted)
     assert (answer.status, answer.headers["x-openfaas-internal"]) == (504, "runtime")
-    assert answer.body == b"The call took longer than exec_timeout, 0.2 s\n"
+    assert answer.body == b"The call took longer than the function's timeout, 0.2 s\n"
 
 
 def test_a_stream_that_fails_is_cut(run: StartReplica) -> None:

@@ -231,7 +231,7 @@ class Call {
 
   expire () {
     if (this.answered) return this.response.destroy()
-    const text = `The call took longer than exec_timeout, ${this.limitMs / 1000} s\n`
+    const text = `The call took longer than the function's timeout, ${this.limitMs / 1000} s\n`
     this.response.shouldKeepAlive = false
     this.send({ status: 504, headers: { ...TEXT, ...MARK }, body: Buffer.from(text) })
   }

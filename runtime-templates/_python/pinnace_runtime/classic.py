@@ -122,7 +122,7 @@ class Watchdog:
                     return Reply(None, self._content_type, stream=_Rest(held, pieces))
         except TimeIsUp as error:
             logs.log(str(error))
-            reply = Reply(f"The call took longer than exec_timeout, {limit_s:g} s\n".encode(), PLAIN, 504)
+            reply = Reply(f"The call took longer than the function's timeout, {limit_s:g} s\n".encode(), PLAIN, 504)
             reply.headers.append(RUNTIME_MARK)
             return reply
         except ProgramFailed as error:

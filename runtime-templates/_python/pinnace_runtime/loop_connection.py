@@ -265,7 +265,7 @@ class LoopConnection(asyncio.Protocol):
         task.add_done_callback(lambda _: self._server.free_slot())
         task.cancel()
         if untouched:
-            text = f"The call took longer than exec_timeout, {self._server.settings.exec_timeout_s:g} s\n"
+            text = f"The call took longer than the function's timeout, {self._server.settings.exec_timeout_s:g} s\n"
             self.write(plain_response(504, text, RUNTIME_MARK, close=True, head=call.request.method == "HEAD"))
         self._end_politely(whole=call.decoder.done)
 

@@ -147,7 +147,7 @@ class Connection:
                     408, f"the request head took longer than {HEAD_WITHIN_S:g} s\n", RUNTIME_MARK, close=True
                 )
             elif not self._head_sent:
-                text = f"The call took longer than exec_timeout, {self._server.settings.exec_timeout_s:g} s\n"
+                text = f"The call took longer than the function's timeout, {self._server.settings.exec_timeout_s:g} s\n"
                 answer = plain_response(504, text, RUNTIME_MARK, close=True, head=self._is_head)
             self._sock.send(answer, _DONTWAIT)
             self._sock.shutdown(_socket.SHUT_RDWR)

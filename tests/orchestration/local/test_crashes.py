@@ -102,7 +102,7 @@ async def test_a_killed_replica_is_started_again_and_what_it_daemonised_ends(
     os.kill(before.pid, signal.SIGKILL)
     await watch.until(lambda: watch.running() and watch.running()[0].pid != before.pid)
     reasons = [r.reason for e in watch.events if (r := getattr(e, "replica", None)) and r.state is ReplicaState.PENDING]
-    assert "killed by SIGKILL: starting" in reasons
+    assert "killed by SIGKILL; its last line: starting" in reasons
     await until(lambda: not alive(escaped))
 
 

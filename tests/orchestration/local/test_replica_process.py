@@ -102,7 +102,7 @@ async def test_pending_running_draining_stopped() -> None:
 @pytest.mark.parametrize(
     ("end", "reason"),
     [
-        (Exit(signal=11), "killed by SIGSEGV: last words"),
+        (Exit(signal=11), "killed by SIGSEGV; its last line: last words"),
         (Exit(status=0), ""),
         (None, ""),  # it has no call any more, and is ended
     ],

@@ -242,7 +242,7 @@ def answer(path):
     os._exit(3) if path == '/exit' else os.kill(os.getpid(), signal.SIGKILL)
 """
     (replica,) = await started(orchestrator, watch, functions.add("hello", source))
-    for path, end in (("/exit", "exited with status 3: last words"), ("/kill", "killed by SIGKILL: last words")):
+    for path, end in (("/exit", "exited with status 3: last words"), ("/kill", "killed by SIGKILL; its last line: last words")):
         await watch.until(lambda: watch.replicas[replica.id].state is ReplicaState.RUNNING)
         with contextlib.suppress(asyncio.IncompleteReadError):
             await ask(watch.replicas[replica.id], path)
