@@ -111,9 +111,9 @@ def wait_ready(gateway: Gateway, function: StackFunction, generation: int | None
             return message  # a gradual rollout takes as long as was asked for
         crash = _crash_of_newest(details)
         if phase == "Failed" or crash is not None:
-            raise NotReady(f"{function.name}: {message or crash or 'it does not become ready'}")
+            raise NotReady(f"{function.name}: {_hinted(message or crash or 'it does not become ready')}")
         time.sleep(max(0.0, _POLL_S - (time.monotonic() - asked)))  # a gateway that does not hold the call is not hammered
-    told = f": {message}" if message else ""
+    told = f": {message}{_still_importing(details)}" if message else ""
     raise NotReady(f"{function.name}: not ready after {timeout_s:g} s{told} (faas describe {function.name} shows more)")
 
 
@@ -131,6 +131,16 @@ def _crash_of_newest(details: Any) -> str | None:
     newest = revisions[-1].get("name") if revisions else None
     looping = [r for r in replicas if r.get("revision") == newest and r.get("state") == "CrashLoopBackOff"]
     return str(looping[0].get("reason") or "") if looping else None
+
+
+def _hinted(message: str) -> str:
+    """Return the message with what mends it, where nearly always the same does."""
+    return f"{message}; packages are listed in requirements.txt" if "ModuleNotFoundError" in message else message
+
+
+def _still_importing(details: Any) -> str:
+    pending = any(replica.get("state") == "Pending" for replica in details.get("replicas") or [])
+    return "; one is starting, perhaps its import takes long" if pending else ""
 
 
 def why_broken(gateway: Gateway, name: str, namespace: str) -> str:

@@ -255,7 +255,7 @@ class Rollouts:
         return next((r.reason for r in replicas if r.revision == revision.name and r.reason), "")
 
     def _late(self) -> str:
-        return f"not ready within {self._ready_within_s:.0f} s"
+        return f"not ready within {self._ready_within_s:.0f} s: its import, or its start, takes longer"
 
 
 def no_function(function: FunctionId) -> NotFound:

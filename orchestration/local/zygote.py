@@ -159,7 +159,7 @@ class Zygote:
                 await self._enter_room(launched)
         except TimeoutError:
             launched.process.signal(signal.SIGKILL)
-            raise LaunchFailed(f"not ready within {READY_WITHIN_S:.0f} s") from None
+            raise LaunchFailed(f"not ready within {READY_WITHIN_S:.0f} s: its import has not ended") from None
         except (OSError, CgroupFailed) as error:
             launched.process.signal(signal.SIGKILL)
             raise LaunchFailed(f"cannot start: {error}") from None

@@ -133,7 +133,10 @@ async def test_a_deploy_waits_and_says_why_it_was_in_vain(control: Faas, orchest
     orchestrator.set_state(replica, ReplicaState.CRASH_LOOP, "handler.py line 3: ModuleNotFoundError: No module named 'foo'")
     done = await deploying
     assert done.code == 1
-    assert "Error: hello: handler.py line 3: ModuleNotFoundError: No module named 'foo'\n" in done.err
+    assert (
+        "Error: hello: handler.py line 3: ModuleNotFoundError: No module named 'foo'; packages are listed in requirements.txt\n"
+        in done.err
+    )
     assert "CrashLoopBackOff" in (await control("describe", "hello")).out
 
 

@@ -17,6 +17,7 @@ from tests.cli.stub_gateway import Gateway
 
 LANGUAGE = "python3-http"
 BROKEN = "handler.py line 3: ModuleNotFoundError: No module named 'foo'"
+HINT = "; packages are listed in requirements.txt"
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_an_image_that_exists_is_deployed_without_a_build(gateway: Gateway, faas
 def test_a_broken_handler_is_one_line(gateway: Gateway, faas: Faas, hello: Path) -> None:
     gateway.failing["hello"] = BROKEN
     done = faas("deploy")
-    assert (done.code, done.out, done.err) == (1, "", f"Error: hello: {BROKEN}\n")
+    assert (done.code, done.out, done.err) == (1, "", f"Error: hello: {BROKEN}{HINT}\n")
 
 
 def test_a_replica_that_ends_again_and_again_is_not_waited_for(gateway: Gateway, faas: Faas, hello: Path) -> None:
@@ -157,7 +158,7 @@ def test_one_that_fails_does_not_stop_the_others(gateway: Gateway, faas: Faas, h
     done = faas("deploy", "--parallel", "2")
     assert done.code == 1
     assert sorted(line.split()[1] for line in done.out.splitlines()) == ["hello", "third"]
-    assert done.err == f"Error: second: {BROKEN}\n2 of 3 functions deployed; failed: second\n"
+    assert done.err == f"Error: second: {BROKEN}{HINT}\n2 of 3 functions deployed; failed: second\n"
 
 
 def test_filter_and_one_by_name(gateway: Gateway, faas: Faas, hello: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.end_to_end.platform import Platform, until
 from tests.page.conftest import LONGEST_MS, Tab, link_of, login_of
@@ -32,7 +32,7 @@ def page(tab: Tab, platform: Platform) -> Iterator[Page]:
     assert [url for url in tab.asked if not url.startswith(platform.url)] == []
 
 
-def section(page: Page, title: str):  # type: ignore[no-untyped-def]
+def section(page: Page, title: str) -> Locator:
     return page.get_by_role("region", name=title, exact=True)
 
 
@@ -126,7 +126,11 @@ def test_calls_are_sent_back_to_an_older_revision_once_that_is_confirmed(page: P
         platform.deploy("back", f"def handle(event, context):\n    return {version!r}\n")
     page.get_by_role("link", name="back", exact=True).click()
     revisions = section(page, "Revisions and traffic")
-    newest = revisions.get_by_role("row", name="back-00002")
+
+    def of(name: str) -> Locator:
+        return revisions.get_by_role("row").filter(has=page.get_by_role("rowheader", name=name))
+
+    newest = of("back-00002")
     expect(newest).to_contain_text("100 %")
     expect(newest).to_contain_text("@latest")
     name = revisions.get_by_role("rowheader", name="back-00002").bounding_box()
@@ -137,7 +141,7 @@ def test_calls_are_sent_back_to_an_older_revision_once_that_is_confirmed(page: P
     assert platform.call("back").text == "two"
     button.click()
     page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
-    expect(revisions.get_by_role("row", name="back-00001")).to_contain_text("100 %")
+    expect(of("back-00001")).to_contain_text("100 %")
     assert platform.call("back").text == "one"
     expect(page.locator(".message").first).to_contain_text("back-00002 gets no calls: traffic is set by hand")
     revisions.get_by_role("button", name="Send all calls to back-00002").click()

@@ -286,7 +286,7 @@ async def test_an_import_that_hangs_can_be_stopped_and_is_ended_in_time(
     monkeypatch.setattr("orchestration.local.zygote.READY_WITHIN_S", 1.0)
     function = await orchestrator.apply(functions.add("hello", "import time\ntime.sleep(600)"))
     await watch.until(lambda: any(r.state is ReplicaState.CRASH_LOOP for r in watch.replicas.values()))
-    assert [replica.reason for replica in watch.replicas.values()] == ["not ready within 1 s"]
+    assert [replica.reason for replica in watch.replicas.values()] == ["not ready within 1 s: its import has not ended"]
     monkeypatch.setattr("orchestration.local.zygote.READY_WITHIN_S", 600.0)
     await orchestrator.scale(function.newest.key, 2)
     await until(lambda: len(descendants(orchestrator)) > 0)
