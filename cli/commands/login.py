@@ -19,7 +19,8 @@ from cli.options import gateway_options, open_gateway
 def login(username: str, password: str | None, password_stdin: bool, gateway: str | None, tls_no_verify: bool) -> None:
     """Log in to a gateway and keep the login in ~/.openfaas/config.yml, where faas-cli finds it too.
 
-    OPENFAAS_CONFIG names another folder. Nothing is kept when the gateway does not take the login.
+    The password that the platform made is in basic-auth-password of its data folder. OPENFAAS_CONFIG names another folder for
+    the login. Nothing is kept when the gateway does not take it.
     """
     from cli import credentials
 
