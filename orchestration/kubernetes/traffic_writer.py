@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from orchestration import rollout
 from orchestration.function import Function
 from orchestration.kubernetes.api import FUNCTIONS, ApiError, Clash
@@ -15,6 +17,9 @@ from orchestration.names import FunctionId
 from orchestration.orchestrator import NotFound
 from orchestration.traffic import FOLLOWING, Table
 
+TRIES: Final = 5
+"""How often a table is written over a version of the Function that is not the newest any more."""
+
 
 class TrafficWriter:
     """Writes what concerns traffic to Functions of `cluster`; what it decides upon it reads from `view`."""
@@ -25,13 +30,17 @@ class TrafficWriter:
 
     async def set(self, identity: FunctionId, table: Table, known: Table | None, now: float) -> Function:
         """See `Orchestrator.set_traffic`; also raises Unavailable."""
-        moved = rollout.set_traffic(self._function(identity), table, now, known=known)
-        resource = self._view.resource(identity)
-        seen = {"resourceVersion": resource.metadata.resource_version} if known is not None and resource is not None else {}
-        try:
-            return await self._ask(identity, moved, seen)
-        except Clash:
-            raise rollout.Outdated(f"function {identity} was changed meanwhile: look at it again") from None
+        for _ in range(TRIES):
+            moved = rollout.set_traffic(self._function(identity), table, now, known=known)
+            resource = self._view.resource(identity)
+            if known is None or resource is None:
+                return await self._ask(identity, moved)
+            try:
+                return await self._ask(identity, moved, {"resourceVersion": resource.metadata.resource_version})
+            except Clash:  # perhaps only its status was written, which is no change of the table
+                with refusals(f"function {identity.name!r} in namespace {identity.namespace!r}"):
+                    self._view.feed(FUNCTIONS, await self._cluster.get(FUNCTIONS, identity.namespace, identity.name))
+        raise rollout.Outdated(f"function {identity} is being changed all the time: look at it again")
 
     async def roll_back(self, identity: FunctionId, to: str | None, now: float) -> Function:
         """See `Orchestrator.roll_back`; also raises Unavailable."""

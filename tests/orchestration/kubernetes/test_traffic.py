@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -10,12 +10,15 @@ import pytest
 from gateway.edge.tally import Tally
 from gateway.monitor.rollouts import GradualRollouts
 from orchestration.events import FunctionChanged
-from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS
+from orchestration.kubernetes.api import DEPLOYMENTS, FUNCTIONS, Kind
 from orchestration.kubernetes.client import Cluster
+from orchestration.kubernetes.controller import Controller
 from orchestration.kubernetes.names import ROLLOUT_ABORT_ANNOTATION, ROLLOUT_STEP_ANNOTATION
 from orchestration.kubernetes.observed import function_of
 from orchestration.kubernetes.status import condition
 from orchestration.kubernetes.traffic import requested, split_of
+from orchestration.kubernetes.traffic_writer import TrafficWriter
+from orchestration.kubernetes.view import View
 from orchestration.rollout import NothingToMove, Outdated, Phase
 from orchestration.spec import FunctionSpec
 from orchestration.traffic import FOLLOWING, LATEST, InvalidTraffic, TrafficTarget
@@ -187,6 +190,40 @@ async def test_kubectl_and_the_api_say_the_same(cluster: Cluster, world: World) 
         held = await world.get(FUNCTIONS, "hello")
         assert held is not None
         assert "traffic" not in held["spec"]
+
+
+class Overtaken:
+    """A cluster in which somebody is quicker: `first` is written to the Function before what is to be written."""
+
+    def __init__(self, cluster: Cluster, first: dict[str, Any], part: str = "") -> None:
+        self._cluster, self._first, self._part = cluster, first, part
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cluster, name)
+
+    async def merge(self, kind: Kind, namespace: str, name: str, change: Any, *, manager: str) -> Any:
+        if self._first:
+            first, self._first = self._first, {}
+            await self._cluster.merge(kind, namespace, name, first, manager="another", part=self._part)
+        return await self._cluster.merge(kind, namespace, name, change, manager=manager)
+
+
+async def test_who_has_seen_the_table_may_change_it_whatever_else_was_written(cluster: Cluster, world: World) -> None:
+    hello, table = world.id("hello"), (TrafficTarget(LATEST, 100, "next"),)
+    async with View(cluster, probes=False) as view, Controller(cluster, view):
+        await world.kubectl_apply("hello")
+        await world.started(OLD)
+        await told(world, "hello", "Ready", "True", "Serving")
+
+        def writer(first: dict[str, Any], part: str = "") -> TrafficWriter:
+            return TrafficWriter(cast(Cluster, Overtaken(cluster, first, part)), view)
+
+        status = {"status": {"readyReplicas": 7}}
+        set_to = await writer(status, "status").set(hello, table, FOLLOWING, 1.0)
+        assert set_to.split == table
+        other = {"spec": {"traffic": [{"revision": OLD, "percent": 100}]}}
+        with pytest.raises(Outdated, match="hello-00001=100"):
+            await writer(other).set(hello, FOLLOWING, table, 2.0)
 
 
 async def test_a_deploy_through_the_api_leaves_the_table_alone(cluster: Cluster, world: World) -> None:
