@@ -19,22 +19,15 @@ from orchestration import rollout
 from orchestration.bundle import BundleSource, UnknownBundle
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.function import Function
-from orchestration.local.cgroups import Cgroups
-from orchestration.local.data_folder import DataFolder
 from orchestration.local.failures import Conflict, StorageError
-from orchestration.local.isolation import Isolation, probe
-from orchestration.local.keeper_link import KeeperLink
-from orchestration.local.launch import INSTANCE_VARIABLE, Launcher, LaunchFailed
-from orchestration.local.limits import check_resources, machine_memory_bytes
-from orchestration.local.logs import KEEP_S, QUOTA_BYTES, Logs
-from orchestration.local.memory_budget import MemoryBudget
+from orchestration.local.launch import LaunchFailed
+from orchestration.local.limits import check_resources
+from orchestration.local.logs import KEEP_S, QUOTA_BYTES
+from orchestration.local.machine import Machine
 from orchestration.local.namespaces import Namespaces
 from orchestration.local.notes import notes
 from orchestration.local.rollouts import Rollouts, no_function
-from orchestration.local.run_folder import run_folder
-from orchestration.local.secret_store import SecretStore
-from orchestration.local.stems import Stems
-from orchestration.local.store import Record, State, Store
+from orchestration.local.store import Record
 from orchestration.local.supervisor import Supervisor
 from orchestration.local.usage import ConsumptionMeter, UsageMeter
 from orchestration.local.zygotes import Zygotes
@@ -69,38 +62,23 @@ class LocalOrchestrator:
     `run_dir` is the folder for sockets, which others may put theirs into as well.
     """
 
-    def __init__(
-        self,
-        *,
-        state: State,
-        store: Store,
-        secrets: SecretStore,
-        logs: Logs,
-        launcher: Callable[[Callable[[FunctionId], int | None]], Launcher],
-        bundles: BundleSource,
-        isolation: Isolation,
-        cgroups: Cgroups | None,
-        keeper: KeeperLink,
-        stems: Stems,
-        clock: Callable[[], float],
-        ready_within_s: float,
-        budget: MemoryBudget,
-        run_dir: Path,
-        running_commands: set[str],
-    ) -> None:
-        self.run_dir = run_dir
+    def __init__(self, machine: Machine, *, clock: Callable[[], float], ready_within_s: float) -> None:
+        state, store = machine.state, machine.store
+        self.run_dir = machine.run_dir
+        self.cgroups = machine.cgroups
         self._store = store
-        self._logs = logs
-        self._bundles = bundles
-        self._isolation = isolation
-        self.cgroups = cgroups
-        self._keeper = keeper
-        self._stems = stems
+        self._logs = machine.logs
+        self._bundles = machine.bundles
+        self._isolation = machine.isolation
+        self._keeper = machine.keeper
+        self._stems = machine.stems
         self._clock = clock
         self._locks: weakref.WeakValueDictionary[str | FunctionId, asyncio.Lock] = weakref.WeakValueDictionary()
-        self._namespaces = Namespaces(state.namespaces, store, secrets, self._functions, self._lock, isolation.namespaces)
+        self._namespaces = Namespaces(
+            state.namespaces, store, machine.secrets, self._functions, self._lock, machine.isolation.namespaces
+        )
         self._watchers = Watchers(self._snapshot)
-        self._zygotes = Zygotes(launcher(self._user_of), budget)
+        self._zygotes = Zygotes(machine.launcher(self._user_of), machine.budget)
         self.starts = StartBook()
         self._supervisor = Supervisor(self._zygotes, self._replica_changed, clock, self.starts)
         self._rollouts = Rollouts(
@@ -115,8 +93,7 @@ class LocalOrchestrator:
         )
         self._users = {identity: (record.namespace_number, record.user) for identity, record in state.records.items()}
         self._usage = UsageMeter()
-        self._running_commands = running_commands
-        """Digests of bundles whose template runs a deploy's command."""
+        self._running_commands = machine.running_commands
         self._consumption = ConsumptionMeter()
 
     @classmethod
@@ -139,59 +116,15 @@ class LocalOrchestrator:
         is the most memory for zygotes and stems: an eighth of the machine's when absent, 0 for none. Raises
         failures.StorageError (DataFolderLocked, NewerSchema, StorageFull) and failures.Unreachable.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            folder = stack.enter_context(DataFolder(data_dir.absolute()))
-            store = await asyncio.to_thread(Store, folder.state)
-            stack.push_async_callback(asyncio.to_thread, store.close)
-            secrets = await asyncio.to_thread(SecretStore, folder.secrets)
-            stack.push_async_callback(asyncio.to_thread, secrets.close)
-            state = await asyncio.to_thread(store.load)
-            sockets = stack.enter_context(run_folder(run_dir, state.instance))
-            logs = await stack.enter_async_context(Logs(folder.logs, log_quota_bytes, log_keep_s))
-            cgroups = await asyncio.to_thread(Cgroups.probe, state.instance)
-            if cgroups is not None:
-                await asyncio.to_thread(cgroups.sweep)
-                stack.push_async_callback(asyncio.to_thread, cgroups.close)
-            keeper = await stack.enter_async_context(KeeperLink(f"{INSTANCE_VARIABLE}={state.instance}"))
-            budget = MemoryBudget(machine_memory_bytes() // 8 if zygote_budget_bytes is None else zygote_budget_bytes)
-            stems = Stems(keeper, (INSTANCE_VARIABLE, state.instance), budget)
-            stack.push_async_callback(stems.close)
-            await asyncio.to_thread(folder.clear_replicas)
-            isolation = await probe(keeper, folder.replicas)
-            await store.reclaim(isolation.namespaces)
-
-            def launcher(user_of: Callable[[FunctionId], int | None]) -> Launcher:
-                return Launcher(
-                    instance=state.instance,
-                    folder=folder,
-                    run_dir=sockets,
-                    bundles=bundles,
-                    secrets=secrets,
-                    keeper=keeper,
-                    stems=stems,
-                    logs=logs,
-                    isolation=isolation,
-                    cgroups=cgroups,
-                    user_of=user_of,
-                )
-
-            orchestrator = cls(
-                state=state,
-                store=store,
-                secrets=secrets,
-                logs=logs,
-                launcher=launcher,
-                bundles=bundles,
-                isolation=isolation,
-                cgroups=cgroups,
-                keeper=keeper,
-                stems=stems,
-                clock=clock,
-                ready_within_s=ready_within_s,
-                budget=budget,
-                run_dir=sockets,
-                running_commands=await asyncio.to_thread(_running_commands, bundles, state),
-            )
+        async with Machine.open(
+            data_dir.absolute(),
+            bundles,
+            run_dir=run_dir,
+            log_quota_bytes=log_quota_bytes,
+            log_keep_s=log_keep_s,
+            zygote_budget_bytes=zygote_budget_bytes,
+        ) as machine:
+            orchestrator = cls(machine, clock=clock, ready_within_s=ready_within_s)
             orchestrator._rollouts.start()
             try:
                 yield orchestrator
@@ -487,13 +420,3 @@ class LocalOrchestrator:
     def _lock(self, owner: str | FunctionId) -> asyncio.Lock:
         """Return the lock under which a function, or the namespace of that name, is written."""
         return self._locks.setdefault(owner, asyncio.Lock())
-
-
-def _running_commands(bundles: BundleSource, state: State) -> set[str]:
-    """Return the digests of bundles in use whose template runs a deploy's command. Reads the disk."""
-    found = set()
-    for revision in {record.function.newest.bundle: record.function.newest for record in state.records.values()}.values():
-        with contextlib.suppress(UnknownBundle):  # its replicas will say so
-            if revision.env_process and bundles.resolve(revision.bundle).runs_command:
-                found.add(revision.bundle)
-    return found

@@ -442,7 +442,7 @@ async def test_many_starts_leave_no_process_file_or_folder(
 async def test_without_mount_namespaces_a_fork_has_a_folder_for_files_of_its_own(
     place: Path, functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestration.local.orchestrator.probe", unisolated)
+    monkeypatch.setattr("orchestration.local.machine.probe", unisolated)
     source = """
 import os, tempfile
 at_import = tempfile.gettempdir()
