@@ -159,7 +159,7 @@ local function keep_body(where, data)
   if data ~= '' then call('SET', key('b', where), data) else call('PERSIST', key('b', where)) end
 end
 
--- An entry of a submission: queue, id, another id, key, due, expires, request, size of the body, its bytes or where it is.
+-- An entry of a submission: queue, id, another one if somebody chose the first, key, due, expires, request, size of the body, its bytes or where it is.
 local function insert(e, id, now)
   local q = queue_made(e[1])
   local n = counted('seq', 1)
@@ -202,7 +202,7 @@ local function submit(entries, now, most)
     else
       if lost(e[10], e[9]) then return { 'lost' } end
       local id = e[2]
-      if ids[id] or call('EXISTS', key('c', id)) == 1 then id = e[3] end
+      if e[3] ~= '' and (ids[id] or call('EXISTS', key('c', id)) == 1) then id = e[3] end
       if e[4] ~= '' then keys[e[1] .. '\0' .. e[4]] = id end
       ids[id] = true
       fresh[#fresh + 1] = { e, id }
@@ -230,13 +230,13 @@ local INLINE = 65536
 local function show(out, id, bodies, taken)
   local f = call('HMGET', key('c', id), unpacked(SHOWN))
   if not f[1] then return false end
+  local outcome = f[8] and call('GET', key('o', id)) or ''  -- of one that was never taken there is none
   if taken then
     f[2], f[7], f[8] = '1', whole((f[7] or 0) + 1), whole((f[8] or 0) + 1)
     call('HSET', key('c', id), 's', f[2], 'a', f[7], 'k', f[8])
   end
   local number, state, size = tonumber(f[1]), tonumber(f[2]), tonumber(f[10])
   local entry = call('XRANGE', line('s', number), f[14] .. '-0', f[14] .. '-0')[1][2]
-  local outcome = call('GET', key('o', id)) or ''
   local there, body, where, result_where = '', '', '', ''
   if not bodies then
     outcome = outcome ~= '' and string.sub(outcome, 1, 4 + struct.unpack('>I4', outcome)) or ''
@@ -247,10 +247,11 @@ local function show(out, id, bodies, taken)
     else there, where = 'w', f[11] end
     result_where = f[13] or ''
   end
-  for _, field in ipairs({
+  local last = #out
+  for i, field in ipairs({
     id, queue_by(number).name, f[2], f[3], f[4], f[5] or '0', f[6] or '0', f[7] or '0', f[8] or '0', f[9] or '', entry[4], outcome,
     f[10], there, body, where, f[12] or '0', result_where,
-  }) do out[#out + 1] = field end
+  }) do out[last + i] = field end
   return true
 end
 
@@ -522,10 +523,10 @@ function operations.next_due(_)
   return { 'ok', first[2] }
 end
 
-local answers = {}
-local function put(text)
-  answers[#answers + 1] = pack('>I4', #text)
-  answers[#answers + 1] = text
+local answers, put = {}, 0
+local function answer(bytes)
+  put = put + 1
+  answers[put] = bytes
 end
 -- These read no sorted set, and each call is in one of them at most: the sets may change after the last of them.
 local gathers = { submit = true, finish = true, retry = true }
@@ -538,8 +539,8 @@ for i = 1, #ARGV do
     -- What an error leaves half done is one call's; counts and lines stay true to what was written.
     fields = { 'error', type(fields) == 'table' and fields.err or tostring(fields) }
   end
-  answers[#answers + 1] = pack('>I4', #fields)
-  for _, field in ipairs(fields) do put(field) end
+  answer(pack('>I4', #fields))
+  for _, field in ipairs(fields) do answer(pack('>I4c0', #field, field)) end
 end
 settle()
 return table.concat(answers)

@@ -51,7 +51,7 @@ class Lane:
         if not self._called:
             self._called = True
             asyncio.get_running_loop().call_soon(self._start)  # what comes in the same turn of the loop goes along
-        return await asyncio.shield(future)  # a caller that leaves does not take back what is being written
+        return await future  # a caller that leaves does not take back what is being written
 
     async def close(self) -> None:
         """Finish what waits."""

@@ -21,8 +21,8 @@ _decode_request = msgspec.msgpack.Decoder(Request).decode
 _decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
 
 Entry = tuple[str, str, str, str, float, float, msgspec.Raw, int, msgspec.Raw, str]
-"""A submission for `calls.lua`: queue, id, another id, idempotency key, due, expiry, request, size of the body, its bytes if
-they come along, where it is kept if that is not the stream."""
+"""A submission for `calls.lua`: queue, id, another one if the client chose the first, idempotency key, due, expiry, request,
+size of the body, its bytes if they come along, where it is kept if that is not the stream."""
 
 
 def blob(data: bytes) -> msgspec.Raw:
@@ -37,7 +37,7 @@ def operation(name: str, *values: Any) -> bytes:
 
 def entry_of(wanted: Submission, now: float, size: int, data: bytes, where: str) -> Entry:
     """Return a submission whose body is `data`, or was brought to `where` before."""
-    other = new_id(now)
+    other = new_id(now) if wanted.id else ""
     return (
         wanted.queue,
         wanted.id or new_id(now),
