@@ -26,6 +26,7 @@ INLINE_BYTES: Final = 64 * 1024
 """A longer body is a file of its own (or whatever the store has for that), not a part of the call's row."""
 
 DUE_COUNTED: Final = 10_000
+"""More calls of a queue that are due are not counted by a look: this many ask for all the replicas that a function may have."""
 
 Headers = tuple[tuple[str, str], ...]
 """Names and values in the order in which they came; bytes beyond ASCII as Latin-1."""

@@ -1,10 +1,10 @@
 """What becomes of a call after an attempt: it succeeded, is tried again, or is dead. Pure: time and chance are arguments.
 
 OpenFaaS's rules: it is tried again after the statuses that the function's settings name, and after every error that a part
-of the platform made (`X-OpenFaaS-Internal`), which says nothing about the function. Where only
-a free slot was missing no attempt is counted: a backlog of slow calls is no failure of any of them. Waits double from the
-least to the longest one; what is drawn lies between half of that and all of it, so that calls that failed together do not come
-back together. `Retry-After` (RFC 9110 section 10.2.3) is honoured after 429 and 503, but never below the least wait.
+of the platform made (`X-OpenFaaS-Internal`), which says nothing about the function. Where only a free slot was missing no
+attempt is counted: a backlog of slow calls is no failure of any of them. Waits double from the least to the longest one;
+what is drawn lies between half of that and all of it, so that calls that failed together do not come back together.
+`Retry-After` (RFC 9110 section 10.2.3) is honoured after 429 and 503, but never below the least wait.
 """
 
 from __future__ import annotations

@@ -348,6 +348,8 @@ class RedisStore:
                     with await asyncio.to_thread(body.open, "rb") as file:
                         while piece := await asyncio.to_thread(file.read, CHUNK_BYTES):
                             await self._bring(key, piece)
+            except StoreUnavailable:
+                raise  # what came of it goes by itself: nobody is to wait once more for a server that does not answer
             except BaseException:
                 await self._dropped([where])
                 raise

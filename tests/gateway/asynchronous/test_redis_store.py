@@ -109,6 +109,18 @@ async def test_a_server_that_stands_still_is_given_up_in_time_and_its_answer_is_
         assert (await store.get(receipt.id)) is not None
 
 
+async def test_a_long_body_is_refused_as_soon_as_a_short_one_when_the_server_stands_still(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    async with opened(own_redis, tmp_path, timeout_s=1.0) as store:
+        await store.submit([call_of()], NOW)
+        with own_redis.stopped():
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable, match=r"does not answer within 1 s"):
+                await store.submit([call_of(body=b"x" * (INLINE_BYTES + 1))], NOW)
+            assert time.monotonic() - began < 1.8  # and not twice as long, to take back what came of the body
+
+
 async def test_all_who_ask_meanwhile_share_one_attempt_to_reach_a_server(own_redis: RedisServer, tmp_path: Path) -> None:
     async with opened(own_redis, tmp_path, timeout_s=1.0) as store:
         with own_redis.stopped():
