@@ -54,6 +54,9 @@ from orchestration.load import LoadSample
 log = logging.getLogger("pinnace.edge")
 
 MOST_SESSIONS: Final = 1024
+MOST_STRANGERS: Final = 128
+"""Of those, who have not proven yet that they know the secret, which takes a member one round trip: with one more the one that
+has been silent for longest goes, so that nobody keeps members out by connecting and saying nothing."""
 GREETED_WITHIN_S: Final = 5.0
 SILENT_AT_MOST_S: Final = 10.0
 """A member that does not beat for so long is given up: it beats every two seconds."""
@@ -225,6 +228,11 @@ class Hub:
 
     def opened(self, session: _Session) -> None:
         """Somebody connected."""
+        strangers = [each for each in self._sessions if not each.name]
+        if len(strangers) >= MOST_STRANGERS:
+            oldest = min(strangers, key=lambda each: each.heard_at)
+            self._sessions.discard(oldest)
+            oldest.link.abort()
         if not self._serves or len(self._sessions) >= MOST_SESSIONS:
             session.link.abort()
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
@@ -304,6 +305,20 @@ async def test_who_does_not_know_the_secret_is_refused_by_both_ends(lab: HubLab)
         await asyncio.sleep(0.2)
         assert not stranger.member.linked
         assert stranger.member.name not in lab.hub.names()
+
+
+async def test_who_connects_and_says_nothing_keeps_nobody_out(lab: HubLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "MOST_SESSIONS", 8)
+    monkeypatch.setattr(hub_module, "MOST_STRANGERS", 4)
+    await lab.begin(edges=0)
+    silent = [await asyncio.open_connection("127.0.0.1", lab.hub.port) for _ in range(20)]
+    edge = lab.new_edge()
+    async with edge:
+        await eventually(lambda: edge.member.linked, 3.0)
+    for _, writer in silent:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def test_a_hub_that_does_not_know_the_secret_gets_no_word(lab: HubLab) -> None:
