@@ -9,7 +9,7 @@ import click
 from cli.api import Gateway
 from cli.commands.traffic import print_revisions
 from cli.deployment import condition_of
-from cli.errors import UnknownFunction
+from cli.errors import GatewayRefused, UnknownFunction
 from cli.options import addressed, function_argument, gateway_options, json_option, namespace_option, open_gateway
 from cli.tables import age, color, pairs, print_fields, print_json, print_table
 from orchestration.duration import format_duration
@@ -44,7 +44,8 @@ def describe(name: str, namespace: str, starts: bool, as_json: bool, gateway: st
         return print_json(rows) if as_json else _show_starts(rows)
     if as_json:
         return print_json({**details, "scaling": scaling, "timers": timers} if details else status)
-    return _show(connection, name, namespace, status, details or {}, scaling or {}, timers or {})
+    queues = _queues(connection) if details else []
+    return _show(connection, name, namespace, status, details or {}, scaling or {}, timers or {}, queues)
 
 
 def _show(
@@ -55,6 +56,7 @@ def _show(
     details: dict[str, Any],
     scaling: dict[str, Any],
     timers: dict[str, Any],
+    queues: list[dict[str, Any]],
 ) -> None:
     address = f"{name}.{namespace}" if namespace else name
     print_fields(
@@ -62,7 +64,7 @@ def _show(
             ("Name", status.get("name") or name),
             ("Namespace", status.get("namespace")),
             ("Status", _condition(status, details)),
-            ("Replicas", f"{status.get('availableReplicas') or 0} ready of {status.get('replicas') or 0}"),
+            ("Replicas", _replicas(status, details)),
             ("URL", f"{connection.url}/function/{address}"),
             ("Image", status.get("image")),
             ("Command", status.get("envProcess")),
@@ -79,6 +81,7 @@ def _show(
             ("Annotations", pairs(status.get("annotations"))),
             ("Scaling", scaling_lines(scaling)),
             ("Timers", timer_lines(timers)),
+            ("Asynchronous", queue_lines(address, f"{name}.{status.get('namespace')}", queues)),
             ("Notes", details.get("notes")),
         ]
     )
@@ -161,9 +164,39 @@ def timer_lines(timers: dict[str, Any]) -> list[str]:
     return [*lines, timers["trouble"]] if timers.get("trouble") else lines
 
 
+def queue_lines(name: str, function: str, queues: list[dict[str, Any]]) -> list[str]:
+    """Return a line for the function's asynchronous calls and one for callbacks about them, where any wait, run or are dead."""
+    lines = []
+    for row in queues:
+        queue, _, kind = str(row.get("queue")).partition("#")
+        if queue == function:
+            word = f"{kind}s: " if kind else ""
+            hint = f" (faas async list {name} --state dead)" if row.get("dead") else ""
+            lines.append(f"{word}{row.get('waiting')} waiting, {row.get('running')} running, {row.get('dead')} dead{hint}")
+    return lines
+
+
+def _queues(connection: Gateway) -> list[dict[str, Any]]:
+    """Return the queues that hold something; none where they cannot be looked at just now, which hides nothing else."""
+    try:
+        reply = connection.call("GET", "/api/v1/async/queues", accept=(200, 404, 405, 501, 503))
+        value = reply.json() if reply.status == 200 else None
+    except GatewayRefused:
+        return []
+    return value if isinstance(value, list) else []
+
+
 def _has_timers(status: dict[str, Any]) -> bool:
     said = {**(status.get("labels") or {}), **(status.get("annotations") or {})}
     return "cron-function" in str(said.get("topic", ""))  # orchestration.timers takes 40 ms to import
+
+
+def _replicas(status: dict[str, Any], details: dict[str, Any]) -> str:
+    """Return the count for the revision with the most traffic, which the API's counts are about, and how many others run."""
+    ready = status.get("availableReplicas") or 0
+    running = sum(replica.get("state") == "Running" for replica in details.get("replicas") or ())
+    others = f"; {running - ready} of other revisions" if ready and running > ready else ""
+    return f"{ready} ready of {status.get('replicas') or 0}{others}"
 
 
 def _condition(status: dict[str, Any], details: dict[str, Any]) -> str:

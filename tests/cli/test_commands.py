@@ -97,6 +97,34 @@ def test_describe_shows_when_timers_call(gateway: Gateway, faas: Faas) -> None:
     assert "Timers:       the minute cannot be\n" in faas("describe", "hello").out
 
 
+def test_describe_shows_what_waits_and_what_was_given_up(gateway: Gateway, faas: Faas) -> None:
+    deployed(gateway, "hello")
+    assert "Asynchronous" not in faas("describe", "hello").out
+    held = {"waiting": 3, "running": 1, "dead": 2}
+    rows = [
+        {"queue": "hello.openfaas-fn", **held},
+        {"queue": "hello.openfaas-fn#callback", **held, "dead": 0},
+        {"queue": "hello.dev", **held},
+    ]
+    gateway.canned["GET /api/v1/async/queues"] = (200, {}, json.dumps(rows).encode())
+    out = faas("describe", "hello").out
+    assert "Asynchronous:  3 waiting, 1 running, 2 dead (faas async list hello --state dead)\n" in out
+    assert "callbacks: 3 waiting, 1 running, 0 dead\n" in out
+    assert out.count("waiting") == 2
+    gateway.canned["GET /api/v1/async/queues"] = (503, {}, b"the store is away")
+    assert faas("describe", "hello").code == 0
+
+
+def test_describe_counts_the_replicas_of_other_revisions(gateway: Gateway, faas: Faas) -> None:
+    deployed(gateway, "hello")
+    details = json.loads(faas("describe", "hello", "--json").out)
+    other = {"id": "hello-00002-xyz", "revision": "hello-00002", "restarts": 0}
+    for state, shown in (("Running", "1 ready of 1; 1 of other revisions\n"), ("Pending", "1 ready of 1\n")):
+        told = details | {"replicas": [*details["replicas"], other | {"state": state}]}
+        gateway.canned["GET /api/v1/functions/hello"] = (200, {}, json.dumps(told).encode())
+        assert f"Replicas:   {shown}" in faas("describe", "hello").out
+
+
 def test_describe_shows_what_the_last_starts_took(gateway: Gateway, faas: Faas) -> None:
     deployed(gateway, "hello")
     lines = faas("describe", "hello", "--starts").out.splitlines()
