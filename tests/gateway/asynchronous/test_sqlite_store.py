@@ -12,7 +12,7 @@ import pytest
 
 from gateway.asynchronous.calls import INLINE_BYTES, Outcome, State, Submission, queue_of
 from gateway.asynchronous.sqlite_store import SqliteStore
-from gateway.asynchronous.store import Bounds, StoreUnavailable
+from gateway.asynchronous.store import Bounds, Keep, StoreUnavailable
 from orchestration.names import FunctionId
 
 ECHO = FunctionId("openfaas-fn", "echo")
@@ -54,6 +54,37 @@ async def test_files_that_nobody_names_are_removed_at_the_next_start(tmp_path: P
     (call,) = await second.take(limit, 1, NOW, LEASE_S)
     assert [path.name for path in second.spool.iterdir()] == [call.body.where]
     await second.close()
+
+
+async def test_what_runs_is_still_known_after_a_batch_was_rolled_back(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await submit(store, call_of(body=b"x" * (INLINE_BYTES + 1)), call_of())
+    long, short = await store.take(limit, 2, NOW, LEASE_S)
+    assert await store.finish(short.lease, State.DEAD, Outcome(status=400), NOW)
+
+    def fails(connection: sqlite3.Connection) -> None:
+        connection.execute("SELECT * FROM nothing")
+
+    with pytest.raises(StoreUnavailable):
+        await store._writer.run(fails)
+    assert not await store.finish(short.lease, State.SUCCEEDED, Outcome(status=200), NOW)
+    assert await store.finish(long.lease, State.SUCCEEDED, Outcome(status=200), NOW)
+    await store.close()
+    assert not list(store.spool.iterdir())
+
+
+async def test_a_call_whose_taker_left_is_given_to_another_once_its_lease_is_over(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await submit(store, call_of())
+    leaving = asyncio.create_task(store.take(limit, 1, NOW, LEASE_S))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert await store.take(limit, 1, NOW, LEASE_S) == []
+    await store.sweep(NOW + LEASE_S + 1, Keep())
+    (call,) = await store.take(limit, 1, NOW + LEASE_S + 1, LEASE_S)
+    assert call.takes == 2
+    await store.close()
 
 
 async def test_a_full_disk_is_said_and_nothing_is_kept(tmp_path: Path) -> None:

@@ -117,3 +117,12 @@ def test_a_file_of_a_newer_platform_or_none_at_all_is_said(tmp_path: Path, hooks
         opened("y.db", SCHEMA)
     with pytest.raises(StoreUnavailable, match="cannot be opened"):
         opened("none/x.db", SCHEMA)
+
+
+async def test_what_follows_from_a_job_follows_also_when_its_caller_has_left(writer: Writer) -> None:
+    followed: list[list[str]] = []
+    leaving = writer.run(names, then=followed.append)
+    leaving.cancel()
+    writer.start()
+    assert await writer.run(names, then=lambda found: followed.append([*found, "told before"])) == []
+    assert followed == [[], ["told before"]]
