@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
@@ -242,7 +243,9 @@ async def test_who_leaves_does_not_take_a_kept_calls_body_along(redis: RedisServ
 
 async def test_all_keys_are_in_one_slot_of_a_cluster(tmp_path: Path) -> None:
     needs_redis()
-    with RedisServer(port=0, cluster_enabled="yes") as server:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        bus = free.getsockname()[1]  # its own choice would be the same for every server without a port
+    with RedisServer(port=0, cluster_enabled="yes", cluster_port=str(bus)) as server:
         server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         await until(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"))
         async with opened(server, tmp_path, name="one") as store:
