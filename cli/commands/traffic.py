@@ -116,7 +116,7 @@ def print_revisions(found: list[dict[str, Any]]) -> None:
                 age(r.get("createdAt")),
                 r.get("image"),
                 str(r.get("bundle") or "").removeprefix("sha256:")[:12],
-                r.get("failure"),
+                str(r.get("failure") or "").removeprefix(f"{r.get('name')}: "),
             )
             for r in found
         ],

@@ -257,6 +257,8 @@ async def _connect(kubeconfig: Path | None, context: str | None) -> ApiClient:
     configuration = Configuration()
     in_pod = kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ
     file = kubeconfig or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
+    if not in_pod and not any(Path(one).is_file() for one in str(file).split(os.pathsep)):
+        raise NoCluster(f"no cluster by {file}: there is no such file; --kubeconfig or KUBECONFIG names the cluster's")
     try:
         if in_pod:
             load_incluster_config(client_configuration=configuration)

@@ -125,6 +125,14 @@ def test_describe_counts_the_replicas_of_other_revisions(gateway: Gateway, faas:
         assert f"Replicas:   {shown}" in faas("describe", "hello").out
 
 
+def test_why_a_revision_failed_does_not_say_its_name_again(gateway: Gateway, faas: Faas) -> None:
+    deployed(gateway, "hello")
+    details = json.loads(faas("describe", "hello", "--json").out)
+    details["revisions"][0] |= {"name": "hello-00001", "failure": "hello-00001: exited with status 3"}
+    gateway.canned["GET /api/v1/functions/hello"] = (200, {}, json.dumps(details).encode())
+    assert faas("revisions", "hello").out.splitlines()[-1].endswith("  exited with status 3")
+
+
 def test_describe_shows_what_the_last_starts_took(gateway: Gateway, faas: Faas) -> None:
     deployed(gateway, "hello")
     lines = faas("describe", "hello", "--starts").out.splitlines()

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from orchestration.kubernetes.api import DEPLOYMENTS, Throttled, Unreachable
-from orchestration.kubernetes.client import Cluster
+from orchestration.kubernetes.client import Cluster, NoCluster
 from orchestration.kubernetes.refusals import refusals
 from orchestration.orchestrator import NotNow
 from tests.orchestration.kubernetes.api_server import free_ports
@@ -66,6 +66,12 @@ async def served(tmp_path: Path, server: Server) -> AsyncIterator[Cluster]:
     listening = await asyncio.start_server(server.handle, "127.0.0.1", 0)
     async with listening, connected(tmp_path, listening.sockets[0].getsockname()[1]) as cluster:
         yield cluster
+
+
+async def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NoCluster, match=r"none: there is no such file; --kubeconfig or KUBECONFIG"):
+        async with Cluster.open(tmp_path / "none"):
+            pass
 
 
 async def test_a_request_that_is_put_off_is_sent_again_when_the_server_said(tmp_path: Path) -> None:
