@@ -184,12 +184,13 @@ class Routes:
             self._name(f"{function.id.name}--{tag}", function.id.namespace, own)
         routed = {id(dispatcher) for dispatcher, _ in shares}
         self._tell_apart(function)
-        for revision in function.revisions:  # calls that wait where none come any more follow the traffic
-            dispatcher = self.dispatchers[revision.key]
-            if dispatcher.waiting and id(dispatcher) not in routed:
+        former = before.revisions if before is not None else ()
+        for revision in (*function.revisions, *former):  # calls that wait where none come any more follow the traffic
+            dispatcher = self.dispatchers.get(revision.key)
+            if dispatcher is not None and dispatcher.waiting and id(dispatcher) not in routed:
                 self._reroute(dispatcher, route)
         kept = {revision.key for revision in function.revisions}
-        for revision in before.revisions if before is not None else ():
+        for revision in former:
             if revision.key not in kept:
                 self.counted.pop(revision.key, None)
             self._forget_unused(revision.key)

@@ -162,6 +162,17 @@ def test_calls_that_wait_at_a_revision_with_a_tag_stay_and_others_follow_the_tra
     old.waiting.clear()
 
 
+def test_calls_that_wait_at_a_revision_that_is_collected_follow_the_traffic(routes: Routes) -> None:
+    routes.apply(FunctionChanged(tagged((TrafficTarget("echo-00001", 100),))))
+    old = routes.dispatchers[("openfaas-fn", "echo-00001")]
+    moved: list[Dispatcher] = []
+    routes._reroute = lambda dispatcher, route: moved.append(dispatcher)  # type: ignore[method-assign]
+    old.waiting[object()] = True  # type: ignore[index]
+    both = tagged((TrafficTarget("echo-00002", 100),))
+    routes.apply(FunctionChanged(msgspec.structs.replace(both, revisions=both.revisions[1:])))
+    assert moved == [old]
+
+
 def test_revisions_are_counted_where_calls_can_come_to_several(routes: Routes) -> None:
     routes.apply(FunctionChanged(function()))
     assert routes.counted == {}
