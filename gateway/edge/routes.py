@@ -184,15 +184,14 @@ class Routes:
             self._name(f"{function.id.name}--{tag}", function.id.namespace, own)
         routed = {id(dispatcher) for dispatcher, _ in shares}
         self._tell_apart(function)
-        former = before.revisions if before is not None else ()
-        for revision in (*function.revisions, *former):  # calls that wait where none come any more follow the traffic
+        kept = {revision.key for revision in function.revisions}
+        collected = [revision for revision in before.revisions if revision.key not in kept] if before is not None else []
+        for revision in (*function.revisions, *collected):  # calls that wait where none come any more follow the traffic
             dispatcher = self.dispatchers.get(revision.key)
             if dispatcher is not None and dispatcher.waiting and id(dispatcher) not in routed:
                 self._reroute(dispatcher, route)
-        kept = {revision.key for revision in function.revisions}
-        for revision in former:
-            if revision.key not in kept:
-                self.counted.pop(revision.key, None)
+        for revision in collected:
+            self.counted.pop(revision.key, None)
             self._forget_unused(revision.key)
 
     def _reroute(self, dispatcher: Dispatcher, route: Route) -> None:
