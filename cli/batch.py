@@ -17,7 +17,7 @@ from cli.build import BuildFailed, CannotBuild, build, image_of, template_of
 from cli.deploy_flags import DeployFlags
 from cli.deployment import send, taken_away, wait_ready
 from cli.dockerfile import build_for_registry, process_of
-from cli.errors import CliError
+from cli.errors import CliError, Misuse
 from cli.gate import TestsStopped, run_tests
 from cli.guess import check_entry
 from cli.handler_code import check_handler
@@ -28,6 +28,7 @@ from cli.selection import Selection, select
 from cli.stack import StackFunction
 from cli.tables import clean, counted, seconds_text
 from cli.traffic import Traffic
+from orchestration.traffic import InvalidTraffic, check_tag
 
 if TYPE_CHECKING:
     from cli.api import Gateway  # a client of HTTP, which builds of images do without
@@ -58,6 +59,13 @@ class Plan:
 def make_plan(path: str, flags: DeployFlags, *, deploys: bool = True) -> Plan:
     """Read what is to be deployed and check it; nothing is sent. Notes for the user go to stderr. Raises Misuse."""
     changes = flags.changes()
+    if flags.gradual and flags.no_traffic:
+        raise Misuse("--gradual moves calls and --no-traffic moves none: give one of them")
+    if flags.tag:
+        try:
+            check_tag(flags.tag)
+        except InvalidTraffic as error:
+            raise Misuse(f"--tag: {error}") from None
     timeout_s, test_timeout_s = flags.timeout_s, flags.test_timeout_s
     selection = select(flags.asked(path))
     functions = tuple(changes.applied_to(function) for function in selection.functions)

@@ -48,6 +48,18 @@ def test_new_then_deploy(gateway: Gateway, faas: Faas, hello: Path) -> None:
     assert [a.method for a in gateway.asked if a.path == "/system/functions"] == ["PUT", "POST", "PUT"]
 
 
+def test_a_tag_that_cannot_be_is_found_before_anything_is_sent(gateway: Gateway, faas: Faas, hello: Path) -> None:
+    done = faas("deploy", "--tag", "UPPER")
+    assert done.code == 2 and done.err.startswith("Error: --tag: tag 'UPPER' must be 1 to 50 of a-z")
+    assert gateway.asked == []
+
+
+def test_to_move_calls_step_by_step_and_not_at_all_is_refused(gateway: Gateway, faas: Faas, hello: Path) -> None:
+    done = faas("deploy", "--gradual", "5m", "--no-traffic")
+    assert (done.code, done.err) == (2, "Error: --gradual moves calls and --no-traffic moves none: give one of them\n")
+    assert gateway.asked == []
+
+
 def test_the_same_folder_gives_the_same_bytes(gateway: Gateway, faas: Faas, hello: Path) -> None:
     faas("deploy")
     (hello / "hello" / "handler.py").touch()
