@@ -339,7 +339,7 @@ def test_a_leader_leads_on_after_an_exception() -> None:
         led.release()
         if outcome := outcomes.pop(0):
             raise outcome
-        threading.Event().wait(20)
+        threading.Event().wait()  # such a thread holds up no exit
 
     Leadership(lead, lambda call: None).start(2)
     assert all(led.acquire(timeout=10) for _ in range(3))
