@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from cli.api import Gateway, Reply, reason_of
-from cli.errors import CliError, GatewayRefused, Misuse
+from cli.errors import FAILED, CliError, GatewayRefused, Misuse
 from cli.options import addressed, complete_function, gateway_options, json_option, namespace_option, open_gateway, seconds
 from cli.tables import age, clean, color, counted, print_fields, print_json, print_table, seconds_text, table_lines
 
@@ -62,8 +62,8 @@ def list_calls(
 @json_option
 @gateway_options
 def get(call_id: str, wait: str | None, result: bool, as_json: bool, gateway: str | None, tls_no_verify: bool) -> int:
-    """Show what is known of a call. With --result its answer goes to standard output; the exit code is 1 where it has none,
-    or has one with an error status."""
+    """Show what is known of a call. With --wait the exit code is 1 unless it has succeeded by then. With --result its answer
+    goes to standard output; the exit code is 1 where it has none, or has one with an error status."""
     connection = open_gateway(gateway, tls_no_verify)
     call = _call(connection, call_id, seconds(wait, "--wait") if wait else 0.0)
     if result:
@@ -72,7 +72,7 @@ def get(call_id: str, wait: str | None, result: bool, as_json: bool, gateway: st
         print_json(call)
     else:
         print_fields(_fields(call))
-    return 0
+    return FAILED if wait and call["state"] != "succeeded" else 0
 
 
 @asynchronous.command("cancel", short_help="Cancel calls.")

@@ -362,4 +362,6 @@ def _too_long(settings: AsyncSettings) -> Refusal:
 
 
 def _unknown(call_id: str) -> Refusal:
+    if not call_id:
+        return Refusal(404, "say which call: /async-function/CALL_ID")
     return Refusal(404, f"{call_id} is neither a function nor a call that is known (any more)")

@@ -64,6 +64,13 @@ def test_get_shows_a_call_and_waits_for_it(gateway: Gateway, faas: Faas) -> None
     assert json.loads(faas("async", "get", "a1", "-j").out) == call()
 
 
+@pytest.mark.parametrize("state", ["dead", "cancelled"])
+def test_who_waits_for_a_call_that_does_not_succeed_is_told_by_the_exit_code(gateway: Gateway, faas: Faas, state: str) -> None:
+    tells(gateway, "GET /async-function/a1", call() | {"state": state})
+    assert faas("async", "get", "a1", "--wait", "5s").code == 1
+    assert faas("async", "get", "a1").code == 0
+
+
 def test_a_callback_is_told_from_the_calls_of_its_function(gateway: Gateway, faas: Faas) -> None:
     callback = call() | {"queue": "echo.openfaas-fn#callback"}
     tells(gateway, "GET /async-function/a1", callback)
