@@ -40,11 +40,11 @@ def test_a_step_of_load_has_its_replicas_and_loses_no_call(platform: Platform) -
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         callers = [pool.submit(calls, n) for n in range(16)]
         try:
-            until(lambda: platform.status("step").get("availableReplicas") == 12)
+            until(lambda: platform.status("step").get("availableReplicas") == 12, within_s=60)
         finally:
             over.set()
         assert all(caller.result() for caller in callers)
-    until(lambda: not platform.status("step").get("replicas"))
+    until(lambda: not platform.status("step").get("replicas"), within_s=60)
     changes = scaling(platform, "step")["changes"]
     assert (changes[0]["rule"], changes[0]["replicas"]) == ("idle", 0)
     assert {"backlog", "panic", "max"} & {change["rule"] for change in changes}
@@ -65,7 +65,7 @@ def test_cpu_decides_where_it_is_the_metric(platform: Platform) -> None:
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         callers = [pool.submit(calls) for _ in range(2)]
         try:
-            until(lambda: (platform.status("busy").get("replicas") or 0) > 1, within_s=30)
+            until(lambda: (platform.status("busy").get("replicas") or 0) > 1, within_s=60)
         finally:
             over.set()
         for caller in callers:
