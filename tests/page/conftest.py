@@ -26,7 +26,9 @@ FAILED_TO_LOAD = "Failed to load resource: "
 """The console says so of every answer above 399, and when a network interface comes or goes; the page shows what matters."""
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(
+    scope="module"
+)  # not longer: Playwright's loop runs in this thread meanwhile, and tests with a loop of their own cannot
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium: apt-get install chromium")
