@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.local import isolation, orchestrator
+from orchestration.local import isolation, machine
 from orchestration.local.failures import Unreachable
 from orchestration.local.isolation import (
     FIRST_USER,
@@ -37,7 +37,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *, users: bool, mounts: bool) -> No
     async def found(keeper: KeeperLink, folder: Path) -> Isolation:
         return Isolation(users=users, mounts=mounts, why="a test says so")
 
-    monkeypatch.setattr(orchestrator, "probe", found)
+    monkeypatch.setattr(machine, "probe", found)
 
 
 def test_a_path_below_a_closed_folder_is_shown_in_its_place(place: Path) -> None:
