@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import shutil
-import socket
-import subprocess
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -24,6 +18,7 @@ from autoscaler.scaler import Scaler
 from orchestration.names import FunctionId
 from orchestration.orchestrator import Usage
 from orchestration.spec import FunctionSpec
+from tests.deploy.prometheus import serving
 from tests.fakes.orchestrator import FakeOrchestrator
 
 HELLO = FunctionId("openfaas-fn", "hello")
@@ -92,33 +87,9 @@ async def test_prometheus_is_asked(prometheus: str) -> None:
 @pytest.fixture
 def real_prometheus(tmp_path: Path) -> Iterator[str]:
     """Debian's Prometheus, which knows nothing but itself."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is not installed: queries are tested on a stand-in only")
-    config = tmp_path / "prometheus.yml"
-    config.write_text("global: {}\n")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    flags = [f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
-    with subprocess.Popen([program, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            _wait_until_ready(url, process)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/-/ready", timeout=1):
-            return
-        assert process.poll() is None, "prometheus ended"
-        assert time.monotonic() < deadline, "prometheus is not ready"
-        time.sleep(0.05)
+    (tmp_path / "prometheus.yml").write_text("global: {}\n")
+    with serving(tmp_path) as url:
+        yield url
 
 
 async def test_a_real_prometheus_answers_and_says_what_is_wrong(real_prometheus: str) -> None:

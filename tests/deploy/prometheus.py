@@ -65,9 +65,6 @@ class Prometheus:
 @contextmanager
 def scraping(folder: Path, target: str) -> Iterator[Prometheus]:
     """Run Prometheus with the shipped configuration and rules, only quicker, against `target`."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is not installed: nothing is scraped here")
     config = yaml.safe_load(CONFIG.read_text())
     config["global"] = {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL}
     config["rule_files"] = [str(file) for file in RULES]
@@ -76,17 +73,27 @@ def scraping(folder: Path, target: str) -> Iterator[Prometheus]:
             discovery["refresh_interval"] = INTERVAL
     text = json.dumps(config).replace("127.0.0.1:8082", target)
     (folder / "prometheus.yml").write_text(text)
+    with serving(folder, "--enable-feature=exemplar-storage") as url:
+        yield Prometheus(url)
+
+
+@contextmanager
+def serving(folder: Path, *more: str) -> Iterator[str]:
+    """Run Prometheus with `prometheus.yml` of the folder, until it is left; yields its address once it is ready."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not installed: what needs it is not tested here")
     port = free_port()
     flags = [
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'tsdb'}",
         f"--web.listen-address=127.0.0.1:{port}",
-        "--enable-feature=exemplar-storage",
+        *more,
     ]
     with (folder / "prometheus.log").open("wb") as log, subprocess.Popen([program, *flags], stdout=log, stderr=log) as process:
         try:
             _wait_until_ready(f"http://127.0.0.1:{port}", process)
-            yield Prometheus(f"http://127.0.0.1:{port}")
+            yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait(20)
