@@ -13,6 +13,7 @@ ON_TIME_S was missed: the platform did not run.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
 from typing import Final
 
@@ -33,7 +34,7 @@ _OURS: Final = "com.pinnace.timer."
 
 MOST_TIMERS: Final = 50
 MOST_MISSED: Final = 100
-"""So many missed runs are made up for at most, the latest ones; finding one takes about 0.1 ms."""
+"""So many missed runs are made up for at most, the latest ones."""
 ON_TIME_S: Final = 30.0
 """A run may be so late before it counts as missed: a restart of the platform, or another one taking over, takes less."""
 
@@ -62,8 +63,11 @@ class Timer(msgspec.Struct, frozen=True):
 
     def until(self, since: float, now: float, most: int) -> list[float]:
         """Return the last `most` instants in (since, now], in order."""
-        back = instants_before(self.expression, time_zone(self.zone), now)
-        return list(islice(takewhile(lambda at: at > since, back), most))[::-1]
+        return list(islice(self.between(since, now), most))[::-1]
+
+    def between(self, since: float, now: float) -> Iterator[float]:
+        """Yield the instants in (since, now], the latest first. Finding one takes up to 0.1 ms."""
+        return takewhile(lambda at: at > since, instants_before(self.expression, time_zone(self.zone), now))
 
 
 class TimerSettings(msgspec.Struct, frozen=True):
@@ -142,7 +146,11 @@ def due(timer: Timer, since: float, now: float, missed: Missed) -> Due:
     What is on time is made, but of a schedule with seconds only the latest run. Of what was missed: nothing (`skip`), the
     latest one where nothing is on time (`once`), or all of the last MOST_MISSED (`all`).
     """
-    instants = timer.until(since, now, MOST_MISSED)
+    return due_of(timer.until(since, now, MOST_MISSED), now, missed)
+
+
+def due_of(instants: Sequence[float], now: float, missed: Missed) -> Due:
+    """Return what `due` does, of a timer's last instants until `now`, in order."""
     on_time = [at for at in instants if at >= now - ON_TIME_S]
     late = [at for at in instants if at < now - ON_TIME_S]
     if missed is Missed.ALL:

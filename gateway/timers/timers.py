@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from math import inf
 from types import TracebackType
 from typing import Final, Self
@@ -29,7 +30,7 @@ from orchestration.events import Event, FunctionChanged, FunctionRemoved
 from orchestration.function import Function
 from orchestration.names import FunctionId
 from orchestration.settings import InvalidSetting
-from orchestration.timers import CRON_TOPIC, ON_TIME_S, Due, Timer, TimerSettings, due, timer_settings
+from orchestration.timers import CRON_TOPIC, MOST_MISSED, ON_TIME_S, Timer, TimerSettings, due_of, timer_settings
 
 log = logging.getLogger("pinnace.timers")
 
@@ -48,11 +49,13 @@ TIDY_AFTER_S: Final = 600.0
 FIRST_RETRY_S: Final = 1.0
 LONGEST_RETRY_S: Final = 60.0
 READ_AGAIN_S: Final = 5.0
-SHORT_GAP_S: Final = 120.0
-"""To see what a longer one has missed may take 10 ms, which the loop does not stand still for."""
 SUBMIT_WITHIN_S: Final = 30.0
+AT_A_TIME: Final = 10
+"""So many instants are reckoned before others have the loop: 1 ms at most."""
 TOGETHER: Final = 50
-"""So many timers are looked at, and their calls submitted, before others have the loop: 2 ms."""
+"""So many calls are submitted in one go, unless a single timer has more: 1 ms."""
+MARKS_TOGETHER: Final = 200
+"""So many marks are written down in one go: 1 ms."""
 
 Submit = Callable[[Sequence[Submission]], Awaitable[list[Receipt]]]
 """Keeps calls, all of them or none. Raises QueueFull, StoreUnavailable."""
@@ -96,6 +99,18 @@ class _Entry:
         return Mark(self.done, self.ran, self.call_id)
 
 
+class _Owed(msgspec.Struct):
+    """What a timer is owed in one turn: the `runs` to make, `missed` others; `coming` is its next one. `overlapping` runs are
+    left out."""
+
+    name: TimerId
+    entry: _Entry
+    runs: tuple[float, ...]
+    missed: int
+    coming: float
+    overlapping: int = 0
+
+
 class Timers:
     """Follows functions' timers and, while it `leads`, makes their runs. Entering reads the book and starts the loop.
 
@@ -120,10 +135,12 @@ class Timers:
         self._wall = wall
         self._leads = leads
         self._entries: dict[TimerId, _Entry] = {}
+        self._settings: dict[FunctionId, TimerSettings] = {}
         self._marks: dict[TimerId, Mark] = {}
         self._unwritten: set[TimerId] = set()
         self._gone: set[TimerId] = set()
         self._stale = True
+        self._in_one_go = 0
         self._tidy_at = wall() + TIDY_AFTER_S
         self._bell = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
@@ -184,7 +201,10 @@ class Timers:
 
     def _keep(self, function: FunctionId, settings: TimerSettings) -> None:
         """Let go of a function's timers that are not in `settings`."""
-        gone = [name for name in self._entries if name.function == function and name.timer not in settings.timers]
+        before = self._settings.pop(function, TimerSettings())
+        if settings.timers:
+            self._settings[function] = settings
+        gone = [TimerId(function, timer) for timer in before.timers if timer not in settings.timers]
         for name in gone:
             del self._entries[name]
             self._marks.pop(name, None)
@@ -214,84 +234,125 @@ class Timers:
         now = self._wall()
         if not self._leads:
             return now + LOOK_EVERY_S
-        ready = [(name, entry) for name, entry in self._entries.items() if entry.look_at <= now]
-        for begin in range(0, len(ready), TOGETHER):
-            await asyncio.gather(*(self._look(name, entry, now) for name, entry in ready[begin : begin + TOGETHER]))
+        group: list[_Owed] = []
+        for name, entry in [item for item in self._entries.items() if item[1].look_at <= now]:
+            owed = await self._owed(name, entry, now)
+            if sum(len(one.runs) for one in (*group, owed)) > TOGETHER or len(group) == TOGETHER:
+                await self._make(group, now)
+                group = []
+            group.append(owed)
+        await self._make(group, now)
         if now >= self._tidy_at:  # all functions have been told of long ago
             self._tidy_at = inf
             self._gone.update(self._marks.keys() - self._entries.keys())
         await self._write()
         return min((entry.look_at for entry in self._entries.values()), default=inf)
 
-    async def _look(self, name: TimerId, entry: _Entry, now: float) -> None:
+    async def _owed(self, name: TimerId, entry: _Entry, now: float) -> _Owed:
+        """Return what is due. Mostly that is the run that was waited for."""
+        await self._breathe()
+        timer = name.timer
         if entry.done > now + UNSEEN_S:  # the clock was far ahead when that was written
             entry.done = now
-        found, coming = await self._due(name.timer, entry, now)
-        if found.runs or found.missed:
-            try:
-                await self._make(name, entry, found.runs, now)
-            except Exception as error:
-                self._failed(name, entry, error, now)
+        if entry.done < entry.coming <= now < entry.coming + ON_TIME_S:
+            coming = timer.next_after(entry.coming)
+            if coming > now:
+                return _Owed(name, entry, (entry.coming,), 0, coming)
+        instants = []
+        for at in islice(timer.between(entry.done, now), MOST_MISSED):
+            instants.append(at)
+            await self._breathe()
+        found = due_of(instants[::-1], now, entry.settings.missed)
+        return _Owed(name, entry, found.runs, found.missed, timer.next_after(max(now, entry.done)))
+
+    async def _breathe(self) -> None:
+        """Let others have the loop after each AT_A_TIME of what is reckoned."""
+        self._in_one_go += 1
+        if self._in_one_go >= AT_A_TIME:
+            self._in_one_go = 0
+            await asyncio.sleep(0)
+
+    async def _make(self, group: Sequence[_Owed], now: float) -> None:
+        """Make the runs that timers are owed, in one step; by halves where that fails, so that none suffers for another."""
+        try:
+            await asyncio.gather(*(self._leave_out(one) for one in group if one.runs and not one.entry.settings.overlap))
+            await self._submit_runs(group, now)
+        except Exception as error:
+            everybodys = isinstance(error, StoreUnavailable | TimeoutError)
+            if len(group) == 1 or everybodys:
+                self._failed(group, error, now)
                 return
-            self.counts.missed += found.missed
+            half = len(group) // 2
+            await self._make(group[:half], now)
+            await self._make(group[half:], now)
+            return
+        for one in group:
+            self._made(one, now)
+
+    async def _leave_out(self, owed: _Owed) -> None:
+        """Leave out the runs that would overlap."""
+        busy = bool(owed.entry.call_id) and await self._is_open(owed.entry.call_id)
+        kept = () if busy else owed.runs[-1:]
+        owed.overlapping += len(owed.runs) - len(kept)
+        owed.runs = kept
+
+    async def _submit_runs(self, group: Sequence[_Owed], now: float) -> None:
+        wanted = [_submission(one.name, at, now) for one in group for at in one.runs]
+        if not wanted:
+            return
+        async with asyncio.timeout(SUBMIT_WITHIN_S):
+            receipts = await self._submit(wanted)
+        self.counts.fired += sum(not receipt.repeated for receipt in receipts)
+        last = 0
+        for one in group:
+            if one.runs:
+                last += len(one.runs)
+                one.entry.ran, one.entry.call_id = one.runs[-1], receipts[last - 1].id
+
+    def _made(self, owed: _Owed, now: float) -> None:
+        name, entry = owed.name, owed.entry
+        if owed.runs or owed.missed or owed.overlapping:
+            self.counts.missed += owed.missed
+            self.counts.overlapping += owed.overlapping
             entry.done, entry.retry_s = now, FIRST_RETRY_S
             self._unwritten.add(name)
-        entry.coming = coming
+        entry.coming = owed.coming
         if entry.coming - now <= TELL_BEFORE_S and entry.told != entry.coming:
             entry.told = entry.coming
             self._expect(name.function, entry.coming)
         entry.look_at = entry.coming if entry.told == entry.coming else entry.coming - TELL_BEFORE_S
 
-    async def _due(self, timer: Timer, entry: _Entry, now: float) -> tuple[Due, float]:
-        """Return what is due, and the next run after it. Mostly that is the run that was waited for."""
-        if entry.done < entry.coming <= now < entry.coming + ON_TIME_S:
-            coming = timer.next_after(entry.coming)
-            if coming > now:
-                return Due((entry.coming,), 0), coming
-        asked = (timer, entry.done, now, entry.settings.missed)
-        found = due(*asked) if now - entry.done < SHORT_GAP_S else await asyncio.to_thread(due, *asked)
-        return found, timer.next_after(max(now, entry.done))
-
-    async def _make(self, name: TimerId, entry: _Entry, runs: Sequence[float], now: float) -> None:
-        """Submit the calls of these runs, without those that would overlap where that is not wanted."""
-        if runs and not entry.settings.overlap:
-            busy = bool(entry.call_id) and await self._is_open(entry.call_id)
-            kept = () if busy else runs[-1:]
-            self.counts.overlapping += len(runs) - len(kept)
-            runs = kept
-        if not runs:
-            return
-        async with asyncio.timeout(SUBMIT_WITHIN_S):
-            receipts = await self._submit([_submission(name, at, now) for at in runs])
-        entry.ran, entry.call_id = runs[-1], receipts[-1].id
-        self.counts.fired += sum(not receipt.repeated for receipt in receipts)
-
-    def _failed(self, name: TimerId, entry: _Entry, error: Exception, now: float) -> None:
+    def _failed(self, group: Sequence[_Owed], error: Exception, now: float) -> None:
         expected = isinstance(error, QueueFull | StoreUnavailable | TimeoutError)
         why = error if str(error) else type(error).__name__
-        told = "the run of %r of %s cannot be submitted, again in %.0f s: %s"
-        log.warning(told, name.timer.expression, name.function, entry.retry_s, why, exc_info=None if expected else error)
-        self.counts.failed += 1
-        entry.look_at = now + entry.retry_s
-        entry.retry_s = min(entry.retry_s * 2, LONGEST_RETRY_S)
+        (name, entry), others = (group[0].name, group[0].entry), len(group) - 1
+        besides = f", and those of {others} other timers," if others else ""
+        told = "the run of %r of %s%s cannot be submitted, again in %.0f s: %s"
+        log.warning(
+            told, name.timer.expression, name.function, besides, entry.retry_s, why, exc_info=None if expected else error
+        )
+        self.counts.failed += len(group)
+        for one in group:
+            one.entry.look_at = now + one.entry.retry_s
+            one.entry.retry_s = min(one.entry.retry_s * 2, LONGEST_RETRY_S)
 
     # the book
 
     async def _write(self) -> None:
-        written, gone = set(self._unwritten), set(self._gone)
-        if not written and not gone:
-            return
-        marks = {name: self._entries[name].mark for name in written if name in self._entries}
-        try:
-            await self._book.write(marks, gone - marks.keys())
-        except BookUnavailable as error:
-            log.warning("what was done of timers is not written down, and is tried again: %s", error)
-            return
-        self._marks |= marks
-        for name in gone - marks.keys():
-            self._marks.pop(name, None)
-        self._unwritten -= written
-        self._gone -= gone
+        while self._unwritten or self._gone:
+            written = set(islice(self._unwritten, MARKS_TOGETHER))
+            gone = set(islice(self._gone, MARKS_TOGETHER))
+            marks = {name: self._entries[name].mark for name in written if name in self._entries}
+            try:
+                await self._book.write(marks, gone - marks.keys())
+            except BookUnavailable as error:
+                log.warning("what was done of timers is not written down, and is tried again: %s", error)
+                return
+            self._marks |= marks
+            for name in gone - marks.keys():
+                self._marks.pop(name, None)
+            self._unwritten -= written
+            self._gone -= gone
 
     async def read(self) -> None:
         """Take what the book says where it is further than what is known. Raises BookUnavailable."""

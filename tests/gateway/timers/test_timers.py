@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gateway.asynchronous.calls import Receipt, Submission
 from gateway.asynchronous.store import QueueFull, StoreUnavailable
 from gateway.timers.book import BookUnavailable, Mark, TimerId
-from gateway.timers.timers import LONGEST_RETRY_S, TELL_BEFORE_S, Timers
+from gateway.timers.timers import AT_A_TIME, LONGEST_RETRY_S, MARKS_TOGETHER, TELL_BEFORE_S, TOGETHER, Timers
 from orchestration.events import FunctionChanged, FunctionRemoved
 from orchestration.function import Function
 from orchestration.names import FunctionId
@@ -292,6 +292,94 @@ async def test_a_full_queue_of_one_function_keeps_up_no_other(bench: Bench) -> N
     timers._submit = submit
     await bench.run(timers, NOON + 6 * MINUTE)
     assert bench.queue.runs() == at(0, 5)
+
+
+@pytest.mark.parametrize(("missed", "away"), [("once", 0), ("all", 90)])
+async def test_of_many_timers_so_many_are_done_before_others_have_the_loop(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, missed: str, away: float
+) -> None:
+    many = [function(name=f"tick-{n}", deployed=NOON - MINUTE, missed=missed) for n in range(300)]
+    bench.now -= MINUTE
+    timers = await bench.platform(*many)
+    await timers.turn()
+    bench.now = NOON + away * MINUTE
+    reckoned, submitted, written = [0], list[int](), list[int]()
+    next_after, between = Timer.next_after, Timer.between
+    submit, write = bench.queue.submit, bench.book.write
+
+    def one(timer: Timer, now: float) -> float:
+        reckoned[-1] += 1
+        return next_after(timer, now)
+
+    def each(timer: Timer, since: float, now: float) -> Iterator[float]:
+        for instant in between(timer, since, now):
+            reckoned[-1] += 1
+            yield instant
+
+    async def kept(submissions: Sequence[Submission]) -> list[Receipt]:
+        submitted.append(len(submissions))
+        return await submit(submissions)
+
+    async def noted(marks: Mapping[TimerId, Mark], gone: Iterable[TimerId] = ()) -> None:
+        written.append(len(marks))
+        await write(marks, gone)
+
+    async def others() -> None:
+        while True:
+            reckoned.append(0)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Timer, "next_after", one)
+    monkeypatch.setattr(Timer, "between", each)
+    monkeypatch.setattr(timers, "_submit", kept)
+    monkeypatch.setattr(bench.book, "write", noted)
+    watching = asyncio.create_task(others())
+    await timers.turn()
+    watching.cancel()
+    runs = 19 if away else 1
+    assert len(bench.queue.runs()) == sum(submitted) == 300 * runs
+    assert sum(reckoned) >= 300 * runs
+    assert max(reckoned) <= 2 * AT_A_TIME  # an instant, and the next one after it
+    assert max(submitted) <= TOGETHER
+    assert len(submitted) <= 1.5 * sum(submitted) / TOGETHER + 1, "they share submissions"
+    assert (sum(written), max(written)) == (300, MARKS_TOGETHER)
+
+
+async def test_one_that_cannot_be_made_costs_the_others_of_its_group_a_few_tries(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    timers = await bench.platform(*(function(name=f"other-{n}") for n in range(30)), function(), function(name="last"))
+    tries = []
+
+    async def submit(submissions: Sequence[Submission]) -> list[Receipt]:
+        tries.append(len(submissions))
+        if any(one.function == TICK for one in submissions):
+            raise QueueFull("full")
+        return await bench.queue.submit(submissions)
+
+    timers._submit = submit
+    await timers.turn()
+    assert len(bench.queue.calls) == 31
+    assert len(tries) <= 2 * 5 + 1  # 32, 16, 16, 8, 8 …
+    assert (timers.counts.fired, timers.counts.failed) == (31, 1)
+    assert [record.message.partition(" cannot")[0] for record in caplog.records] == [
+        "the run of '*/5 * * * *' of tick.openfaas-fn"
+    ]
+
+
+async def test_a_store_that_is_away_is_asked_once_for_a_group_and_told_of_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    timers = await bench.platform(*(function(name=f"tick-{n}") for n in range(TOGETHER)))
+    bench.queue.failure = StoreUnavailable("away")
+    assert await timers.turn() == NOON + 1
+    assert timers.counts.failed == TOGETHER
+    (record,) = caplog.records
+    assert "and those of 49 other timers, cannot be submitted, again in 1 s: away" in record.message
+    bench.queue.failure = None
+    bench.now += 1
+    await timers.turn()
+    assert len(bench.queue.calls) == TOGETHER
 
 
 async def test_no_run_while_the_one_before_has_not_ended(bench: Bench) -> None:
