@@ -86,6 +86,10 @@ class Backlog:
             if depth.due or (told is not None and told[1]):
                 self._tell(function, depth.due, wall - depth.oldest_due if depth.due else 0.0, now, interval_s)
             self._told[queue] = (function, depth.due)
+        for queue in self._told.keys() - self._scaled.keys():  # it scales by something else: what waits is no load any more
+            function, due = self._told.pop(queue)
+            if due:
+                self._tell(function, 0, 0.0, now, interval_s)
 
     def _tell(self, function: Function, due: int, oldest_s: float, now: float, interval_s: float) -> None:
         self._on_load(

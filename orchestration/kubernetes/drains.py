@@ -67,11 +67,14 @@ class Drains:
         self._cluster = cluster
         self._view = view
         self._pending: dict[RevisionKey, _Drain] = {}
+        self._there: set[str] = set()
+        """Pods that have not stopped."""
         self._let_go: set[str] = set()
-        """Pods that drain, at which no edge has a call."""
+        """Those of them that drain, at which no edge has a call."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
+        self._there.update(replica.id for replica in self._view.replicas.everything())
         self._view.on_replica.append(self._replica_changed)
         return self
 
@@ -91,7 +94,8 @@ class Drains:
 
     def released(self, replica: str) -> None:
         """No edge has a call at the replica, or sends one."""
-        self._let_go.add(replica)
+        if replica in self._there:  # what stopped meanwhile would be kept for ever
+            self._let_go.add(replica)
         for drain in list(self._pending.values()):
             drain.released(replica)
 
@@ -220,6 +224,10 @@ class Drains:
         return next((r.settings.timeout_s for r in known), 60.0) + MARGIN_S
 
     def _replica_changed(self, replica: Replica) -> None:
+        if replica.state is ReplicaState.STOPPED:
+            self._there.discard(replica.id)
+        else:
+            self._there.add(replica.id)
         if replica.state is ReplicaState.DRAINING:
             return
         self._let_go.discard(replica.id)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from orchestration.local.store import Record
 from orchestration.local.supervisor import Supervisor
 from orchestration.local.usage import ConsumptionMeter, UsageMeter
 from orchestration.local.zygotes import Zygotes
+from orchestration.locks import Locks
 from orchestration.names import FunctionId, check_function_name
 from orchestration.orchestrator import (
     AlreadyExists,
@@ -43,7 +43,7 @@ from orchestration.orchestrator import (
     Refused,
     Usage,
 )
-from orchestration.replica import Replica
+from orchestration.replica import Replica, ReplicaState
 from orchestration.revision import Revision
 from orchestration.scaling_labels import scale_settings, scale_warnings
 from orchestration.settings import InvalidSetting, wants_zygote
@@ -73,9 +73,9 @@ class LocalOrchestrator:
         self._keeper = machine.keeper
         self._stems = machine.stems
         self._clock = clock
-        self._locks: weakref.WeakValueDictionary[str | FunctionId, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._locks = Locks()
         self._namespaces = Namespaces(
-            state.namespaces, store, machine.secrets, self._functions, self._lock, machine.isolation.namespaces
+            state.namespaces, store, machine.secrets, self._functions, self._locks.namespace, machine.isolation.namespaces
         )
         self._watchers = Watchers(self._snapshot)
         self._zygotes = Zygotes(machine.launcher(self._user_of), machine.budget)
@@ -86,12 +86,11 @@ class LocalOrchestrator:
             store,
             self._supervisor,
             self._watchers.tell,
-            self._lock,
+            self._locks.function,
             clock,
             ready_within_s,
             self._zygotes.keep,
         )
-        self._users = {identity: (record.namespace_number, record.user) for identity, record in state.records.items()}
         self._usage = UsageMeter()
         self._running_commands = machine.running_commands
         self._consumption = ConsumptionMeter()
@@ -154,7 +153,9 @@ class LocalOrchestrator:
 
     def bundles_in_use(self) -> set[str]:
         """Return the digests of all bundles that a kept revision runs: the others may be collected."""
-        return {revision.bundle for record in self._rollouts.records.values() for revision in record.function.revisions}
+        found = {revision.bundle for record in self._rollouts.records.values() for revision in record.function.revisions}
+        self._running_commands &= found
+        return found
 
     async def apply(self, spec: FunctionSpec, *, create: bool | None = None) -> Function:
         """Deploy; durable on return. See `Orchestrator.apply`."""
@@ -163,12 +164,7 @@ class LocalOrchestrator:
             bundle = await asyncio.to_thread(self._bundles.resolve, spec.image)
         except UnknownBundle as error:
             raise Refused(str(error)) from None
-        if bundle.runs_command:
-            self._running_commands.add(bundle.digest)
-        async with contextlib.AsyncExitStack() as locks:
-            if spec.secrets:  # nobody may take one away between looking for it and writing that it is used
-                await locks.enter_async_context(self._lock(spec.namespace))
-            await locks.enter_async_context(self._lock(spec.id))  # always after the namespace's
+        async with self._locks.referring(spec.id) if spec.secrets else self._locks.function(spec.id):
             self._namespaces.check(spec.namespace)
             current = self._rollouts.records.get(spec.id)
             if current is not None and create is True:
@@ -182,15 +178,16 @@ class LocalOrchestrator:
                 record = await self._store.put(self._deploy(current, spec, bundle.digest))
             except Conflict:  # the namespace was removed at the same time
                 raise NotFound(f"there is no namespace {spec.namespace!r}") from None
-            self._users[spec.id] = (record.namespace_number, record.user)
             self._rollouts.records[spec.id] = record
+            if bundle.runs_command:
+                self._running_commands.add(bundle.digest)
             self._watchers.tell(FunctionChanged(record.function))
             self._rollouts.deployed(record)
         return record.function
 
     async def remove(self, function: FunctionId) -> None:
         """Remove the function; its replicas drain and stop. Raises NotFound."""
-        async with self._lock(function):
+        async with self._locks.function(function):
             record = self._record(function)
             await self._store.remove(function)
             self._rollouts.forget(record)
@@ -224,7 +221,7 @@ class LocalOrchestrator:
         """
         namespace, name = revision
         identity = FunctionId(namespace, name.rpartition("-")[0])
-        async with self._lock(identity):
+        async with self._locks.function(identity):
             found = self._revision(revision)
             record = self._rollouts.records[identity]
             if replicas and not record.function.routes_to(name):
@@ -340,7 +337,7 @@ class LocalOrchestrator:
                     self._namespaces.check_secrets(identity.namespace, revision.secrets, revision.name)
             return function
 
-        async with self._lock(identity.namespace):  # nobody may take a secret away meanwhile
+        async with self._locks.namespace(identity.namespace):  # and the function's inside: see `locks`
             return await self._rollouts.move(identity, moved)
 
     def _deploy(self, current: Record | None, spec: FunctionSpec, bundle: str) -> Record:
@@ -399,9 +396,13 @@ class LocalOrchestrator:
     def _replica_changed(self, replica: Replica) -> None:
         self._watchers.tell(ReplicaChanged(replica))
         self._rollouts.replica_changed(replica)
+        function = FunctionId(replica.namespace, replica.function)
+        if replica.state is ReplicaState.STOPPED and function not in self._rollouts.records:
+            self.starts.forget(function)  # it may have been starting when its function was removed
 
     def _user_of(self, function: FunctionId) -> int | None:
-        return self._isolation.user(*self._users[function])
+        record = self._record(function)
+        return self._isolation.user(record.namespace_number, record.user)
 
     def _revision(self, key: tuple[str, str]) -> Revision:
         namespace, name = key
@@ -416,7 +417,3 @@ class LocalOrchestrator:
         if record is None:
             raise no_function(function)
         return record
-
-    def _lock(self, owner: str | FunctionId) -> asyncio.Lock:
-        """Return the lock under which a function, or the namespace of that name, is written."""
-        return self._locks.setdefault(owner, asyncio.Lock())

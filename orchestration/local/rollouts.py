@@ -132,6 +132,8 @@ class Rollouts:
     def _settle(self, identity: FunctionId) -> None:
         self._touched.discard(identity)
         record = self.records.get(identity)
+        if record is None and not self._closed:
+            self._keep(identity, ())  # a replica has stopped that may have been starting when its function was removed
         if record is None or self._closed:
             return
         function, newest = record.function, record.function.newest

@@ -16,6 +16,7 @@ from orchestration.load import LoadSample
 from orchestration.names import FunctionId
 from orchestration.rollout import deploy
 from orchestration.spec import FunctionSpec
+from tests.held import entries
 
 BY_QUEUE = FunctionId("openfaas-fn", "by-queue")
 OTHER = FunctionId("openfaas-fn", "other")
@@ -34,8 +35,8 @@ class World:
         self.backlog.apply(FunctionChanged(self.function))
         self.backlog.apply(FunctionChanged(deploy(None, FunctionSpec(service="other", image="x"), "sha256:0", 0.0)))
 
-    def spec(self) -> FunctionSpec:
-        return FunctionSpec(service="by-queue", image="x", labels={"com.openfaas.scale.type": "queue"})
+    def spec(self, name: str = "by-queue") -> FunctionSpec:
+        return FunctionSpec(service=name, image="x", labels={"com.openfaas.scale.type": "queue"})
 
     async def look(self, after_s: float = 1.0) -> list[LoadSample]:
         self.now += after_s
@@ -86,4 +87,21 @@ async def test_a_function_that_is_gone_or_scaled_otherwise_is_not_told_of(world:
     assert len(await world.look()) == 1
     plain = deploy(world.function, FunctionSpec(service="by-queue", image="x"), "sha256:0", 0.0)
     world.backlog.apply(FunctionChanged(plain))
+    assert [sample.queued for sample in await world.look()] == [0], "what waits is no load any more"
     assert await world.look() == []
+
+
+async def test_nothing_is_kept_of_functions_that_are_gone_or_scaled_otherwise(world: World) -> None:
+    before = entries(world.backlog)
+    for number in range(1000):
+        by_queue = world.spec(f"by-queue-{number}")
+        world.backlog.apply(FunctionChanged(deploy(None, by_queue, "sha256:0", 0.0)))
+        if number % 100 == 0:
+            await world.look()
+        if number % 2:
+            world.backlog.apply(FunctionRemoved(*by_queue.id))
+        else:
+            plain = FunctionSpec(service=by_queue.service, image="x")
+            world.backlog.apply(FunctionChanged(deploy(None, plain, "sha256:0", 0.0)))
+    await world.look()
+    assert sum(entries(world.backlog).values()) <= sum(before.values()) + 5

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from orchestration.kubernetes import drains as drains_module
@@ -18,6 +19,7 @@ from orchestration.kubernetes.names import DELETION_COST, DRAINING, GATEWAY
 from orchestration.kubernetes.orchestrator import KubernetesOrchestrator
 from orchestration.kubernetes.view import View
 from orchestration.replica import Replica, ReplicaState
+from tests.held import entries
 from tests.orchestration.kubernetes.world import World, eventually
 
 REVISION = "hello-00001"
@@ -209,3 +211,23 @@ async def test_an_old_revision_is_closed_after_its_traffic_has_moved_and_before_
     assert await bench.wanted() == 1
     bench.edges.end_call(old)
     await eventually(lambda: bench.view.wanted(bench.world.namespace, REVISION) == 0)
+
+
+async def test_nothing_is_kept_of_pods_that_are_gone_whenever_edges_let_go_of_them(cluster: Cluster) -> None:
+    async with View(cluster, probes=False) as view, Drains(cluster, view) as drains:
+        (changed,) = view.on_replica[-1:]
+        for number in range(1000):
+            pod = Replica(
+                id=f"pod-{number}",
+                namespace="openfaas-fn",
+                function="hello",
+                revision=REVISION,
+                state=ReplicaState.RUNNING,
+            )
+            for state in (ReplicaState.RUNNING, ReplicaState.DRAINING):
+                changed(msgspec.structs.replace(pod, state=state))
+            drains.released(pod.id)
+            changed(msgspec.structs.replace(pod, state=ReplicaState.STOPPED))
+            drains.released(pod.id)  # by a leader that was told of it later
+        held = entries(drains)
+        assert {place: count for place, count in held.items() if place.startswith("Drains.")} == {}
