@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from gateway.asynchronous.calls import Call, Headers, Outcome, Submission, queue_of
+from gateway.asynchronous.calls import Call, Headers, Outcome, State, Submission, queue_of
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId
 
 KIND: Final = "callback"
 URL_HEADER: Final = "x-callback-url"
 UNREACHABLE: Final = 503
 """The status that OpenFaaS's callbacks have where there was no response."""
+LONGEST_REASON: Final = 300
 
 _OWN: Final = frozenset(
     {
@@ -25,6 +26,8 @@ _OWN: Final = frozenset(
         "x-pinnace-timestamp",
         "x-pinnace-signature",
         "x-pinnace-body-cut",
+        "x-call-state",
+        "x-call-reason",
         "user-agent",
     }
 )
@@ -67,9 +70,10 @@ def queue_of_callbacks(function: FunctionId) -> str:
 
 
 def callback(
-    call: Call, outcome: Outcome, body: bytes | Path, now: float, *, most_attempts: int, retry_for_s: float
+    call: Call, state: State, outcome: Outcome, body: bytes | Path, now: float, *, most_attempts: int, retry_for_s: float
 ) -> Submission | None:
-    """Return what is to be submitted when `call` ends with `outcome` and a response's `body`; None where nobody wants to know.
+    """Return what is to be submitted when `call` ends in `state` with `outcome` and a response's `body`; None where nobody
+    wants to know.
 
     `body` becomes the submission's, a file too. `most_attempts` is how often the call may have been tried.
     """
@@ -80,14 +84,27 @@ def callback(
         queue=queue_of_callbacks(call.function),
         function=call.function,
         url=url,
-        headers=tuple(_headers(call, outcome, most_attempts)),
+        headers=tuple(_headers(call, state, outcome, most_attempts)),
         body=body,
         due=now,
         expires=now + retry_for_s,
     )
 
 
-def _headers(call: Call, outcome: Outcome, most_attempts: int) -> Iterator[tuple[str, str]]:
+def _tried(call: Call, outcome: Outcome, most_attempts: int) -> int:
+    """Return how often the function was called. Who takes a call that has expired, or has been taken too often, ends it: that
+    was no attempt."""
+    expired = 0 < call.expires <= outcome.started
+    return min(call.attempts - expired, most_attempts)
+
+
+def _printable(text: str) -> str:
+    """Return text as a header can hold it."""
+    short = text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 3] + "..."
+    return "".join(c if " " <= c <= "~" else "?" for c in short)
+
+
+def _headers(call: Call, state: State, outcome: Outcome, most_attempts: int) -> Iterator[tuple[str, str]]:
     listed = {
         word.strip().lower() for name, value in outcome.headers if name.lower() == "connection" for word in value.split(",")
     }
@@ -98,8 +115,11 @@ def _headers(call: Call, outcome: Outcome, most_attempts: int) -> Iterator[tuple
     yield "X-Function-Name", _spoken(call.function)
     yield "X-Function-Status", str(outcome.status or UNREACHABLE)
     yield "X-Duration-Seconds", f"{max(0.0, outcome.ended - outcome.started):.6f}"
-    yield "X-Retry", str(call.attempts)
+    yield "X-Retry", str(_tried(call, outcome, most_attempts))
     yield "X-Retry-Max", str(most_attempts)
+    yield "X-Call-State", state
+    if outcome.reason:
+        yield "X-Call-Reason", _printable(outcome.reason)
     if outcome.cut:
         yield "X-Pinnace-Body-Cut", "true"
     yield "User-Agent", "Pinnace-Callback"

@@ -110,5 +110,6 @@ class Callbacks:
             return ()
         body = response.body
         most = self._functions.of(call.queue).retry.attempts
-        wanted = callback(call, outcome, second_name(body), self._wall(), most_attempts=most, retry_for_s=self._retry_for_s)
+        now, kept = self._wall(), second_name(body)
+        wanted = callback(call, state, outcome, kept, now, most_attempts=most, retry_for_s=self._retry_for_s)
         return () if wanted is None else (wanted,)

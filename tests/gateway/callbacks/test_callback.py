@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from gateway.asynchronous.calls import Body, Call, Headers, Outcome, State
-from gateway.callbacks.callback import callback
+from gateway.callbacks.callback import LONGEST_REASON, callback
 from orchestration.names import FunctionId
 
 NOW = 1_767_225_600.0
@@ -28,18 +31,24 @@ def outcome(status: int = 200, headers: Headers = ()) -> Outcome:
 
 
 def headers_of(outcome: Outcome, call: Call) -> dict[str, str]:
-    made = callback(call, outcome, b"", NOW, most_attempts=10, retry_for_s=3600)
+    made = callback(call, State.SUCCEEDED, outcome, b"", NOW, most_attempts=10, retry_for_s=3600)
     assert made is not None
     return dict(made.headers)
 
 
 def test_who_did_not_ask_gets_none() -> None:
-    assert callback(call(headers=()), outcome(), b"", NOW, most_attempts=10, retry_for_s=3600) is None
+    assert callback(call(headers=()), State.SUCCEEDED, outcome(), b"", NOW, most_attempts=10, retry_for_s=3600) is None
 
 
 def test_it_is_a_call_of_its_own_to_the_url_with_the_functions_answer() -> None:
     made = callback(
-        call(), outcome(headers=(("Content-Type", "text/x"),)), b"the answer", NOW, most_attempts=10, retry_for_s=3600
+        call(),
+        State.SUCCEEDED,
+        outcome(headers=(("Content-Type", "text/x"),)),
+        b"the answer",
+        NOW,
+        most_attempts=10,
+        retry_for_s=3600,
     )
     assert made is not None
     assert (made.url, made.method, made.body) == ("http://example.com/done", "POST", b"the answer")
@@ -53,6 +62,7 @@ def test_it_is_a_call_of_its_own_to_the_url_with_the_functions_answer() -> None:
         "X-Duration-Seconds": "1.250000",
         "X-Retry": "3",
         "X-Retry-Max": "10",
+        "X-Call-State": "succeeded",
         "User-Agent": "Pinnace-Callback",
     }
 
@@ -60,6 +70,32 @@ def test_it_is_a_call_of_its_own_to_the_url_with_the_functions_answer() -> None:
 def test_no_response_is_what_openfaas_calls_503() -> None:
     assert headers_of(outcome(0), call())["X-Function-Status"] == "503"
     assert headers_of(outcome(500), call())["X-Function-Status"] == "500"
+
+
+def test_how_it_ended_and_why_is_told_in_headers_of_our_own() -> None:
+    ended = msgspec.structs.replace(outcome(500), reason="the function answered 500\r\nX-Evil: täglich " + "x" * 1000)
+    made = callback(call(), State.DEAD, ended, b"", NOW, most_attempts=3, retry_for_s=3600)
+    assert made is not None
+    sent = dict(made.headers)
+    assert sent["X-Call-State"] == "dead"
+    assert sent["X-Call-Reason"].startswith("the function answered 500??X-Evil: t?glich xxx")
+    assert len(sent["X-Call-Reason"]) == LONGEST_REASON
+
+
+@pytest.mark.parametrize(
+    ("attempts", "expires", "tried"),
+    [(1, NOW - 2, "0"), (3, NOW - 2, "2"), (3, NOW - 1, "3"), (3, 0.0, "3"), (11, 0.0, "10")],
+    ids=[
+        "expired before it began",
+        "expired before its third attempt",
+        "expired during it",
+        "never expires",
+        "taken too often",
+    ],
+)
+def test_only_what_was_an_attempt_is_told_as_one(attempts: int, expires: float, tried: str) -> None:
+    taken = msgspec.structs.replace(call(), attempts=attempts, expires=expires)
+    assert headers_of(outcome(0), taken)["X-Retry"] == tried
 
 
 def test_functions_of_other_namespaces_are_named_with_theirs() -> None:
@@ -96,7 +132,13 @@ def test_what_the_function_says_of_itself_or_of_the_connection_does_not_go_along
 
 def test_a_callback_has_none_of_its_own() -> None:
     made = callback(
-        call(), outcome(headers=(("X-Callback-Url", "http://example.com/again"),)), b"", NOW, most_attempts=1, retry_for_s=1
+        call(),
+        State.SUCCEEDED,
+        outcome(headers=(("X-Callback-Url", "http://example.com/again"),)),
+        b"",
+        NOW,
+        most_attempts=1,
+        retry_for_s=1,
     )
     assert made is not None
     again = Call(
@@ -104,4 +146,4 @@ def test_a_callback_has_none_of_its_own() -> None:
         headers=made.headers,
         url=made.url,
     )
-    assert callback(again, outcome(), b"", NOW, most_attempts=1, retry_for_s=1) is None
+    assert callback(again, State.SUCCEEDED, outcome(), b"", NOW, most_attempts=1, retry_for_s=1) is None

@@ -120,8 +120,8 @@ class Lab:
             body.write_bytes(self.result)
         return Response(answer=Answered(200, (("Content-Type", "text/plain"),)), body=body)
 
-    async def submit(self, url: str = URL) -> str:
-        wanted = Submission(queue=queue_of(HELLO), function=HELLO, headers=(("X-Callback-Url", url),))
+    async def submit(self, url: str = URL, expires: float = 0.0) -> str:
+        wanted = Submission(queue=queue_of(HELLO), function=HELLO, headers=(("X-Callback-Url", url),), expires=expires)
         (receipt,) = await self.store.submit([wanted], self.now)
         return receipt.id
 
@@ -149,6 +149,23 @@ async def test_a_call_that_ends_is_told_of(tmp_path: Path) -> None:
     assert (headers["X-Retry"], headers["X-Retry-Max"], headers["Content-Type"]) == ("1", "10", "text/plain")
     assert lab.callbacks.counts == {Fate.SENT: 1, Fate.RETRIED: 0, Fate.FAILED: 0, Fate.REFUSED: 0}
     assert (await lab.callback()).state is State.SUCCEEDED
+    await lab.store.close()
+
+
+async def test_a_call_that_expired_before_it_began_is_told_of(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, Answer(200))
+    call_id = await lab.submit(expires=NOW + 60)
+    lab.now += 60
+    await lab.work()
+    ((_, headers, body),) = lab.sender.sent
+    assert body == b""
+    assert {name: headers[name] for name in ("X-Call-Id", "X-Function-Status", "X-Retry", "X-Call-State", "X-Call-Reason")} == {
+        "X-Call-Id": call_id,
+        "X-Function-Status": "503",
+        "X-Retry": "0",
+        "X-Call-State": "dead",
+        "X-Call-Reason": "expired before it could be carried out",
+    }
     await lab.store.close()
 
 
