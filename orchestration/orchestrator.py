@@ -6,7 +6,7 @@ through `watch` and `status`. All calls are made on one event loop and none bloc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -31,6 +31,12 @@ class AlreadyExists(Exception):
 
 class Refused(Exception):
     """The request contradicts the platform's state (a missing secret, an unknown image); the message says what to do."""
+
+
+def secrets_missing(namespace: str, missing: Iterable[str], user: str = "") -> Refused:
+    """Return the refusal of what needs secrets that are not there; `user` is what uses them, in words."""
+    used = f"{user} uses what does not exist: " if user else ""
+    return Refused(f"{used}secret {', '.join(missing)} does not exist in namespace {namespace!r}: create it first")
 
 
 class Unavailable(Exception):

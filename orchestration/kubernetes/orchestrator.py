@@ -30,6 +30,7 @@ from orchestration.kubernetes.secrets import Secrets
 from orchestration.kubernetes.status import condition
 from orchestration.kubernetes.traffic_writer import TrafficWriter
 from orchestration.kubernetes.view import View
+from orchestration.locks import Locks
 from orchestration.names import FunctionId, check_function_name
 from orchestration.orchestrator import (
     AlreadyExists,
@@ -39,8 +40,8 @@ from orchestration.orchestrator import (
     Namespace,
     NotFound,
     NotNow,
-    Refused,
     Usage,
+    secrets_missing,
 )
 from orchestration.quantity import cpu_cores, memory_bytes, parse_quantity
 from orchestration.replica import Replica
@@ -77,7 +78,8 @@ class KubernetesOrchestrator:
         self._clock = clock
         self._secrets = Secrets(cluster, view)
         self._namespaces = Namespaces(cluster, view)
-        self._traffic = TrafficWriter(cluster, view)
+        self._traffic = TrafficWriter(cluster, view, self._secrets)
+        self._locks = Locks()
         self._watchers = Watchers(self._snapshot)
         self._told: dict[FunctionId, tuple[Function, dict[str, int]]] = {}
 
@@ -101,16 +103,17 @@ class KubernetesOrchestrator:
         """Deploy: the Function is stored on return. See `Orchestrator.apply`; also raises Unavailable."""
         _check(spec)
         self._namespaces.check(spec.namespace)
-        if missing := await self._secrets.missing(spec.namespace, spec.secrets or ()):
-            raise Refused(f"secret {', '.join(missing)} does not exist in namespace {spec.namespace!r}: create it first")
-        await self._check_existence(spec.id, create)
         digest = await self._resolve(spec.image) if self._resolve is not None and "@" not in spec.image else None
         is_exact = digest is not None or "@" in spec.image
         manifest = function_manifest(spec, digest=digest, restarted_at=None if is_exact else self._now())
-        with refusals(f"namespace {spec.namespace!r}" if create else f"function {spec.service!r}"):
-            document = await self._cluster.apply(FUNCTIONS, manifest, manager=GATEWAY, force=False)
-        self._view.feed(FUNCTIONS, document)
-        await self._traffic.try_again(spec.id)
+        async with self._locks.referring(spec.id):
+            if missing := await self._secrets.missing(spec.namespace, spec.secrets or ()):
+                raise secrets_missing(spec.namespace, missing)
+            await self._check_existence(spec.id, create)
+            with refusals(f"namespace {spec.namespace!r}" if create else f"function {spec.service!r}"):
+                document = await self._cluster.apply(FUNCTIONS, manifest, manager=GATEWAY, force=False)
+            self._view.feed(FUNCTIONS, document)
+            await self._traffic.try_again(spec.id)
         try:
             return expected(read(document), self._view.records(spec.id), self._clock())[0]
         except Unreadable as error:
@@ -118,9 +121,10 @@ class KubernetesOrchestrator:
 
     async def remove(self, function: FunctionId) -> None:
         """Remove the Function; the cluster removes what belongs to it. Raises NotFound, Unavailable."""
-        with refusals(_spoken(function)):
-            await self._cluster.delete(FUNCTIONS, function.namespace, function.name)
-        self._view.drop(FUNCTIONS, function.namespace, function.name)
+        async with self._locks.function(function):
+            with refusals(_spoken(function)):
+                await self._cluster.delete(FUNCTIONS, function.namespace, function.name)
+            self._view.drop(FUNCTIONS, function.namespace, function.name)
 
     def status(self, function: FunctionId) -> FunctionStatus:
         """Return one function. Raises NotFound."""
@@ -179,15 +183,18 @@ class KubernetesOrchestrator:
 
     async def set_traffic(self, function: FunctionId, table: Table, *, known: Table | None = None) -> Function:
         """Ask for a table: the Function is stored on return. See `Orchestrator.set_traffic`; also raises Unavailable."""
-        return await self._traffic.set(function, table, known, self._clock())
+        async with self._locks.referring(function):
+            return await self._traffic.set(function, table, known, self._clock())
 
     async def roll_back(self, function: FunctionId, to: str | None = None) -> Function:
         """Ask for all calls to go to an older revision. See `Orchestrator.roll_back`; also raises Unavailable."""
-        return await self._traffic.roll_back(function, to, self._clock())
+        async with self._locks.referring(function):
+            return await self._traffic.roll_back(function, to, self._clock())
 
     async def follow(self, function: FunctionId) -> Function:
         """Ask for all calls to go to the newest revision. See `Orchestrator.follow`; also raises Unavailable."""
-        return await self._traffic.follow(function, self._clock())
+        async with self._locks.referring(function):
+            return await self._traffic.follow(function, self._clock())
 
     async def proceed(self, function: FunctionId, revision: str, step: int) -> None:
         """Let a gradual rollout go on. Raises NotFound, Unavailable."""
@@ -230,12 +237,16 @@ class KubernetesOrchestrator:
     async def update_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Replace the value and roll the pods that have the old one. Raises NotFound, Refused, Unavailable."""
         self._namespaces.check(namespace)
-        await self._secrets.update(namespace, name, value)
+        async with self._locks.uses(
+            namespace
+        ):  # who deploys meanwhile has the old value or the new one, and is rolled with the old
+            await self._secrets.update(namespace, name, value)
 
     async def delete_secret(self, namespace: str, name: str) -> None:
         """Raises NotFound, Refused while a function uses it, Unavailable."""
-        self._namespaces.check(namespace)
-        await self._secrets.delete(namespace, name)
+        async with self._locks.changes(namespace):
+            self._namespaces.check(namespace)
+            await self._secrets.delete(namespace, name)
 
     async def namespaces(self) -> list[Namespace]:
         """Return all that hold functions, by name."""
@@ -251,7 +262,8 @@ class KubernetesOrchestrator:
 
     async def delete_namespace(self, name: str) -> None:
         """Remove it with all that is in it. Raises NotFound, Refused, Unavailable."""
-        await self._namespaces.delete(name)
+        async with self._locks.changes(name):
+            await self._namespaces.delete(name)
 
     # inside
 

@@ -11,6 +11,7 @@ import datetime
 from collections.abc import Iterable
 from typing import Final
 
+from orchestration.function import Function
 from orchestration.kubernetes.api import FUNCTIONS, SECRETS, Missing
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.names import GATEWAY, MANAGED_BY, OPENFAAS, PINNACE, SECRETS_ANNOTATION
@@ -18,6 +19,7 @@ from orchestration.kubernetes.refusals import refusals
 from orchestration.kubernetes.resource import Manifest
 from orchestration.kubernetes.view import View
 from orchestration.orchestrator import Refused
+from orchestration.traffic import LATEST
 
 LARGEST_BYTES: Final = 1 << 20
 _OURS: Final = f"{MANAGED_BY} in ({PINNACE},{OPENFAAS})"
@@ -76,15 +78,20 @@ class Secrets:
             await self._cluster.delete(SECRETS, namespace, name)
 
     def users(self, namespace: str, name: str) -> list[str]:
-        """Return the functions with a revision that has traffic or is the newest, and uses the secret."""
+        """Return the functions with a revision that has traffic, is to have it or is the newest, and uses the secret."""
         found = []
         for function in self._view.ids():
             if function.namespace == namespace and (known := self._view.function(function)) is not None:
-                spec = known.spec.secrets or ()
-                live = [r for r in known.revisions if r is known.newest or known.routes_to(r.name)]
-                if name in spec or any(name in revision.secrets for revision in live):
+                live = asked_for(known) | {target.revision for target in known.traffic} | {known.newest.name}
+                used = [known.spec.secrets or (), *(r.secrets for r in known.revisions if r.name in live)]
+                if any(name in secrets for secrets in used):
                     found.append(function.name)
         return sorted(found)
+
+
+def asked_for(function: Function) -> set[str]:
+    """Return the revisions that calls are to come to, also where the controller has yet to move them."""
+    return {function.latest_ready if target.revision == LATEST else target.revision for target in function.split}
 
 
 def _secret(namespace: str, name: str, value: bytes) -> Manifest:

@@ -11,10 +11,11 @@ from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.names import GATEWAY, ROLLOUT_ABORT_ANNOTATION, ROLLOUT_STEP_ANNOTATION
 from orchestration.kubernetes.refusals import refusals
 from orchestration.kubernetes.resource import Manifest
+from orchestration.kubernetes.secrets import Secrets, asked_for
 from orchestration.kubernetes.traffic import ALL_STEPS, requested
 from orchestration.kubernetes.view import View
 from orchestration.names import FunctionId
-from orchestration.orchestrator import NotFound
+from orchestration.orchestrator import NotFound, secrets_missing
 from orchestration.traffic import FOLLOWING, Table
 
 TRIES: Final = 5
@@ -22,16 +23,19 @@ TRIES: Final = 5
 
 
 class TrafficWriter:
-    """Writes what concerns traffic to Functions of `cluster`; what it decides upon it reads from `view`."""
+    """Writes what concerns traffic to Functions of `cluster`; what it decides upon it reads from `view`. Who moves calls holds
+    what `locks` says: they may come to revisions with `secrets`."""
 
-    def __init__(self, cluster: Cluster, view: View) -> None:
+    def __init__(self, cluster: Cluster, view: View, secrets: Secrets) -> None:
         self._cluster = cluster
         self._view = view
+        self._secrets = secrets
 
     async def set(self, identity: FunctionId, table: Table, known: Table | None, now: float) -> Function:
-        """See `Orchestrator.set_traffic`; also raises Unavailable."""
+        """See `Orchestrator.set_traffic`; also raises Refused, Unavailable."""
         for _ in range(TRIES):
             moved = rollout.set_traffic(self._function(identity), table, now, known=known)
+            await self._check_secrets(identity, moved)
             resource = self._view.resource(identity)
             if known is None or resource is None:
                 return await self._ask(identity, moved)
@@ -44,13 +48,15 @@ class TrafficWriter:
 
     async def roll_back(self, identity: FunctionId, to: str | None, now: float) -> Function:
         """See `Orchestrator.roll_back`; also raises Unavailable."""
-        function = self._function(identity)
-        return await self._ask(identity, rollout.roll_back(function, to, self.failures(identity), now))
+        moved = rollout.roll_back(self._function(identity), to, self.failures(identity), now)
+        await self._check_secrets(identity, moved)
+        return await self._ask(identity, moved)
 
     async def follow(self, identity: FunctionId, now: float) -> Function:
         """See `Orchestrator.follow`; also raises Unavailable."""
         function = self._function(identity)
         moved = rollout.follow(function, self.failures(identity), now)
+        await self._check_secrets(identity, moved)
         step = {"annotations": {ROLLOUT_STEP_ANNOTATION: f"{function.newest.name}/{ALL_STEPS}"}}
         return await self._ask(identity, moved, step if function.gradual is not None else {})
 
@@ -79,6 +85,13 @@ class TrafficWriter:
             return {}
         found, held = {failed.revision: failed.why for failed in resource.status.failed}, resource.status.rollout
         return found | {held.revision: held.failure} if held is not None and held.failure is not None else found
+
+    async def _check_secrets(self, identity: FunctionId, moved: Function) -> None:
+        """See that revisions that calls were not to come to until now have their secrets. Raises Refused, Unavailable."""
+        before = asked_for(self._function(identity))
+        for revision in (r for r in moved.revisions if moved.routes_to(r.name) and r.name not in before):
+            if missing := await self._secrets.missing(identity.namespace, revision.secrets):
+                raise secrets_missing(identity.namespace, missing, revision.name)
 
     async def _ask(self, identity: FunctionId, function: Function, metadata: Manifest | None = None) -> Function:
         traffic = None if function.split == FOLLOWING else requested(function.split)

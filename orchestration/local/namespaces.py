@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 from orchestration.function import Function
 from orchestration.local.failures import Conflict
 from orchestration.local.secret_store import SecretStore
 from orchestration.local.store import Store
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId, check_namespace
-from orchestration.orchestrator import AlreadyExists, Namespace, NotFound, Refused
+from orchestration.orchestrator import AlreadyExists, Namespace, NotFound, Refused, secrets_missing
 from orchestration.revision import Revision
 
 
 class Namespaces:
-    """`held` are those that exist, by name; `functions` gives all that are deployed, `lock` the lock under which a namespace is
-    written. At most `most` namespaces fit."""
+    """`held` are those that exist, by name; `functions` gives all that are deployed, `changes` the lock under which a
+    namespace is changed (`locks`). At most `most` namespaces fit."""
 
     def __init__(
         self,
@@ -24,14 +24,14 @@ class Namespaces:
         store: Store,
         secrets: SecretStore,
         functions: Callable[[], Mapping[FunctionId, Function]],
-        lock: Callable[[str], asyncio.Lock],
+        changes: Callable[[str], AbstractAsyncContextManager[None]],
         most: int,
     ) -> None:
         self._held = held
         self._store = store
         self._secrets = secrets
         self._functions = functions
-        self._lock = lock
+        self._changes = changes
         self._most = most
 
     def all(self) -> list[Namespace]:
@@ -46,7 +46,7 @@ class Namespaces:
     async def create(self, namespace: Namespace) -> None:
         """Raises AlreadyExists, Refused when no more fit, names.InvalidName."""
         check_namespace(namespace.name)
-        async with self._lock(namespace.name):
+        async with self._changes(namespace.name):
             if namespace.name in self._held:
                 raise AlreadyExists(f"namespace {namespace.name!r} exists")
             await self._secrets.delete_namespace(namespace.name)  # a removal that was cut short leaves them
@@ -55,14 +55,14 @@ class Namespaces:
 
     async def update(self, namespace: Namespace) -> None:
         """Replace labels and annotations. Raises NotFound."""
-        async with self._lock(namespace.name):
+        async with self._changes(namespace.name):
             self.check(namespace.name)
             await self._store.put_namespace(namespace)
             self._held[namespace.name] = namespace
 
     async def delete(self, name: str) -> None:
         """Remove it with its secrets. Raises NotFound, Refused for the default one or while it holds functions."""
-        async with self._lock(name):
+        async with self._changes(name):
             self.check(name)
             if name == DEFAULT_NAMESPACE:
                 raise Refused(f"namespace {name!r} is the default one and stays")
@@ -84,13 +84,13 @@ class Namespaces:
 
     async def create_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Raises AlreadyExists, NotFound (namespace), Refused, names.InvalidName."""
-        async with self._lock(namespace):
+        async with self._changes(namespace):
             self.check(namespace)
             await self._secrets.create(namespace, name, value)
 
     async def update_secret(self, namespace: str, name: str, value: bytes, outdated: Callable[[Revision], None]) -> None:
         """Replace the value; `outdated` is told of the revisions that have the old one. Raises NotFound, Refused."""
-        async with self._lock(namespace):
+        async with self._changes(namespace):
             self.check(namespace)
             await self._secrets.update(namespace, name, value)
             for function in self._users(namespace, name):
@@ -100,7 +100,7 @@ class Namespaces:
 
     async def delete_secret(self, namespace: str, name: str) -> None:
         """Raises NotFound, Refused while a function uses it."""
-        async with self._lock(namespace):
+        async with self._changes(namespace):
             self.check(namespace)
             if users := sorted(function.id.name for function in self._users(namespace, name)):
                 raise Refused(f"secret {name!r} is used by {', '.join(users)}")
@@ -109,8 +109,7 @@ class Namespaces:
     def check_secrets(self, namespace: str, names: Iterable[str], user: str = "") -> None:
         """See that secrets are there; `user` is what uses them, in words. Raises Refused."""
         if missing := self._secrets.missing(namespace, tuple(names)):
-            used = f"{user} uses what does not exist: " if user else ""
-            raise Refused(f"{used}secret {', '.join(missing)} does not exist in namespace {namespace!r}: create it first")
+            raise secrets_missing(namespace, missing, user)
 
     def _users(self, namespace: str, name: str) -> list[Function]:
         """Return the functions with a revision that uses the secret and may still run."""

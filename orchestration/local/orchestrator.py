@@ -75,7 +75,7 @@ class LocalOrchestrator:
         self._clock = clock
         self._locks = Locks()
         self._namespaces = Namespaces(
-            state.namespaces, store, machine.secrets, self._functions, self._locks.namespace, machine.isolation.namespaces
+            state.namespaces, store, machine.secrets, self._functions, self._locks.changes, machine.isolation.namespaces
         )
         self._watchers = Watchers(self._snapshot)
         self._zygotes = Zygotes(machine.launcher(self._user_of), machine.budget)
@@ -164,7 +164,7 @@ class LocalOrchestrator:
             bundle = await asyncio.to_thread(self._bundles.resolve, spec.image)
         except UnknownBundle as error:
             raise Refused(str(error)) from None
-        async with self._locks.referring(spec.id) if spec.secrets else self._locks.function(spec.id):
+        async with self._locks.referring(spec.id):
             self._namespaces.check(spec.namespace)
             current = self._rollouts.records.get(spec.id)
             if current is not None and create is True:
@@ -337,7 +337,7 @@ class LocalOrchestrator:
                     self._namespaces.check_secrets(identity.namespace, revision.secrets, revision.name)
             return function
 
-        async with self._locks.namespace(identity.namespace):  # and the function's inside: see `locks`
+        async with self._locks.uses(identity.namespace):  # and the function's lock inside: see `locks`
             return await self._rollouts.move(identity, moved)
 
     def _deploy(self, current: Record | None, spec: FunctionSpec, bundle: str) -> Record:

@@ -269,3 +269,47 @@ async def test_a_new_value_of_a_secret_rolls_the_pods_that_use_it(world: World, 
     await eventually(lambda: running.controller.idle)
     assert not await rolled("other-00001")
     assert await world.get(REVISIONS, "hello-00002") is None, "a secret's value is no revision"
+
+
+async def test_a_secret_is_either_taken_away_or_used_never_both(world: World, running: Platform) -> None:
+    orchestrator = running.orchestrator
+    for turn in range(10):
+        name = f"key{turn}"
+        await orchestrator.create_secret(world.namespace, name, b"value")
+        changes = [
+            orchestrator.apply(spec(world, f"user{turn}", secrets=(name,))),
+            orchestrator.delete_secret(world.namespace, name),
+        ]
+        one, other = await asyncio.gather(*(changes if turn % 2 else reversed(changes)), return_exceptions=True)
+        assert isinstance(one, Refused) != isinstance(other, Refused), (one, other)
+
+
+async def test_a_secret_is_either_taken_away_or_calls_go_back_to_who_needs_it(world: World, running: Platform) -> None:
+    orchestrator, hello = running.orchestrator, world.id("hello")
+    await orchestrator.create_secret(world.namespace, "key", b"value")
+    await orchestrator.apply(spec(world, secrets=("key",)))
+    await eventually(lambda: world.get(DEPLOYMENTS, "hello-00001"))
+    await world.started("hello-00001", 1)
+    await orchestrator.apply(spec(world, image="registry.test/app:2"))
+    await eventually(lambda: world.get(DEPLOYMENTS, "hello-00002"))
+    await world.started("hello-00002", 1)
+    await eventually(lambda: orchestrator.status(hello).function.serving.name == "hello-00002")
+    for turn in range(6):
+        changes = [orchestrator.roll_back(hello, "hello-00001"), orchestrator.delete_secret(world.namespace, "key")]
+        one, other = await asyncio.gather(*(changes if turn % 2 else reversed(changes)), return_exceptions=True)
+        assert isinstance(one, Refused) != isinstance(other, Refused), (one, other)
+        if isinstance(one if turn % 2 else other, Refused):
+            await orchestrator.create_secret(world.namespace, "key", b"value")
+        await orchestrator.follow(hello)
+
+
+async def test_a_namespace_is_either_taken_away_or_deployed_to(world: World, running: Platform) -> None:
+    orchestrator, name = running.orchestrator, f"{world.namespace}-race"
+    await orchestrator.create_namespace(Namespace(name))
+    deployed, deleted = await asyncio.gather(
+        orchestrator.apply(FunctionSpec(service="held", image="x", namespace=name)),
+        orchestrator.delete_namespace(name),
+        return_exceptions=True,
+    )
+    assert not isinstance(deployed, Exception)
+    assert isinstance(deleted, Refused)

@@ -15,6 +15,7 @@ from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.controller import Controller
 from orchestration.kubernetes.names import ROLLOUT_ABORT_ANNOTATION, ROLLOUT_STEP_ANNOTATION
 from orchestration.kubernetes.observed import function_of
+from orchestration.kubernetes.secrets import Secrets
 from orchestration.kubernetes.status import condition
 from orchestration.kubernetes.traffic import requested, split_of
 from orchestration.kubernetes.traffic_writer import TrafficWriter
@@ -216,7 +217,7 @@ async def test_who_has_seen_the_table_may_change_it_whatever_else_was_written(cl
         await told(world, "hello", "Ready", "True", "Serving")
 
         def writer(first: dict[str, Any], part: str = "") -> TrafficWriter:
-            return TrafficWriter(cast(Cluster, Overtaken(cluster, first, part)), view)
+            return TrafficWriter(cast(Cluster, Overtaken(cluster, first, part)), view, Secrets(cluster, view))
 
         status = {"status": {"readyReplicas": 7}}
         set_to = await writer(status, "status").set(hello, table, FOLLOWING, 1.0)

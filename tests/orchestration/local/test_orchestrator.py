@@ -498,3 +498,20 @@ async def test_calls_do_not_go_back_to_a_revision_whose_secret_is_gone(orchestra
     with pytest.raises(Refused, match="hello-00001 uses what does not exist: secret key"):
         await orchestrator.roll_back(HELLO)
     assert orchestrator.status(HELLO).function.serving.name == "hello-00002"
+
+
+async def test_a_secret_is_either_taken_away_or_calls_go_back_to_who_needs_it(
+    orchestrator: LocalOrchestrator, watch: Watch
+) -> None:
+    await orchestrator.create_secret(DEFAULT_NAMESPACE, "key", b"value")
+    await orchestrator.apply(spec(secrets=("key",)))
+    await watch.until(watch.running)
+    await orchestrator.apply(spec(image="good:2"))
+    await watch.until(lambda: watch.running("00002") and not watch.running("00001"))
+    for turn in range(10):
+        changes = [orchestrator.roll_back(HELLO, "hello-00001"), orchestrator.delete_secret(DEFAULT_NAMESPACE, "key")]
+        one, other = await asyncio.gather(*(changes if turn % 2 else reversed(changes)), return_exceptions=True)
+        assert isinstance(one, Refused) != isinstance(other, Refused), (one, other)
+        await orchestrator.follow(HELLO)
+        if "key" not in await orchestrator.secrets(DEFAULT_NAMESPACE):
+            await orchestrator.create_secret(DEFAULT_NAMESPACE, "key", b"value")
