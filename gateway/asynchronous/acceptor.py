@@ -24,6 +24,7 @@ import httptools
 import msgspec
 
 from gateway.asynchronous.calls import Call, Headers, State, Submission
+from gateway.asynchronous.fingerprint import differs, marked
 from gateway.asynchronous.functions import Functions
 from gateway.asynchronous.intake import Target, submission_of
 from gateway.asynchronous.settings import AsyncSettings
@@ -133,12 +134,19 @@ class Acceptor:
         """Keep a call; return its id, or why it was not kept."""
         submission = msgspec.structs.replace(wanted, body=body)
         try:
+            if submission.idempotency_key:
+                submission = await marked(submission)
             (receipt,) = await self.store.submit([submission], self.clock(), self.bounds)
+            if receipt.repeated and differs(await self.store.get(receipt.id), submission):
+                return "", _another_request(submission)
         except QueueFull as error:
             return "", Refusal(429, str(error), retry_after_s=RETRY_AFTER_FULL_S)
         except StoreUnavailable as error:
             self.complain(str(error))
             return "", Refusal(503, f"the call was not accepted: {error}", retry_after_s=RETRY_AFTER_BROKEN_S)
+        except OSError as error:
+            self.complain(f"{self.store.spool}: {error.strerror}")
+            return "", Refusal(503, f"the call was not accepted: {error.strerror}", retry_after_s=RETRY_AFTER_BROKEN_S)
         return receipt.id, None
 
 
@@ -359,6 +367,15 @@ class _Connection(asyncio.Protocol):
 
 def _too_long(settings: AsyncSettings) -> Refusal:
     return Refusal(413, f"the request's body is longer than {settings.body_bytes} bytes, the most that is kept for later")
+
+
+def _another_request(wanted: Submission) -> Refusal:
+    key = wanted.idempotency_key[:60]
+    return Refusal(
+        422,
+        f"the Idempotency-Key {key!r} belongs to another request to {wanted.function}, with another method, path, body, type or"
+        " callback: nothing was kept; repeat that request as it was, or take a new key",
+    )
 
 
 def _unknown(call_id: str) -> Refusal:

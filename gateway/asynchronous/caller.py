@@ -15,6 +15,7 @@ import httptools
 import msgspec
 
 from gateway.asynchronous.calls import Headers
+from gateway.asynchronous.fingerprint import FINGERPRINT
 from gateway.asynchronous.retry import Answer
 from gateway.asynchronous.spool import Spool
 
@@ -32,6 +33,7 @@ _WRITTEN_ANEW: Final = frozenset(
         "upgrade",
         "x-call-id",
         "x-start-time",
+        FINGERPRINT,
     )
 )
 

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from gateway.asynchronous.calls import Headers, Submission, queue_of
+from gateway.asynchronous.fingerprint import FINGERPRINT
 from gateway.asynchronous.functions import Functions
 from gateway.asynchronous.settings import AsyncSettings
 from gateway.edge.refusal import Refusal, not_found
@@ -25,7 +26,9 @@ TTL: Final = "x-ttl-seconds"
 KEY: Final = "idempotency-key"
 CALL_ID: Final = "x-call-id"
 LONGEST_KEY: Final = 255
-_OURS: Final = frozenset((DELAY, UNTIL, TTL, CALL_ID, "x-start-time", "content-length", "transfer-encoding", "connection"))
+_OURS: Final = frozenset(
+    (DELAY, UNTIL, TTL, CALL_ID, FINGERPRINT, "x-start-time", "content-length", "transfer-encoding", "connection")
+)
 _PREFIX: Final = ASYNC_PREFIX.decode()
 
 

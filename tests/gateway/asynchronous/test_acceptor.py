@@ -124,6 +124,36 @@ async def test_the_same_idempotency_key_is_answered_with_the_first_id(lab: Async
     assert await lab.submit(Idempotency_Key="other") != first
 
 
+@pytest.mark.parametrize("size", [5, 100_000])
+async def test_an_idempotency_key_belongs_to_one_request(lab: AsyncLab, size: int) -> None:
+    lab.deploy("echo")
+    body = b"x" * size
+    first = await lab.submit("/async-function/echo/a", body, Idempotency_Key="order-17")
+    for path, sent in (("a", body + b"y"), ("b", body)):
+        refused = await lab.ask("POST", f"/async-function/echo/{path}", sent, Idempotency_Key="order-17")
+        assert refused.status == 422
+        assert b"the Idempotency-Key 'order-17' belongs to another request to echo.openfaas-fn" in refused.body
+        assert first.encode() not in refused.head + refused.body  # who has guessed a key is not told what it opens
+    assert await lab.submit("/async-function/echo/a", body, Idempotency_Key="order-17") == first
+    (depth,) = (await lab.store.depths(2e9)).values()
+    assert depth.waiting == 1
+    assert len(list(lab.store.spool.iterdir())) == (size > 65536)
+
+
+async def test_functions_see_nothing_of_the_fingerprint_and_nobody_can_send_one(lab: AsyncLab) -> None:
+    origin = await lab.replica(lab.deploy("echo"))
+    call_id = await lab.submit(Idempotency_Key="k", X_Pinnace_Fingerprint="mine")
+    call = await lab.store.get(call_id)
+    assert call is not None
+    ((_, value),) = [header for header in call.headers if header[0].lower() == "x-pinnace-fingerprint"]
+    assert value != "mine"
+    await lab.work()
+    assert (await lab.outcome(call_id))["state"] == "succeeded"
+    (head,) = origin.heads
+    assert b"fingerprint" not in head.lower()
+    assert b"idempotency-key: k" in head.lower()
+
+
 async def test_ids_are_the_platforms_own_unless_the_client_wishes_for_one(lab: AsyncLab) -> None:
     lab.deploy("echo")
     ids = [await lab.submit() for _ in range(3)]
