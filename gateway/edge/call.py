@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 INFINITE: Final = float("inf")
 ATTEMPTS: Final = 3
 CLIENT_LEFT: Final = 499
+AFTER_RUNTIME_S: Final = 0.25
+"""By how much the replica's runtime, whose limit is the same, comes first: its log then names the call."""
+
 _IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -187,7 +190,7 @@ class Call:
         self.phase = SENT
         self.upstream = upstream
         self.sent = now = client.context.clock()
-        self.deadline = now + self.dispatcher.timeout_s
+        self.deadline = now + self.dispatcher.timeout_s + AFTER_RUNTIME_S
         upstream.begin(self, b"".join((self.head, *self.body)) if self.body else self.head)
         if client.writing_paused:
             upstream.pause_reading()
@@ -235,14 +238,14 @@ class Call:
 
     # the end
 
-    def end(self, code: int, now: float, keep_alive: bool) -> None:
+    def end(self, code: int, now: float, keep_alive: bool, limit_s: float = 0.0) -> None:
         """The response has been handed to the client's transport, or broke off."""
         if self.phase == ENDED:
             return
         self.phase = ENDED
         self.upstream = None
         started = self.started
-        self.tally.ended(CallRecord(self.marks, self.method, code, self.sent - started, now - started, self.backend.id))
+        self.tally.ended(CallRecord(self.marks, self.method, code, self.sent - started, now - started, self.backend.id, limit_s))
         if self.trace is not None or code >= LEAST_ERROR:
             self._hand_in_trace(code, now)
         dispatcher = self.dispatcher
@@ -251,23 +254,23 @@ class Call:
         dispatcher.release(self.backend, now)
         self.client.call_ended(self, keep_alive)
 
-    def break_off(self, code: int) -> None:
+    def break_off(self, code: int, limit_s: float = 0.0) -> None:
         """The response broke in the middle: the client must see that, so its connection breaks too."""
         client = self.client
-        self.end(code, client.context.clock(), False)
+        self.end(code, client.context.clock(), False, limit_s)
         client.abort()
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal, limit_s: float = 0.0) -> None:
         """Answer with an error of the edge's own; the dispatcher has let go of the call."""
         self.phase = ENDED
-        self._ended(refusal.status, self.client.context.clock())
+        self._ended(refusal.status, self.client.context.clock(), limit_s)
         self.client.refuse(self, refusal)
 
-    def _refuse_from_backend(self, refusal: Refusal) -> None:
+    def _refuse_from_backend(self, refusal: Refusal, limit_s: float = 0.0) -> None:
         self.upstream = None
         self.phase = ENDED
         now = self.client.context.clock()
-        self._ended(refusal.status, now)
+        self._ended(refusal.status, now, limit_s)
         self.dispatcher.release(self.backend, now)
         self.client.refuse(self, refusal)
 
@@ -280,25 +283,28 @@ class Call:
             why = "all replicas are busy" if dispatcher.ready else "no replica is ready"
             trouble = self.client.context.trouble
             text = f"function {name}: {why} after waiting {waited:g} s" + (f": {trouble}" if trouble else "")
-            self.cut(Refusal(503 if trouble else 504, text, retry_after_s=1, busy=not trouble and dispatcher.ready > 0))
+            busy = not trouble and dispatcher.ready > 0
+            self.cut(Refusal(503 if trouble else 504, text, retry_after_s=1, busy=busy), waited)
         else:
-            self.cut(Refusal(504, f"function {name} did not answer within {dispatcher.timeout_s:g} s"))
+            limit_s = dispatcher.timeout_s
+            self.cut(Refusal(504, f"function {name} did not answer within {limit_s:g} s"), limit_s)
 
-    def cut(self, refusal: Refusal) -> None:
-        """End the call wherever it is: with this answer, or by breaking the connection when an answer has begun."""
+    def cut(self, refusal: Refusal, limit_s: float = 0.0) -> None:
+        """End the call wherever it is: with this answer, or by breaking the connection when an answer has begun. `limit_s` is
+        the limit that it came to."""
         phase = self.phase
         if phase == ENDED:
             return
         if phase == WAITING:
             self.dispatcher.leave(self, self.client.context.clock())
-            self.refuse(refusal)
+            self.refuse(refusal, limit_s)
             return
         if self.upstream is not None:
             self.upstream.drop()
         if phase == RESPONDING:
-            self.break_off(refusal.status)
+            self.break_off(refusal.status, limit_s)
         else:
-            self._refuse_from_backend(refusal)
+            self._refuse_from_backend(refusal, limit_s)
 
     def abandon(self) -> None:
         """The client left."""
@@ -316,11 +322,11 @@ class Call:
             self.upstream = None
         self.dispatcher.release(self.backend, now)
 
-    def _ended(self, code: int, now: float) -> None:
+    def _ended(self, code: int, now: float, limit_s: float = 0.0) -> None:
         """Count and record a call that got no answer of a replica's."""
         replica = self.backend.id if self.sent else ""
         waited_s = (self.sent or now) - self.started
-        self.tally.ended(CallRecord(self.marks, self.method, code, waited_s, now - self.started, replica))
+        self.tally.ended(CallRecord(self.marks, self.method, code, waited_s, now - self.started, replica, limit_s))
         if self.dispatcher.counted is not None:
             self.dispatcher.counted.count(code, now - self.sent if self.sent else 0.0)
         if self.trace is not None or code >= LEAST_ERROR:

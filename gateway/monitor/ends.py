@@ -1,8 +1,11 @@
-"""Says in a function's log that one of its processes died, why, and in which calls.
+"""Says in a function's log that one of its processes died, why, and in which calls; and which calls the edge gave up.
 
 A process that is killed, or leaves by `os._exit`, writes nothing itself. The orchestrator tells how it ended, and the edge
 has a record of each call that got no answer because of it. Edges that are processes of their own pass records on ten times
 a second, so that the line waits for a moment.
+
+A call that runs too long is told of by the runtime in its replica. Where that cannot (it is stopped, or code of the function's
+holds the interpreter's lock), and for a call that no replica took, the edge's records tell, which are looked at each second.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from gateway.edge.records import CallRecord
 from gateway.edge.tally import Tally
-from orchestration.events import Event, ReplicaChanged
+from orchestration.events import Event, FunctionRemoved, ReplicaChanged
 from orchestration.names import FunctionId
 from orchestration.replica import Replica, ReplicaState
 
 SETTLED_S: Final = 0.3
+LOOK_EVERY_S: Final = 1.0
 LOST: Final = 502
 """How a call ends whose replica took its connection along."""
 
@@ -42,7 +47,8 @@ def untold(function: FunctionId, replica: str, text: str, call_id: str = "", /) 
 
 
 class Ends:
-    """`tallies` are an edge's, `clock` gives Unix seconds. An async context manager; what waits at its end is said at once."""
+    """`tallies` are an edge's, `clock` gives Unix seconds. An async context manager: while entered it looks; what waits at its
+    end is said at once."""
 
     def __init__(
         self, say: Say, tallies: Callable[[], Mapping[FunctionId, Tally]], clock: Callable[[], float] = time.time
@@ -53,11 +59,19 @@ class Ends:
         self._served: set[str] = set()
         self._told: deque[str] = deque(maxlen=TOLD_KEPT)
         self._waiting: dict[asyncio.TimerHandle, Callable[[], None]] = {}
+        self._newest: dict[FunctionId, CallRecord] = {}
+        self._given_up: dict[FunctionId, set[str]] = {}
+        self._looking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self._looking = asyncio.create_task(self._look_on())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        self.look()
         waiting, self._waiting = self._waiting, {}
         for timer, tell in waiting.items():
             timer.cancel()
@@ -65,6 +79,9 @@ class Ends:
 
     def apply(self, event: Event) -> None:
         """Follow what an orchestrator's `watch` yielded."""
+        if isinstance(event, FunctionRemoved):
+            self._newest.pop(FunctionId(event.namespace, event.name), None)
+            self._given_up.pop(FunctionId(event.namespace, event.name), None)
         if not isinstance(event, ReplicaChanged):
             return
         replica = event.replica
@@ -75,6 +92,25 @@ class Ends:
         self._served.discard(replica.id)
         if replica.reason and (served or replica.state is not ReplicaState.STOPPED):  # the reason may be an earlier one
             self._soon(replica, served, self._clock())
+
+    def look(self) -> None:
+        """Tell of calls that the edge gave up since the last look: of as many as it has records of."""
+        for function, tally in self._tallies().items():
+            notable = tally.records.notable if tally.records is not None else ()
+            if not notable or notable[-1] is self._newest.get(function):
+                continue
+            self._newest[function] = notable[-1]
+            told = self._given_up.get(function, set())
+            late = {record.id: record for record in notable if record.limit_s}
+            for call, record in late.items():
+                if call not in told:
+                    self._say(function, record.replica, f"[pinnace] {_given_up(record)} (call {call})", call)
+            self._given_up[function] = set(late)
+
+    async def _look_on(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self.look()
 
     def _soon(self, replica: Replica, served: bool, now: float) -> None:
         def tell() -> None:
@@ -105,3 +141,9 @@ class Ends:
             self._say(function, replica.id, f"{text} (call {call})", call)
         if not lost:
             self._say(function, replica.id, text)
+
+
+def _given_up(record: CallRecord) -> str:
+    if record.replica:
+        return f"this replica did not answer within the function's timeout, {record.limit_s:g} s"
+    return f"a call waited {record.limit_s:g} s, and no replica took it"

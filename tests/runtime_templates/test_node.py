@@ -213,9 +213,11 @@ def test_more_than_max_inflight_is_refused_unread(run: StartReplica) -> None:
 @pytest.mark.parametrize(("limit", "wanted"), [("200ms", ""), ("200ms", "1h"), ("60s", "200ms"), ("200ms", "nonsense")])
 def test_a_call_that_takes_too_long_is_answered(run: StartReplica, limit: str, wanted: str) -> None:
     replica = run(WAITS, exec_timeout=limit)
-    answer = replica.call("/", X_Timeout=wanted)
+    answer = replica.call("/", X_Timeout=wanted, X_Call_Id="c-1")
     assert (answer.status, answer.headers["x-openfaas-internal"]) == (504, "runtime")
-    assert answer.body == b"The call took longer than the function's timeout, 0.2 s\n"
+    whose = "its caller's X-Timeout" if limit == "60s" else "the function's timeout"
+    assert answer.body == f"The call took longer than {whose}, 0.2 s\n".encode()
+    assert replica.log[1:] == [f"c-1|[pinnace] the call took longer than {whose}, 0.2 s (call c-1)"]
 
 
 def test_a_stream_that_fails_is_cut(run: StartReplica) -> None:

@@ -230,8 +230,11 @@ class Call {
   }
 
   expire () {
+    const whose = this.limitMs < this.server.settings.timeoutMs ? "its caller's X-Timeout" : "the function's timeout"
+    const late = `call took longer than ${whose}, ${this.limitMs / 1000} s`
+    logs.calls.run(this, () => process.stderr.write(`[pinnace] the ${late}${this.id ? ` (call ${this.id})` : ''}\n`))
     if (this.answered) return this.response.destroy()
-    const text = `The call took longer than the function's timeout, ${this.limitMs / 1000} s\n`
+    const text = `The ${late}\n`
     this.response.shouldKeepAlive = false
     this.send({ status: 504, headers: { ...TEXT, ...MARK }, body: Buffer.from(text) })
   }

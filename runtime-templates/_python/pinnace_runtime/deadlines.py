@@ -91,6 +91,18 @@ class Deadlines:
         self._wakes_at = min(self._wakes_at, next_at)
 
 
+def took_longer(what: str, limit_s: float, exec_timeout_s: float) -> str:
+    """Return what is said of a call whose time is up: `what` took longer than which limit."""
+    whose = "the function's timeout" if limit_s >= exec_timeout_s else "its caller's X-Timeout"
+    return f"{what} took longer than {whose}, {limit_s:.6g} s"
+
+
+def late_line(what: str, limit_s: float, exec_timeout_s: float, mark: str) -> str:
+    """Return the log line of a call whose time is up; `mark` is the call's."""
+    call_id = mark.partition(" ")[0]
+    return f"[pinnace] {took_longer(what, limit_s, exec_timeout_s)}{f' (call {call_id})' if call_id else ''}"
+
+
 def call_timeout_s(request: Request, exec_timeout_s: float) -> float:
     """The call's own limit: X-Timeout may only shorten the function's; what is no duration is ignored, as in of-watchdog."""
     if not request.timeout:

@@ -52,19 +52,19 @@ class LineWriter(io.RawIOBase):
         with _locks[0]:
             end = data.rfind(b"\n") + 1
             if end:
-                self._emit(writer[0], bytes(self._unfinished.pop(writer, b"")) + data[:end])
+                self.emit(writer[0], bytes(self._unfinished.pop(writer, b"")) + data[:end])
             if end < len(data):
                 line = self._unfinished.setdefault(writer, bytearray())
                 line += data[end:]
                 if len(line) > LINE_LIMIT_BYTES:
-                    self._emit(writer[0], bytes(self._unfinished.pop(writer)) + b"\n")
+                    self.emit(writer[0], bytes(self._unfinished.pop(writer)) + b"\n")
         return len(data)
 
     def end_call(self, mark: str) -> None:
         """Write what the call left without a line end."""
         with _locks[0]:
             for writer in [writer for writer in self._unfinished if writer[0] == mark]:
-                self._emit(mark, bytes(self._unfinished.pop(writer)) + b"\n")
+                self.emit(mark, bytes(self._unfinished.pop(writer)) + b"\n")
 
     def end_all(self) -> None:
         with _locks[0]:
@@ -75,7 +75,8 @@ class LineWriter(io.RawIOBase):
     def has_unfinished(self) -> bool:
         return bool(self._unfinished)
 
-    def _emit(self, mark: str, lines: bytes) -> None:
+    def emit(self, mark: str, lines: bytes) -> None:
+        """Write whole lines of a call. The caller holds the lock."""
         if self._frames and mark:
             frame = b"\x1e" + mark.encode("latin-1", "replace") + b"\x1f"
             lines = frame + lines[:-1].replace(b"\n", b"\n" + frame) + b"\n"
@@ -112,6 +113,13 @@ def end_all() -> None:
 def log(text: str) -> None:
     """Write a line of the runtime's own to standard error, under the present call."""
     print(text, file=sys.stderr)
+
+
+def tell(text: str, mark: str) -> None:
+    """Write a line of the platform's own about the call of `mark`; also where the handler has closed or replaced `sys.stderr`."""
+    with _locks[0]:
+        for writer in _writers[1:]:
+            writer.emit(mark, text.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def log_exception(error: BaseException) -> None:

@@ -14,9 +14,9 @@ import struct
 import time
 from typing import TYPE_CHECKING, cast
 
-from pinnace_runtime import http1
+from pinnace_runtime import http1, logs
 from pinnace_runtime.asgi import scope_of
-from pinnace_runtime.deadlines import call_timeout_s
+from pinnace_runtime.deadlines import call_timeout_s, late_line, took_longer
 from pinnace_runtime.http1 import BadRequest, Request, plain_response
 from pinnace_runtime.http_call import BODY_HIGH_WATER_BYTES, HttpCall
 from pinnace_runtime.thread_connection import (
@@ -242,7 +242,7 @@ class LoopConnection(asyncio.Protocol):
         self._buffer = b""
         task = server.start_task(call.run(server.application))
         limit_s = call_timeout_s(request, server.settings.exec_timeout_s)
-        self._timer = asyncio.get_running_loop().call_later(limit_s, task.cancel)
+        self._timer = asyncio.get_running_loop().call_later(limit_s, self._expire_websocket, request, task)
         if rest:
             call.data_received(rest)
 
@@ -259,15 +259,26 @@ class LoopConnection(asyncio.Protocol):
 
     def _expire(self, call: HttpCall, task: asyncio.Task[None]) -> None:
         """A call's time is up. A coroutine can be stopped, unlike a blocking handler; its slot is free when it has ended."""
+        longest_s = self._server.settings.exec_timeout_s
+        limit_s = call_timeout_s(call.request, longest_s)
+        what = "the call" if call.decoder.done else "the call's body"
+        logs.tell(late_line(what, limit_s, longest_s, call.request.mark), call.request.mark)
         untouched = call.take_over()
         self._call = None
         self._holds_slot = False
         task.add_done_callback(lambda _: self._server.free_slot())
         task.cancel()
         if untouched:
-            text = f"The call took longer than the function's timeout, {self._server.settings.exec_timeout_s:g} s\n"
+            text = f"{took_longer('The call', limit_s, longest_s)}\n"
             self.write(plain_response(504, text, RUNTIME_MARK, close=True, head=call.request.method == "HEAD"))
         self._end_politely(whole=call.decoder.done)
+
+    def _expire_websocket(self, request: Request, task: asyncio.Task[None]) -> None:
+        """The application did not accept in time."""
+        longest_s = self._server.settings.exec_timeout_s
+        limit_s = call_timeout_s(request, longest_s)
+        logs.tell(late_line("accepting the WebSocket", limit_s, longest_s, request.mark), request.mark)
+        task.cancel()
 
     def _answer_early(self, request: Request, rest: bytes, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
         """Answer before the body is read. The connection lasts only where the whole body is here already."""

@@ -19,7 +19,7 @@ import time
 from contextvars import Context
 
 from pinnace_runtime import http1, logs
-from pinnace_runtime.deadlines import call_timeout_s
+from pinnace_runtime.deadlines import call_timeout_s, late_line, took_longer
 from pinnace_runtime.http1 import BadRequest, ChunkedBody, Request, SizedBody, plain_response
 from pinnace_runtime.reply import InvalidReply, Reply, failure
 from pinnace_runtime.reply_stream import Pieces
@@ -58,6 +58,8 @@ class Connection:
         "_head_sent",
         "_holds_slot",
         "_is_head",
+        "_limit_s",
+        "_mark",
         "_read_shut",
         "_request",
         "_server",
@@ -89,7 +91,8 @@ class Connection:
         self._read_shut = False  # no more can arrive: the drain shut the reading side
         self._head_sent = False
         self._holds_slot = False
-        self._deadline = 0.0
+        self._deadline = self._limit_s = 0.0
+        self._mark = ""
 
     # What the leader calls. Each says whether its thread still leads.
 
@@ -146,9 +149,13 @@ class Connection:
                 answer = plain_response(
                     408, f"the request head took longer than {HEAD_WITHIN_S:g} s\n", RUNTIME_MARK, close=True
                 )
-            elif not self._head_sent:
-                text = f"The call took longer than the function's timeout, {self._server.settings.exec_timeout_s:g} s\n"
-                answer = plain_response(504, text, RUNTIME_MARK, close=True, head=self._is_head)
+            else:
+                limit_s, longest_s = self._limit_s, self._server.settings.exec_timeout_s
+                what = "the call's body" if self.phase is BODY else "the call"
+                logs.tell(late_line(what, limit_s, longest_s, self._mark), self._mark)
+                if not self._head_sent:
+                    text = f"{took_longer('The call', limit_s, longest_s)}\n"
+                    answer = plain_response(504, text, RUNTIME_MARK, close=True, head=self._is_head)
             self._sock.send(answer, _DONTWAIT)
             self._sock.shutdown(_socket.SHUT_RDWR)
         except OSError:
@@ -233,7 +240,9 @@ class Connection:
         """Run the call, whose slot is taken, if its body is whole; else wait for that."""
         self.idle_since = now = time.monotonic()
         timeout_s = self._server.settings.exec_timeout_s
-        self._deadline = now + (call_timeout_s(request, timeout_s) if request.timeout else timeout_s)
+        self._limit_s = call_timeout_s(request, timeout_s) if request.timeout else timeout_s
+        self._deadline = now + self._limit_s
+        self._mark = request.mark
         self._server.deadlines.begin(self, self._deadline)
         length = request.content_length
         if length == 0:

@@ -190,11 +190,19 @@ async def test_a_response_that_breaks_off_breaks_the_clients_connection(lab: Lab
         await client.response()
 
 
+def limits(lab: Lab) -> list[float]:
+    """At which limits calls of echo were ended, as the records tell."""
+    records = lab.edge.tallies()[ECHO].records
+    assert records is not None
+    return [record.limit_s for record in records.notable]
+
+
 async def test_no_answer_in_time_is_a_gateway_timeout_with_a_reason(lab: Lab) -> None:
     await lab.replica(lab.deploy("echo", exec_timeout="100ms"), never)
     client = await lab.client()
     status, _, body = await client.get()
     assert (status, body) == (504, b"function echo.openfaas-fn did not answer within 0.1 s\n")
+    assert limits(lab) == [0.1]
     assert lab.edge.in_flight()[ECHO] == 0
 
 
@@ -219,6 +227,7 @@ async def test_a_response_beyond_the_timeout_is_broken_not_completed(lab: Lab) -
     client.send(GET)
     with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
         await client.response()
+    assert limits(lab) == [0.1]
 
 
 async def test_waiting_too_long_is_a_gateway_timeout_with_a_reason(make_lab: MakeLab) -> None:
@@ -227,6 +236,7 @@ async def test_waiting_too_long_is_a_gateway_timeout_with_a_reason(make_lab: Mak
     client = await lab.client()
     status, _, body = await client.get()
     assert (status, body) == (504, b"function echo.openfaas-fn: no replica is ready after waiting 0.1 s\n")
+    assert limits(lab) == [0.1]
 
 
 async def test_a_full_queue_refuses_at_once(make_lab: MakeLab) -> None:

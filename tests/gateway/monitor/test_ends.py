@@ -12,7 +12,7 @@ from gateway.edge.records import CallRecord
 from gateway.edge.tally import Tally
 from gateway.monitor import ends
 from gateway.monitor.ends import Ends
-from orchestration.events import ReplicaChanged
+from orchestration.events import FunctionRemoved, ReplicaChanged
 from orchestration.names import FunctionId
 from orchestration.replica import Replica, ReplicaState
 
@@ -35,9 +35,9 @@ class Told:
     def enter(self, state: ReplicaState, reason: str = "") -> None:
         self.ends.apply(ReplicaChanged(msgspec.structs.replace(ONE, state=state, reason=reason)))
 
-    def call(self, call_id: str, code: int = 502, replica: str = "one", ago_s: float = 0.1) -> None:
+    def call(self, call_id: str, code: int = 502, replica: str = "one", ago_s: float = 0.1, limit_s: float = 0.0) -> None:
         marks = b"X-Call-Id: %b\r\nX-Start-Time: %d\r\n" % (call_id.encode(), int((self.now - ago_s) * 1e9))
-        self.tallies[HELLO].ended(CallRecord(marks, b"GET", code, 0.0, 0.05, replica))
+        self.tallies[HELLO].ended(CallRecord(marks, b"GET", code, 0.0, 0.05, replica, limit_s))
 
     async def settled(self, lines: int) -> None:
         async with asyncio.timeout(20):
@@ -112,3 +112,38 @@ async def test_a_replica_that_stops_as_it_should_is_not_told_of(told: Told) -> N
         for state in (ReplicaState.PENDING, ReplicaState.RUNNING, ReplicaState.DRAINING, ReplicaState.STOPPED):
             told.enter(state)
     assert told.lines == []
+
+
+async def test_a_call_that_the_edge_gave_up_is_told_of_once_with_its_limit(told: Told) -> None:
+    async with told.ends:
+        told.call("stuck", code=504, limit_s=3)
+        told.call("unserved", code=504, replica="", limit_s=60)
+        told.call("told-by-the-runtime", code=504)
+        told.call("its-own-504", code=504)
+        told.ends.look()
+        told.ends.look()
+        told.call("later", code=504, limit_s=3)
+    late = "[pinnace] this replica did not answer within the function's timeout, 3 s"
+    assert told.lines == [
+        (HELLO, "one", f"{late} (call stuck)", "stuck"),
+        (HELLO, "", "[pinnace] a call waited 60 s, and no replica took it (call unserved)", "unserved"),
+        (HELLO, "one", f"{late} (call later)", "later"),
+    ]
+
+
+async def test_calls_are_looked_at_each_second(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ends, "LOOK_EVERY_S", 0.01)
+    async with told.ends:
+        told.call("stuck", code=504, limit_s=3)
+        await told.settled(1)
+
+
+async def test_nothing_is_kept_of_a_function_that_was_removed(told: Told) -> None:
+    async with told.ends:
+        told.call("stuck", code=504, limit_s=3)
+        told.ends.look()
+        told.ends.apply(FunctionRemoved(HELLO.namespace, HELLO.name))
+        told.tallies.clear()
+        told.tallies[HELLO] = Tally()
+        told.call("stuck", code=504, limit_s=3)  # of its namesake, with an id of the client's own
+    assert len(told.lines) == 2
