@@ -245,7 +245,9 @@ class Call:
         self.phase = ENDED
         self.upstream = None
         started = self.started
-        self.tally.ended(CallRecord(self.marks, self.method, code, self.sent - started, now - started, self.backend.id, limit_s))
+        self.tally.ended(
+            CallRecord(self.marks, self.method, code, self.sent - started, now - started, self.backend.id, limit_s)
+        )
         if self.trace is not None or code >= LEAST_ERROR:
             self._hand_in_trace(code, now)
         dispatcher = self.dispatcher

@@ -23,8 +23,8 @@ NOTABLE_WAIT_S: Final = 0.01
 
 class CallRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A call that ended. `marks` are its header lines, with id and start; `waited_s` is how long it took until it was sent to
-    `replica` (empty: it never was), `duration_s` how long it took in all. `limit_s` is the limit that the edge ended it at (0: it
-    ended by itself)."""
+    `replica` (empty: it never was), `duration_s` how long it took in all. `limit_s` is the limit that the edge ended it at (0:
+    it ended by itself)."""
 
     marks: bytes
     method: bytes

@@ -233,6 +233,15 @@ def test_a_stream_that_fails_is_cut(run: StartReplica) -> None:
     assert run(returning("(async function * () { throw new Error('broken') })()")).call("/").status == 500
 
 
+def test_a_stack_is_shown_without_the_runtimes_frames(run: StartReplica) -> None:
+    fails = "module.exports = async () => { throw new Error('broken') }"
+    replicas = [run(fails), run(fails, PINNACE_DEBUG="1")]
+    for replica in replicas:
+        replica.call("/")
+    shown, whole = ("\n".join(replica.log) for replica in replicas)
+    assert "handler.js:1" in shown and "pinnace_runtime" not in shown and "pinnace_runtime" in whole
+
+
 def test_an_idle_replica_ends_at_once(run: StartReplica) -> None:
     replica = run(ECHO)
     client = replica.connect()

@@ -53,6 +53,13 @@ class LineWriter {
   }
 }
 
+// The stack of an error without this runtime's frames, as its author reads it; with PINNACE_DEBUG=1 as Node has it.
+function stackOf (error) {
+  const stack = String(error?.stack ?? error)
+  if (process.env.PINNACE_DEBUG === '1') return stack
+  return stack.split('\n').filter(line => !(line.startsWith('    at ') && line.includes(__dirname))).join('\n')
+}
+
 // Replace what process.stdout and process.stderr do with text. Call it before the handler is loaded.
 function install (frames) {
   for (const stream of [process.stdout, process.stderr]) {
@@ -71,4 +78,4 @@ function endCall (id) {
   for (const writer of writers) if (writer.unfinished.size) writer.endCall(id)
 }
 
-module.exports = { calls, install, endCall }
+module.exports = { calls, install, endCall, stackOf }

@@ -75,7 +75,7 @@ class FunctionServer {
   // An exception that nobody caught: the state of the process is unknown. The call that it belongs to fails, the others
   // may end, then the process does, and another takes its place.
   broken (error) {
-    process.stderr.write(`${error?.stack ?? error}\n`)
+    process.stderr.write(`${logs.stackOf(error)}\n`)
     const call = logs.calls.getStore()
     if (call instanceof Call) call.answerFailure()
     if (!this.http.listening) process.exit(1)
@@ -179,7 +179,7 @@ class Call {
     })
     const { settled } = context
     if (settled && 'error' in settled) {
-      process.stderr.write(`${settled.error?.stack ?? settled.error}\n`)
+      process.stderr.write(`${logs.stackOf(settled.error)}\n`)
       const text = String(settled.error?.message ?? settled.error)
       return this.send({ status: context.failureStatus, headers: { ...TEXT, ...context.headers() }, body: Buffer.from(text) })
     }
@@ -206,7 +206,7 @@ class Call {
       }
       response.end()
     } catch (error) {
-      process.stderr.write(`${error?.stack ?? error}\n`)
+      process.stderr.write(`${logs.stackOf(error)}\n`)
       if (!this.answered) return this.answerFailure()
       response.destroy() // so that the client sees that it is not whole
     } finally {
@@ -221,7 +221,7 @@ class Call {
   }
 
   failed (error) {
-    process.stderr.write(`${error instanceof Error ? error.stack : `the handler threw ${String(error)}`}\n`)
+    process.stderr.write(`${error instanceof Error ? logs.stackOf(error) : `the handler threw ${String(error)}`}\n`)
     this.answerFailure()
   }
 

@@ -12,10 +12,6 @@ import os
 import sys
 from types import ModuleType
 
-TYPE_CHECKING = False  # importing typing takes 5 ms; type checkers know the name
-if TYPE_CHECKING:
-    from types import TracebackType
-
 HANDLER_FOLDER = "function"
 DETAIL_LIMIT = 16 * 1024
 LINE_LIMIT = 500
@@ -54,9 +50,9 @@ def import_handler(code: str) -> ModuleType:
 
 def load_failed(error: BaseException, code: str) -> LoadFailed:
     """Return what to say of an exception that the user's code raised: `handler.py line 3: NameError: …`."""
-    import traceback
+    from pinnace_runtime.tracebacks import formatted
 
-    detail = "".join(traceback.format_exception(type(error), error, _users_part(error.__traceback__, code)))
+    detail = formatted(error, code)
     place = _place(error, code)
     what = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}".rstrip(": ")
     return LoadFailed(f"{place}: {what}" if place else what, detail)
@@ -64,30 +60,14 @@ def load_failed(error: BaseException, code: str) -> LoadFailed:
 
 def _place(error: BaseException, code: str) -> str:
     """File and line of the user's code to look at: where the syntax is wrong, else the innermost frame of theirs."""
-    if isinstance(error, SyntaxError) and error.filename and _within(error.filename, code):
-        return f"{_short(error.filename, code)} line {error.lineno}"
+    from pinnace_runtime.tracebacks import short, within
+
+    if isinstance(error, SyntaxError) and error.filename and within(error.filename, code):
+        return f"{short(error.filename, code)} line {error.lineno}"
     place, trace = "", error.__traceback__
     while trace is not None:
         filename = trace.tb_frame.f_code.co_filename
-        if _within(filename, code):
-            place = f"{_short(filename, code)} line {trace.tb_lineno}"
+        if within(filename, code):
+            place = f"{short(filename, code)} line {trace.tb_lineno}"
         trace = trace.tb_next
     return place
-
-
-def _users_part(trace: TracebackType | None, code: str) -> TracebackType | None:
-    """The traceback from the first frame of the user's code on; the frames above it are the import machinery's."""
-    part = trace
-    while part is not None and not _within(part.tb_frame.f_code.co_filename, code):
-        part = part.tb_next
-    return part if part is not None else trace
-
-
-def _within(filename: str, code: str) -> bool:
-    return filename.startswith(code + os.sep)
-
-
-def _short(filename: str, code: str) -> str:
-    """The path as the user knows it: relative to their handler's folder, or to the code folder outside of it."""
-    folder = os.path.join(code, HANDLER_FOLDER)
-    return os.path.relpath(filename, folder if _within(filename, folder) else code)

@@ -25,11 +25,10 @@ MARK: ContextVar[str] = ContextVar("pinnace_mark", default="")
 
 LINE_LIMIT_BYTES = 16 * 1024 * 1024
 
-_RUNTIME = os.path.dirname(os.path.abspath(__file__)) + os.sep
-
 # One lock for both streams: they may be the same pipe, where writes of more than 4 KiB would mix.
 _locks = [_thread.RLock()]
 _writers: list[LineWriter] = []
+_code = [""]
 
 
 class LineWriter(io.RawIOBase):
@@ -83,8 +82,12 @@ class LineWriter(io.RawIOBase):
         _write_all(self._fd, lines)
 
 
-def install(*, frames: bool) -> None:
-    """Replace `sys.stdout` and `sys.stderr`. Call it before the handler is imported: log handlers keep what they find."""
+def install(code: str, *, frames: bool) -> None:
+    """Replace `sys.stdout` and `sys.stderr`. Call it before the handler is imported: log handlers keep what they find.
+
+    `code` is the folder of the function's code, by which its part of a traceback is known.
+    """
+    _code[0] = code
     for name, fd in (("stdout", 1), ("stderr", 2)):
         writer = LineWriter(fd, frames=frames)
         _writers.append(writer)
@@ -116,20 +119,17 @@ def log(text: str) -> None:
 
 
 def tell(text: str, mark: str) -> None:
-    """Write a line of the platform's own about the call of `mark`; also where the handler has closed or replaced `sys.stderr`."""
+    """Write a line of the platform's own about the call of `mark`, also where a handler has closed or replaced `sys.stderr`."""
     with _locks[0]:
         for writer in _writers[1:]:
             writer.emit(mark, text.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def log_exception(error: BaseException) -> None:
-    """Write the traceback of `error` to standard error, from the first frame on that is not this runtime's."""
-    import traceback
+    """Write the traceback of `error` to standard error: the function's part of it (see `tracebacks`)."""
+    from pinnace_runtime.tracebacks import formatted
 
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_RUNTIME):
-        trace = trace.tb_next
-    sys.stderr.write("".join(traceback.format_exception(type(error), error, trace)))
+    sys.stderr.write(formatted(error, _code[0]))
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> NoReturn:
         settings = read_settings(os.environ)
     except InvalidSetting as error:
         sys.exit(str(error))
-    logs.install(frames=settings.log_frames)
+    logs.install(code, frames=settings.log_frames)
     if settings.notify_fd is not None:
         os.set_inheritable(settings.notify_fd, False)
     if control := os.environ.pop("PINNACE_ZYGOTE_FD", ""):
