@@ -89,5 +89,5 @@ async def _pieces(stream: Any) -> AsyncGenerator[bytes, None]:
     finally:
         if hasattr(stream, "aclose"):
             await stream.aclose()
-        elif hasattr(stream, "close"):
+        elif hasattr(stream, "close") and not getattr(stream, "gi_running", False):  # the thread that runs it has it until then
             await asyncio.to_thread(stream.close)
