@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from gateway.asynchronous.rows import NEVER
+NEVER: Final = 1 << 62
+"""A time that does not come."""
 
 
 class Queue:
-    """The counts of one queue. `first_due` is a time before which no call of it is due; `bytes` are those of open calls,
-    `kept` those of ended ones."""
+    """The counts of one queue. `first_due` is a time, in microseconds, before which no call of it is due; `bytes` are those of
+    open calls, `kept` those of ended ones."""
 
     __slots__ = ("bytes", "dead", "first_due", "kept", "name", "number", "running", "waiting")
 
@@ -17,7 +18,7 @@ class Queue:
         self.number, self.name = number, name
         self.waiting, self.running, self.dead = waiting, running, dead
         self.bytes, self.kept = size, kept
-        self.first_due = 0.0 if waiting else NEVER
+        self.first_due = 0 if waiting else NEVER
 
 
 class Held(NamedTuple):
@@ -27,12 +28,24 @@ class Held(NamedTuple):
     until: float
 
 
-class Running(NamedTuple):
-    """What the row of a call that runs says of it."""
+class Taken:
+    """A record of calls that were taken together: its number, and how many of them still run."""
 
-    take: int
+    __slots__ = ("number", "running")
+
+    def __init__(self, number: int, running: int) -> None:
+        self.number, self.running = number, running
+
+
+class Running(NamedTuple):
+    """What is known of a call that runs. `attempts` and `take` count this one, as its row does not yet."""
+
     seq: int
-    queue: int
-    size: int
+    queue: Queue
+    due: int
+    attempts: int
+    take: int
+    head_size: int
     body_size: int
     body_file: str | None
+    taken: Taken

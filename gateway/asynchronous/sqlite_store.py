@@ -12,27 +12,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+from gateway.asynchronous import lists
 from gateway.asynchronous.bodies import Bodies
 from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
-from gateway.asynchronous.ledger import Ledger, Submitted
-from gateway.asynchronous.memory import Held
+from gateway.asynchronous.ledger import Ledger, Submit, Submitted
+from gateway.asynchronous.memory import NEVER, Held
 from gateway.asynchronous.reader import Reader
-from gateway.asynchronous.rows import (
-    CALL_WITHOUT_BODIES,
-    MIGRATIONS,
-    NEVER,
-    NUMBERS,
-    Kept,
-    Stored,
-    call_of,
-    encoded_outcome,
-    encoded_request,
-)
+from gateway.asynchronous.rows import NUMBERS, Kept, Stored, encoded_head, encoded_outcome, microseconds
+from gateway.asynchronous.schema import MIGRATIONS
 from gateway.asynchronous.store import Bounds, Keep, unbounded
 from gateway.asynchronous.writer import Writer
 
@@ -70,7 +61,7 @@ class SqliteStore:
         self._bodies = Bodies(folder / FOLDER)
         self.spool = self._bodies.folder
         self._ledger = ledger = Ledger()
-        self._writer = Writer(self._path, MIGRATIONS, before_commit=ledger.write, rolled_back=ledger.load)
+        self._writer = Writer(self._path, MIGRATIONS, begun=ledger.begin, before_commit=ledger.write, rolled_back=ledger.load)
         self._writer.now(ledger.open)
         self._bodies.keep_only(self._writer.now(ledger.files))
         self._writer.start()
@@ -85,23 +76,21 @@ class SqliteStore:
     async def submit(
         self, submissions: Sequence[Submission], now: float, bounds: Callable[[str], Bounds] = unbounded
     ) -> list[Receipt]:
-        if not all(_short(wanted.body) for wanted in submissions):
-            return await self._submit_long(submissions, now, bounds)
-        entries = [_row_of(wanted) for wanted in submissions]
-        done = await self._writer.run(
-            lambda connection: self._ledger.submit(connection, entries, now, bounds), then=self._submitted
-        )
+        entries = []
+        for wanted in submissions:
+            if not _short(wanted.body):
+                return await self._submit_long(submissions, now, bounds)
+            entries.append(_row_of(wanted, now))
+        done = await self._writer.run(Submit(self._ledger, entries, now, bounds), then=self._submitted)
         return done.receipts
 
     @_carried_through
     async def _submit_long(
         self, submissions: Sequence[Submission], now: float, bounds: Callable[[str], Bounds]
     ) -> list[Receipt]:
-        entries = await self._kept(submissions)
+        entries = await self._kept(submissions, now)
         try:
-            done = await self._writer.run(
-                lambda connection: self._ledger.submit(connection, entries, now, bounds), then=self._submitted
-            )
+            done = await self._writer.run(Submit(self._ledger, entries, now, bounds), then=self._submitted)
         except Exception:
             await self._bodies.removed([entry.file for entry in entries if entry.file is not None])
             raise
@@ -120,7 +109,7 @@ class SqliteStore:
             self._ledger.leases.update((call.id, Held(call.takes, now + lease_s)) for call in calls)
 
         return await self._writer.run(
-            lambda connection: self._ledger.take(connection, limit, at_most, now, lease_s), durable=False, then=taken
+            lambda connection: self._ledger.take(connection, limit, at_most, now), durable=False, late=True, then=taken
         )
 
     async def extend(self, lease: Lease, now: float, lease_s: float) -> bool:
@@ -143,7 +132,7 @@ class SqliteStore:
         if not _short(body) or not all(_short(wanted.body) for wanted in then):
             return await self._finish_long(lease, state, outcome, now, body, then)
         assert isinstance(body, bytes)
-        entries = [_row_of(wanted) for wanted in then]
+        entries = [_row_of(wanted, now) for wanted in then]
         unused = await self._end(lease, state, outcome, (len(body), body, None), now, entries)
         return unused is not None
 
@@ -161,7 +150,7 @@ class SqliteStore:
         try:
             result = await self._bodies.stored(body)
             own += [result[2]] if result[2] is not None else []
-            entries = await self._kept(then)
+            entries = await self._kept(then, now)
             own += [entry.file for entry in entries if entry.file is not None]
             unused = await self._end(lease, state, outcome, result, now, entries)
         except Exception:
@@ -194,20 +183,20 @@ class SqliteStore:
     @_carried_through
     async def retry(self, lease: Lease, due: float, outcome: Outcome, now: float) -> bool:
         told = encoded_outcome(outcome)
-        held = await self._writer.run(lambda connection: self._ledger.retry(connection, lease, due, told))
+        held = await self._writer.run(lambda _: self._ledger.retry(lease, due, told))
         if held:
             self._let_go(lease)
         return held
 
     @_carried_through
     async def release(self, leases: Sequence[Lease], now: float) -> None:
-        await self._writer.run(lambda connection: self._ledger.release(connection, leases), durable=False)
+        await self._writer.run(lambda _: self._ledger.release(leases), durable=False)
         for lease in leases:
             self._let_go(lease)
 
     @_carried_through
     async def cancel(self, call_id: str, now: float) -> State | None:
-        found = await self._writer.run(lambda connection: self._ledger.cancel(connection, call_id, now))
+        found = await self._writer.run(lambda connection: self._ledger.cancel(connection, call_id, now), late=True)
         if found is None:
             return None
         state, unused = found
@@ -220,7 +209,7 @@ class SqliteStore:
 
     @_carried_through
     async def replay(self, call_id: str, now: float) -> State | None:
-        found = await self._writer.run(lambda connection: self._ledger.replay(connection, call_id, now))
+        found = await self._writer.run(lambda connection: self._ledger.replay(connection, call_id, now), late=True)
         if found is None:
             return None
         self._bell.set()
@@ -229,13 +218,15 @@ class SqliteStore:
 
     @_carried_through
     async def replay_all(self, queue: str, now: float, at_most: int = 1000) -> int:
-        count, unused = await self._writer.run(lambda connection: self._ledger.replay_all(connection, queue, now, at_most))
+        count, unused = await self._writer.run(
+            lambda connection: self._ledger.replay_all(connection, queue, now, at_most), late=True
+        )
         self._bell.set()
         await self._bodies.removed(unused)
         return count
 
     async def get(self, call_id: str) -> Call | None:
-        return await self._reader.run(lambda connection: self._ledger.one(connection, call_id))
+        return await self._reader.run(lambda connection: lists.one(connection, self._ledger.queues, call_id))
 
     async def ended(self, call_id: str, timeout_s: float) -> Call | None:
         event = asyncio.Event()
@@ -258,22 +249,27 @@ class SqliteStore:
         self, queue: str | None = None, states: Sequence[State] = (), limit: int = 100, before: str = ""
     ) -> list[Call]:
         numbers = [NUMBERS[state] for state in states]
-        return await self._reader.run(lambda connection: self._page(connection, queue, numbers, limit, before))
+        ledger = self._ledger
+        chosen = None if queue is None else [ledger.names[queue].number] if queue in ledger.names else []
+        return await self._reader.run(lambda connection: lists.page(connection, ledger.queues, chosen, numbers, limit, before))
 
     async def depths(self, now: float) -> Mapping[str, Depth]:
         queues = [q for q in list(self._ledger.queues.values()) if q.waiting or q.running or q.dead]
-        late = [q.number for q in queues if q.waiting and q.first_due <= now]
-        found = await self._reader.run(lambda c: {number: Ledger.lateness(c, number, now) for number in late}) if late else {}
+        by = microseconds(now)
+        late = [q.number for q in queues if q.waiting and q.first_due <= by]
+        found = await self._reader.run(lambda c: {number: lists.lateness(c, number, by) for number in late}) if late else {}
         return {q.name: Depth(q.waiting, q.running, q.dead, q.bytes, *found.get(q.number, (0.0, 0))) for q in queues}
 
     @_carried_through
     async def sweep(self, now: float, keep: Keep) -> bool:
         overdue = [Lease(call_id, held.take) for call_id, held in self._ledger.leases.items() if held.until <= now]
         if overdue:
-            await self._writer.run(lambda connection: self._ledger.end_leases(connection, overdue, now), durable=False)
+            await self._writer.run(lambda _: self._ledger.end_leases(overdue, now), durable=False)
             for lease in overdue:
                 self._let_go(lease)
-        more, unused = await self._writer.run(lambda connection: self._ledger.forget(connection, now, keep), durable=False)
+        more, unused = await self._writer.run(
+            lambda connection: self._ledger.forget(connection, now, keep), durable=False, late=True
+        )
         await self._bodies.removed(unused)
         return more
 
@@ -284,7 +280,7 @@ class SqliteStore:
 
     async def next_due(self) -> float | None:
         first = min((q.first_due for q in list(self._ledger.queues.values()) if q.waiting), default=NEVER)
-        return None if first == NEVER else first
+        return None if first == NEVER else first / 1e6
 
     def chunks(self, body: Body) -> AsyncIterator[bytes]:
         return self._bodies.chunks(body)
@@ -299,41 +295,11 @@ class SqliteStore:
         self._writer.close()
         self._reader.close()
 
-    # reading
-
-    def _page(
-        self, connection: sqlite3.Connection, queue: str | None, states: Sequence[int], limit: int, before: str
-    ) -> list[Call]:
-        top = 1 << 62
-        if before:
-            row = connection.execute("SELECT seq FROM calls WHERE id = ?", (before,)).fetchone()
-            if row is None:
-                return []
-            top = row[0]
-        if queue is None and not states:
-            rows = connection.execute("SELECT seq FROM calls WHERE seq < ? ORDER BY seq DESC LIMIT ?", (top, limit)).fetchall()
-        else:
-            known = self._ledger.names
-            numbers = (
-                [q.number for q in list(known.values())] if queue is None else [known[queue].number] if queue in known else []
-            )
-            rows = [
-                row
-                for number in numbers
-                for state in states or range(len(NUMBERS))
-                for row in connection.execute(
-                    "SELECT seq FROM calls WHERE queue = ? AND state = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
-                    (number, state, top, limit),
-                )
-            ]
-        newest = sorted((seq for (seq,) in rows), reverse=True)[:limit]
-        found = (connection.execute(f"{CALL_WITHOUT_BODIES} WHERE seq = ?", (seq,)).fetchone() for seq in newest)
-        return [call_of(row, self._ledger.queues[row[1]].name) for row in found if row is not None]
-
     # inside
 
     def _any_due(self, now: float) -> bool:
-        return any(q.waiting and q.first_due <= now for q in self._ledger.queues.copy().values())
+        by = microseconds(now)
+        return any(q.waiting and q.first_due <= by for q in self._ledger.queues.copy().values())
 
     def _let_go(self, lease: Lease) -> None:
         """The lease is over: there is room in the call's queue, or the call itself waits there."""
@@ -347,14 +313,14 @@ class SqliteStore:
         for event in self._waiters.get(call_id, ()):
             event.set()
 
-    async def _kept(self, submissions: Sequence[Submission]) -> list[Kept]:
+    async def _kept(self, submissions: Sequence[Submission], now: float) -> list[Kept]:
         """Make rows of submissions, their files synced."""
         entries: list[Kept] = []
         try:
             for wanted in submissions:
                 length, data, file = await self._bodies.stored(wanted.body)
-                request = encoded_request(wanted)
-                entries.append(Kept(wanted, request, length + len(request), data, file))
+                head = encoded_head(wanted, now)
+                entries.append(Kept(wanted, head, length + len(head), data, file))
         except Exception:
             files = [entry.file for entry in entries if entry.file is not None]
             files += [wanted.body.name for wanted in submissions[len(entries) :] if isinstance(wanted.body, Path)]
@@ -368,8 +334,8 @@ def _short(body: bytes | Path) -> bool:
     return isinstance(body, bytes) and len(body) <= INLINE_BYTES
 
 
-def _row_of(wanted: Submission) -> Kept:
+def _row_of(wanted: Submission, now: float) -> Kept:
     """Return a submission whose body is short as its row has it."""
     assert isinstance(wanted.body, bytes)
-    request = encoded_request(wanted)
-    return Kept(wanted, request, len(wanted.body) + len(request), wanted.body, None)
+    head = encoded_head(wanted, now)
+    return Kept(wanted, head, len(wanted.body) + len(head), wanted.body, None)

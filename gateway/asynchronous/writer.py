@@ -4,9 +4,12 @@ A *job* is a function of the connection. Those that wait while a commit is under
 the next one: a thousand submissions at once cost a few syncs of the disk. A batch in which nobody asked for durability is not
 synced: it outlives the process, and the next synced one brings it to the disk too.
 
-A job raises before it writes anything, or not at all, but for errors of SQLite's: after one of those the batch is rolled
-back and each of its jobs is done by itself. Where even that fails (a disk that gives errors) all of them fail, and the next
-batch begins with rolling back: the thread goes on, so that nobody waits for ever.
+The jobs of a batch have all been asked for before any of them is answered: so those that are *late* are done behind the others,
+and what these have gathered need be written only once before something reads it.
+
+A job raises before it writes or gathers anything, or not at all, but for errors of SQLite's: after one of those the batch is
+rolled back and each of its jobs is done by itself. Where even that fails (a disk that gives errors) all of them fail, and the
+next batch begins with rolling back: the thread goes on, so that nobody waits for ever.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from gateway.asynchronous.store import StoreUnavailable
 
 Result = TypeVar("Result")
 Job = Callable[[sqlite3.Connection], Result]
+Migration = str | Callable[[sqlite3.Connection], None]
 
 WAITING_AT_MOST: Final = 20_000
 TOGETHER_AT_MOST: Final = 512
@@ -34,36 +38,38 @@ CHECKPOINT_PAGES: Final = 4096
 """The log is carried over into the file whenever it has 16 MB: seldom enough to be cheap, small enough to be read at start."""
 
 
-class _Entry(NamedTuple):
-    job: Job[Any]
-    future: asyncio.Future[Any]
-    durable: bool
-    then: Callable[[Any], object] | None
+class _Entry:
+    """A job, who waits for it, and what came of it."""
 
+    __slots__ = ("durable", "failed", "future", "job", "late", "result", "then")
 
-class _Done(NamedTuple):
-    entry: _Entry
-    result: Any
-    failed: BaseException | None
+    def __init__(
+        self, job: Job[Any], future: asyncio.Future[Any], durable: bool, late: bool, then: Callable[[Any], object] | None
+    ) -> None:
+        self.job, self.future, self.durable, self.late, self.then = job, future, durable, late, then
+        self.result: Any = None
+        self.failed: BaseException | None = None
 
 
 class Writer:
     """Opens `path` with mode 0600, brings it to the newest schema and starts the thread. Blocks: open it in a thread.
 
-    `migrations` are scripts; the n-th brings a file from `user_version` n-1 to n. `before_commit(connection)` runs at the end
-    of each batch, `rolled_back(connection)` after one was rolled back. `run` is for one event loop. Raises StoreUnavailable.
+    `migrations` are scripts, or functions of the connection; the n-th brings a file from `user_version` n-1 to n.
+    `begun(connection, jobs)` runs at the beginning of each batch, `before_commit(connection)` at its end,
+    `rolled_back(connection)` after one was rolled back. `run` is for one event loop. Raises StoreUnavailable.
     """
 
     def __init__(
         self,
         path: Path,
-        migrations: Sequence[str],
+        migrations: Sequence[Migration],
         *,
+        begun: Callable[[sqlite3.Connection, Sequence[Job[Any]]], None] = lambda connection, jobs: None,
         before_commit: Job[None],
         rolled_back: Job[None],
     ) -> None:
         self._path = path
-        self._before_commit, self._rolled_back = before_commit, rolled_back
+        self._begun, self._before_commit, self._rolled_back = begun, before_commit, rolled_back
         self._waiting: deque[_Entry] = deque()
         self._ready = threading.Event()
         self._closed = False
@@ -89,7 +95,7 @@ class Writer:
         """Begin to do jobs."""
         self._thread.start()
 
-    def _prepare(self, migrations: Sequence[str]) -> None:
+    def _prepare(self, migrations: Sequence[Migration]) -> None:
         connection = self._connection
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > len(migrations):
@@ -101,14 +107,26 @@ class Writer:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        for number, script in enumerate(migrations[version:], version + 1):
-            connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+        for number, migration in enumerate(migrations[version:], version + 1):
+            if isinstance(migration, str):
+                connection.executescript(f"BEGIN IMMEDIATE; {migration}; PRAGMA user_version = {number}; COMMIT;")
+                continue
+            connection.execute("BEGIN IMMEDIATE")
+            migration(connection)
+            connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
 
     def run(
-        self, job: Job[Result], *, durable: bool = True, then: Callable[[Result], object] | None = None
+        self,
+        job: Job[Result],
+        *,
+        durable: bool = True,
+        late: bool = False,
+        then: Callable[[Result], object] | None = None,
     ) -> asyncio.Future[Result]:
-        """Do `job`; the future has its result once what it wrote is committed, and synced where `durable`. `then` is called
-        with it before, also when whoever waited has left: that does not take back what is being written.
+        """Do `job`, behind the others of its batch where it is `late`; the future has its result once what it wrote is
+        committed, and synced where `durable`. `then` is called with it before, also when whoever waited has left: that does
+        not take back what is being written.
 
         Raises StoreUnavailable at once; the future raises it too, and what the job raises."""
         if self._closed:
@@ -117,7 +135,7 @@ class Writer:
             raise StoreUnavailable(f"{self._path}: {WAITING_AT_MOST} changes wait already; the disk is too slow")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append(_Entry(job, future, durable, then))
+        self._waiting.append(_Entry(job, future, durable, late, then))
         if len(self._waiting) == 1:  # the thread may wait
             loop.call_soon(self._ready.set)  # what comes in the same turn of the loop goes along
         return future
@@ -146,35 +164,41 @@ class Writer:
             self._ready.clear()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), TOGETHER_AT_MOST))]
-                self._settle(self._do(batch))
+                self._do(batch)
+                self._settle(batch)
             if self._closed and not self._waiting:
                 break
         self._connection.close()
 
-    def _do(self, batch: list[_Entry]) -> list[_Done]:
+    def _do(self, batch: list[_Entry]) -> None:
         connection = self._connection
-        done = []
         try:
             if self._astray:
                 self._roll_back()
             self._sync(any(entry.durable for entry in batch))
             connection.execute("BEGIN IMMEDIATE")
-            for entry in batch:
-                try:
-                    done.append(_Done(entry, entry.job(connection), None))
-                except sqlite3.Error:
-                    raise
-                except Exception as error:
-                    done.append(_Done(entry, None, error))
+            self._begun(connection, [entry.job for entry in batch])
+            for late in (False, True):
+                for entry in batch:
+                    if entry.late is late:
+                        entry.failed = None
+                        try:
+                            entry.result = entry.job(connection)
+                        except sqlite3.Error:
+                            raise
+                        except Exception as error:
+                            entry.failed = error
             self._before_commit(connection)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 self._roll_back()
             if len(batch) > 1 and not self._astray:
-                return [one for entry in batch for one in self._do([entry])]
-            return [_Done(entry, None, self._failure(error)) for entry in batch]
-        return done
+                for entry in batch:
+                    self._do([entry])
+                return
+            for entry in batch:
+                entry.failed = self._failure(error)
 
     def _roll_back(self) -> None:
         """Undo what the batch has done. Until that was possible nothing else is."""
@@ -190,9 +214,9 @@ class Writer:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
             self._synced = wanted
 
-    def _settle(self, done: list[_Done]) -> None:
+    def _settle(self, batch: list[_Entry]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended; nobody waits
-            done[0].entry.future.get_loop().call_soon_threadsafe(_tell, done)
+            batch[0].future.get_loop().call_soon_threadsafe(_tell, batch)
 
     def _failure(self, error: sqlite3.Error) -> StoreUnavailable:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
@@ -200,14 +224,15 @@ class Writer:
         return StoreUnavailable(f"{self._path}: {error}")
 
 
-def _tell(done: list[_Done]) -> None:
-    for (_, future, _, then), result, failed in done:
-        if failed is None and then is not None:
-            then(result)
+def _tell(batch: list[_Entry]) -> None:
+    for entry in batch:
+        future, failed = entry.future, entry.failed
+        if failed is None and entry.then is not None:
+            entry.then(entry.result)
         if future.done():
             continue
         if failed is None:
-            future.set_result(result)
+            future.set_result(entry.result)
         else:
             future.set_exception(failed)
             future.exception()  # a caller that left is not an error of the loop's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import Coroutine
 from pathlib import Path
@@ -175,4 +176,59 @@ async def test_a_disk_that_gives_errors_even_while_rolling_back_stops_nobody_for
     assert all(isinstance(one, StoreUnavailable) for one in failed)
     await submit(store, call_of())
     assert (await store.depths(NOW))[queue_of(ECHO)].waiting == len(await store.page()) == 2
+    await store.close()
+
+
+async def test_what_was_taken_is_written_down_until_the_last_of_it_has_settled(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    ids = await submit(store, *(call_of() for _ in range(4)))
+    ends, waits, stays, cancelled = await store.take(limit, 4, NOW, LEASE_S)
+
+    async def records() -> int:
+        return await store._writer.run(lambda c: int(c.execute("SELECT count(*) FROM takes").fetchone()[0]))
+
+    assert await store.finish(ends.lease, State.SUCCEEDED, Outcome(status=200), NOW)
+    assert await store.retry(waits.lease, NOW + 5, Outcome(status=503), NOW)
+    assert await store.cancel(cancelled.id, NOW) is State.RUNNING
+    assert await records() == 1
+    crashed = tmp_path / "crashed"
+    shutil.copytree(tmp_path, crashed)  # what a process that dies now would leave
+    other = SqliteStore(crashed)
+    kept = {call.id: (call.state, call.attempts, call.takes) for call in await other.page()}
+    assert [kept[call_id] for call_id in ids] == [
+        (State.SUCCEEDED, 1, 1),
+        (State.WAITING, 1, 1),
+        (State.WAITING, 1, 1),
+        (State.CANCELLED, 1, 1),
+    ]
+    assert [call.id for call in await other.take(limit, 4, NOW, LEASE_S)] == [stays.id]
+    await other.close()
+    await store.release([stays.lease], NOW)
+    assert await records() == 0
+    await store.close()
+
+
+async def test_a_batch_that_fails_in_the_middle_is_done_call_by_call(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await submit(store, call_of(), call_of())
+    ends, waits = await store.take(limit, 2, NOW, LEASE_S)
+
+    def fails(connection: sqlite3.Connection) -> None:
+        connection.execute("SELECT * FROM nothing")
+
+    results = await asyncio.gather(
+        submit(store, call_of(idempotency_key="k"), call_of(id="mine")),
+        store.finish(ends.lease, State.DEAD, Outcome(status=400), NOW),
+        store._writer.run(fails),
+        store.retry(waits.lease, NOW + 5, Outcome(status=503), NOW),
+        submit(store, call_of(idempotency_key="k"), call_of(id="mine")),
+        return_exceptions=True,
+    )
+    first, ended, failed, retried, second = results
+    assert isinstance(failed, StoreUnavailable) and ended is True and retried is True
+    assert isinstance(first, list) and isinstance(second, list)
+    assert first[0] == second[0] and first[1] == "mine" != second[1]
+    depth = (await store.depths(NOW))[queue_of(ECHO)]
+    assert (depth.waiting, depth.running, depth.dead) == (4, 0, 1)
+    assert sorted(call.state.value for call in await store.page()) == ["dead", *["waiting"] * 4]
     await store.close()
