@@ -113,7 +113,9 @@ async def _edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIter
         traced = await stack.enter_async_context(tracing(settings, run_dir))
         cluster = await stack.enter_async_context(OnCluster.open(settings, life.part_ended, kinds=CALLED))
         host, _, port = settings.control.rpartition(":")
-        calls = await stack.enter_async_context(_queued(settings, run_dir, lambda sample: None))  # the controller tells of it
+        calls = await stack.enter_async_context(
+            _queued(settings, run_dir, cluster.orchestrator, lambda sample: None)
+        )  # the controller tells of it
         name = new_name(own_place())
         linked = LinkedEdge(
             EdgeSettings(
@@ -188,7 +190,7 @@ async def _control(settings: ServeSettings, secret: bytes, life: Life) -> AsyncI
             on_gone=scaler.forget_edge,
         )
         gathered = follower.gathered
-        calls = await stack.enter_async_context(_queued(settings, run_dir, lambda sample: None))
+        calls = await stack.enter_async_context(_queued(settings, run_dir, cluster.orchestrator, lambda sample: None))
         triggers = await stack.enter_async_context(_triggers(settings, calls, lambda function, at: None))
         monitor = await stack.enter_async_context(Monitor(cluster.orchestrator, gathered.tallies, gathered.loads))
         await _pumped(
@@ -255,7 +257,7 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
         scaler = await stack.enter_async_context(Scaler(cluster.orchestrator, limits=limits, history=history, leads=False))
         queries = Prometheus(settings.prometheus_url) if settings.prometheus_url else NoPrometheus()
         await stack.enter_async_context(Measuring(scaler, cluster.orchestrator, queries))
-        calls = await stack.enter_async_context(_queued(settings, run_dir, scaler.sample))
+        calls = await stack.enter_async_context(_queued(settings, run_dir, cluster.orchestrator, scaler.sample))
         triggers = await stack.enter_async_context(_triggers(settings, calls, scaler.expect))
         released = cluster.orchestrator.released
         leadership: Leadership
@@ -347,7 +349,7 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
 
 @contextlib.asynccontextmanager
 async def _queued(
-    settings: ServeSettings, run_dir: Path, on_load: Callable[[LoadSample], None]
+    settings: ServeSettings, run_dir: Path, orchestrator: Orchestrator, on_load: Callable[[LoadSample], None]
 ) -> AsyncIterator[Asynchronous | None]:
     """Have the asynchronous calls that all processes share, on the Redis server that is named; None where none is."""
     if not settings.queue:
@@ -357,7 +359,10 @@ async def _queued(
         settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise CannotServe(f"the data folder {settings.folder} cannot be used: {error.strerror}") from None
-    async with outgoing(settings) as sending, asynchronous.opened(settings, run_dir, sending, on_load) as calls:
+    async with (
+        outgoing(settings, orchestrator.secret_value) as sending,
+        asynchronous.opened(settings, run_dir, sending, on_load) as calls,
+    ):
         yield calls
 
 

@@ -48,7 +48,7 @@ class Asynchronous:
         self.store = store
         self.functions = Functions({KIND: callbacks.QUEUE})
         self.callbacks = Callbacks(
-            outgoing.guard, outgoing.sender, outgoing.secret, self.functions, store.chunks, outgoing.retry_for_s
+            outgoing.guard, outgoing.sender, outgoing.keys, self.functions, store.chunks, outgoing.retry_for_s
         )
         self.backlog = Backlog(store, on_load)
         self._queues = Queues(lambda: self.backlog.depths, self.functions.has)

@@ -1,4 +1,4 @@
-"""Wires what callbacks need to leave the platform: where they may go, the sender, the secret that signs them."""
+"""Wires what callbacks need to leave the platform: where they may go, the sender, the keys that sign them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import NamedTuple
 from cli.errors import CliError
 from cli.settings import ServeSettings
 from gateway.callbacks.addresses import LOOPBACK, PUBLIC, Allowed
+from gateway.callbacks.keys import Keys, NoSecret, SecretValue
 from gateway.callbacks.sending import Sender
-from gateway.callbacks.signature import NoSecret, load_secret
+from gateway.callbacks.signature import load_secret
 from gateway.callbacks.target import Guard
 
 
@@ -26,20 +27,20 @@ class Outgoing(NamedTuple):
 
     guard: Guard
     sender: Sender
-    secret: bytes
+    keys: Keys
     retry_for_s: float
 
 
 @contextlib.asynccontextmanager
-async def outgoing(settings: ServeSettings) -> AsyncIterator[Outgoing]:
-    """Make ready to send callbacks. Raises CannotSign."""
+async def outgoing(settings: ServeSettings, secret_value: SecretValue) -> AsyncIterator[Outgoing]:
+    """Make ready to send callbacks; `secret_value` reads those secrets that functions name. Raises CannotSign."""
     file = Path(settings.callback_secret) if settings.callback_secret else None
     try:
-        secret = await asyncio.to_thread(load_secret, settings.folder, file)
+        own = await asyncio.to_thread(load_secret, settings.folder, file)
     except NoSecret as error:
         raise CannotSign(str(error)) from None
     guard = Guard(Allowed(settings.callback_allow or default_allowed(settings)))
-    yield Outgoing(guard, Sender(guard), secret, settings.callback_retry_for_s)
+    yield Outgoing(guard, Sender(guard), Keys(own, secret_value), settings.callback_retry_for_s)
 
 
 def default_allowed(settings: ServeSettings) -> tuple[str, ...]:

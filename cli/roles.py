@@ -134,7 +134,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         scaler = await stack.enter_async_context(Scaler(orchestrator, limits=limits, history=history, leads=leads))
         queries = Prometheus(settings.prometheus_url) if settings.prometheus_url else NoPrometheus()
         await stack.enter_async_context(Measuring(scaler, orchestrator, queries))
-        sending = await stack.enter_async_context(outgoing(settings))
+        sending = await stack.enter_async_context(outgoing(settings, orchestrator.secret_value))
         calls = await stack.enter_async_context(asynchronous.opened(settings, place.run_dir, sending, scaler.sample))
         triggers = await stack.enter_async_context(triggering.opened(settings, calls, scaler.expect, leads=leads))
         edge = _edge(settings, place, scaler, traced.path, calls.acceptor)

@@ -192,6 +192,9 @@ class Orchestrator(Protocol):
     async def secrets(self, namespace: str) -> list[str]:
         """Return the names. Raises NotFound for an unknown namespace."""
 
+    async def secret_value(self, namespace: str, name: str) -> bytes:
+        """Return a secret, for the platform's own use: no API gives it. Raises NotFound, Refused, Unavailable."""
+
     async def create_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Raises AlreadyExists, NotFound (namespace), Refused (too large)."""
 

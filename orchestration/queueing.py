@@ -5,6 +5,7 @@ The words for retries are OpenFaaS's; the others are ours. They are settings of 
     com.openfaas.retry.attempts: "5"
     com.openfaas.retry.codes: "429,503"
     com.pinnace.async.concurrency: "10"
+    com.pinnace.callback.secret: hooks
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ from typing import Final
 import msgspec
 
 from orchestration.duration import format_duration
+from orchestration.names import InvalidName, check_secret_name
 from orchestration.scaling_labels import scale_settings
 from orchestration.settings import HIGHEST_CONCURRENCY, InvalidSetting, parse_count, parse_setting_s, replica_settings
 from orchestration.spec import FunctionSpec
 
 RETRY: Final = "com.openfaas.retry."
 OURS: Final = "com.pinnace.async."
+CALLBACKS: Final = "com.pinnace.callback."
 ATTEMPTS_KEY: Final = RETRY + "attempts"
 CODES_KEY: Final = RETRY + "codes"
 LEAST_WAIT_KEY: Final = RETRY + "min_wait"
 LONGEST_WAIT_KEY: Final = RETRY + "max_wait"
 CONCURRENCY_KEY: Final = OURS + "concurrency"
 CALLS_KEY: Final = OURS + "max-waiting"
-KEYS: Final = (CONCURRENCY_KEY, CALLS_KEY, ATTEMPTS_KEY, CODES_KEY, LEAST_WAIT_KEY, LONGEST_WAIT_KEY)
+CALLBACK_SECRET_KEY: Final = CALLBACKS + "secret"
+KEYS: Final = (CONCURRENCY_KEY, CALLS_KEY, CALLBACK_SECRET_KEY, ATTEMPTS_KEY, CODES_KEY, LEAST_WAIT_KEY, LONGEST_WAIT_KEY)
 
 MOST_ATTEMPTS: Final = 1000
 LONGEST_WAIT_S: Final = 24 * 3600.0
@@ -44,17 +48,26 @@ class RetrySettings(msgspec.Struct, frozen=True):
 
 class QueueSettings(msgspec.Struct, frozen=True):
     """`concurrency` is the most calls that run at a time; `calls` the most that wait, 0 for the platform's bound.
-    `timeout_s` is the longest time that one takes."""
+    `timeout_s` is the longest time that one takes. `callback_secret` names the secret that signs callbacks, where it is not the
+    platform's own."""
 
     concurrency: int = 100
     calls: int = 0
     timeout_s: float = 60.0
     retry: RetrySettings = RetrySettings()
+    callback_secret: str = ""
 
 
 def is_queue_key(key: str) -> bool:
     """Whether a label or annotation says how asynchronous calls are carried out."""
-    return key.startswith((RETRY, OURS))
+    return key.startswith((RETRY, OURS, CALLBACKS))
+
+
+def secrets_named(spec: FunctionSpec) -> tuple[str, ...]:
+    """Return the secrets without which the function is not what its spec says: those that it gets, and the one that signs its
+    callbacks."""
+    signing = spec.annotations.get(CALLBACK_SECRET_KEY, spec.labels.get(CALLBACK_SECRET_KEY, "")).strip()
+    return (*(spec.secrets or ()), *([signing] if signing else []))
 
 
 def queue_settings(spec: FunctionSpec) -> QueueSettings:
@@ -65,15 +78,22 @@ def queue_settings(spec: FunctionSpec) -> QueueSettings:
     """
     said = {key: text.strip() for key, text in (*spec.labels.items(), *spec.annotations.items()) if is_queue_key(key)}
     for key in said:
-        if key not in KEYS and key.startswith(OURS):
-            raise InvalidSetting(f"{key} is not known; known: {CONCURRENCY_KEY}, {CALLS_KEY}")
+        if key not in KEYS and key.startswith((OURS, CALLBACKS)):
+            raise InvalidSetting(f"{key} is not known; known: {CONCURRENCY_KEY}, {CALLS_KEY}, {CALLBACK_SECRET_KEY}")
     replica = replica_settings(spec)
     if text := said.get(CONCURRENCY_KEY):
         concurrency = _least_one(CONCURRENCY_KEY, text, HIGHEST_CONCURRENCY)
     else:
         concurrency = min(HIGHEST_CONCURRENCY, scale_settings(spec).max_replicas * (replica.concurrency or 100))
     calls = _least_one(CALLS_KEY, text, MOST_WAITING) if (text := said.get(CALLS_KEY)) else 0
-    return QueueSettings(concurrency, calls, replica.timeout_s, _retry(said))
+    return QueueSettings(concurrency, calls, replica.timeout_s, _retry(said), _secret_name(said.get(CALLBACK_SECRET_KEY, "")))
+
+
+def _secret_name(name: str) -> str:
+    try:
+        return check_secret_name(name) if name else ""
+    except InvalidName as error:
+        raise InvalidSetting(f"{CALLBACK_SECRET_KEY}: {error}") from None
 
 
 def _retry(said: dict[str, str]) -> RetrySettings:

@@ -13,6 +13,8 @@ KIND: Final = "callback"
 URL_HEADER: Final = "x-callback-url"
 UNREACHABLE: Final = 503
 """The status that OpenFaaS's callbacks have where there was no response."""
+SIGNED_BY: Final = "X-Pinnace-Signed-By"
+"""The header in which a callback that waits keeps the name of the secret that signs it. It is not sent."""
 LONGEST_REASON: Final = 300
 
 _OWN: Final = frozenset(
@@ -26,6 +28,7 @@ _OWN: Final = frozenset(
         "x-pinnace-timestamp",
         "x-pinnace-signature",
         "x-pinnace-body-cut",
+        "x-pinnace-signed-by",
         "x-call-state",
         "x-call-reason",
         "user-agent",
@@ -70,12 +73,21 @@ def queue_of_callbacks(function: FunctionId) -> str:
 
 
 def callback(
-    call: Call, state: State, outcome: Outcome, body: bytes | Path, now: float, *, most_attempts: int, retry_for_s: float
+    call: Call,
+    state: State,
+    outcome: Outcome,
+    body: bytes | Path,
+    now: float,
+    *,
+    most_attempts: int,
+    retry_for_s: float,
+    signed_by: str = "",
 ) -> Submission | None:
     """Return what is to be submitted when `call` ends in `state` with `outcome` and a response's `body`; None where nobody
     wants to know.
 
-    `body` becomes the submission's, a file too. `most_attempts` is how often the call may have been tried.
+    `body` becomes the submission's, a file too. `most_attempts` is how often the call may have been tried, `signed_by` the
+    secret that signs it where it is not the platform's own: kept with it, for the function may be gone when it is sent.
     """
     url = callback_url(call.headers)
     if not url or call.url:
@@ -84,7 +96,7 @@ def callback(
         queue=queue_of_callbacks(call.function),
         function=call.function,
         url=url,
-        headers=tuple(_headers(call, state, outcome, most_attempts)),
+        headers=(*_headers(call, state, outcome, most_attempts), *([(SIGNED_BY, signed_by)] if signed_by else [])),
         body=body,
         due=now,
         expires=now + retry_for_s,

@@ -14,7 +14,8 @@ from gateway.asynchronous.calls import Body, Call, Headers, Outcome, State, Subm
 from gateway.asynchronous.functions import Functions
 from gateway.asynchronous.retry import Again, Answer, Succeeded, Verdict
 from gateway.asynchronous.spool import second_name
-from gateway.callbacks.callback import KIND, callback, callback_url
+from gateway.callbacks.callback import KIND, SIGNED_BY, callback, callback_url
+from gateway.callbacks.keys import Keys, NoSecret
 from gateway.callbacks.sending import Sender
 from gateway.callbacks.signature import SIGNATURE, TIMESTAMP, Seal
 from gateway.callbacks.target import Guard
@@ -46,13 +47,13 @@ class Fate(enum.StrEnum):
 
 
 class Callbacks:
-    """`guard` says where callbacks may go, `secret` signs them, `chunks` reads bodies. Each is tried for `retry_for_s`."""
+    """`guard` says where callbacks may go, `keys` sign them, `chunks` reads bodies. Each is tried for `retry_for_s`."""
 
     def __init__(
         self,
         guard: Guard,
         sender: Sender,
-        secret: bytes,
+        keys: Keys,
         functions: Functions,
         chunks: Callable[[Body], AsyncIterator[bytes]],
         retry_for_s: float = RETRY_FOR_S,
@@ -61,7 +62,7 @@ class Callbacks:
         self.counts = dict.fromkeys(Fate, 0)
         self._guard = guard
         self._sender = sender
-        self._secret = secret
+        self._keys = keys
         self._functions = functions
         self._chunks = chunks
         self._retry_for_s = retry_for_s
@@ -77,10 +78,15 @@ class Callbacks:
         """Send a callback once."""
         said = dict(call.headers)
         now = int(self._wall())
-        seal = Seal(self._secret, said.get("X-Call-Id", ""), said.get("X-Function-Status", ""), now)
+        try:
+            keys = await self._keys.of(call.function.namespace, said.pop(SIGNED_BY, ""))
+        except NoSecret as error:
+            return Response(answer=Answer(0, failure=f"it cannot be signed: {error}"))
+        seal = Seal(keys, said.get("X-Call-Id", ""), said.get("X-Function-Status", ""), now)
         async for piece in self._chunks(call.body):
             seal.update(piece)
-        headers = (*call.headers, (TIMESTAMP, str(now)), (SIGNATURE, seal.value()))
+        kept = (header for header in call.headers if header[0] != SIGNED_BY)
+        headers = (*kept, (TIMESTAMP, str(now)), (SIGNATURE, seal.value()))
         sent = await self._sender.send(call.url, headers, partial(self._chunks, call.body), call.body.size)
         if sent.refused:
             self._refused.add(call.id)
@@ -109,7 +115,15 @@ class Callbacks:
         if call.url or not callback_url(call.headers):
             return ()
         body = response.body
-        most = self._functions.of(call.queue).retry.attempts
-        now, kept = self._wall(), second_name(body)
-        wanted = callback(call, state, outcome, kept, now, most_attempts=most, retry_for_s=self._retry_for_s)
+        settings = self._functions.of(call.queue)
+        wanted = callback(
+            call,
+            state,
+            outcome,
+            second_name(body),
+            self._wall(),
+            most_attempts=settings.retry.attempts,
+            retry_for_s=self._retry_for_s,
+            signed_by=settings.callback_secret,
+        )
         return () if wanted is None else (wanted,)

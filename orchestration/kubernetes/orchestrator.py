@@ -44,6 +44,7 @@ from orchestration.orchestrator import (
     secrets_missing,
 )
 from orchestration.quantity import cpu_cores, memory_bytes, parse_quantity
+from orchestration.queueing import secrets_named
 from orchestration.replica import Replica
 from orchestration.scaling_labels import OPENFAAS, is_scaling_key, scale_settings, scale_warnings
 from orchestration.settings import replica_settings
@@ -107,7 +108,7 @@ class KubernetesOrchestrator:
         is_exact = digest is not None or "@" in spec.image
         manifest = function_manifest(spec, digest=digest, restarted_at=None if is_exact else self._now())
         async with self._locks.referring(spec.id):
-            if missing := await self._secrets.missing(spec.namespace, spec.secrets or ()):
+            if missing := await self._secrets.missing(spec.namespace, secrets_named(spec)):
                 raise secrets_missing(spec.namespace, missing)
             await self._check_existence(spec.id, create)
             with refusals(f"namespace {spec.namespace!r}" if create else f"function {spec.service!r}"):
@@ -228,6 +229,10 @@ class KubernetesOrchestrator:
         """Return the names. Raises NotFound for an unknown namespace."""
         self._namespaces.check(namespace)
         return await self._secrets.names(namespace)
+
+    async def secret_value(self, namespace: str, name: str) -> bytes:
+        """Return a secret, for the platform's own use. Raises NotFound, Refused, Unavailable."""
+        return await self._secrets.value(namespace, name)
 
     async def create_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Raises AlreadyExists, NotFound (namespace), Refused, Unavailable."""

@@ -18,7 +18,8 @@ from orchestration.kubernetes.names import GATEWAY, MANAGED_BY, OPENFAAS, PINNAC
 from orchestration.kubernetes.refusals import refusals
 from orchestration.kubernetes.resource import Manifest
 from orchestration.kubernetes.view import View
-from orchestration.orchestrator import Refused
+from orchestration.orchestrator import NotFound, Refused
+from orchestration.queueing import secrets_named
 from orchestration.traffic import LATEST
 
 LARGEST_BYTES: Final = 1 << 20
@@ -51,6 +52,15 @@ class Secrets:
             absent = await asyncio.gather(*(is_missing(name) for name in asked))
         return [name for name, gone in zip(asked, absent, strict=True) if gone]
 
+    async def value(self, namespace: str, name: str) -> bytes:
+        """Return a secret's value: of its one key, or of the one that has its name. Raises NotFound, Refused, Unavailable."""
+        with refusals(f"secret {name!r} in namespace {namespace!r}"):
+            held = await self._cluster.get(SECRETS, namespace, name)
+        data: dict[str, str] = held.get("data") or {}
+        if name not in data and len(data) != 1:
+            raise NotFound(f"secret {name!r} in namespace {namespace!r} has no key {name!r}")
+        return base64.b64decode(data[name] if name in data else next(iter(data.values())))
+
     async def create(self, namespace: str, name: str, value: bytes) -> None:
         """Raises AlreadyExists, Refused, Unavailable."""
         with refusals(f"secret {name!r} in namespace {namespace!r}"):
@@ -64,7 +74,7 @@ class Secrets:
             gone: Manifest = dict.fromkeys(held.get("data") or {})
             await self._cluster.merge(SECRETS, namespace, name, {"data": gone | change["data"]}, manager=GATEWAY)
         now = datetime.datetime.now(datetime.UTC).isoformat()
-        for function in self.users(namespace, name):
+        for function in self.users(namespace, name, signing=False):
             annotation = {"metadata": {"annotations": {SECRETS_ANNOTATION: now}}}
             with refusals(f"function {function!r}"):
                 changed = await self._cluster.merge(FUNCTIONS, namespace, function, annotation, manager=GATEWAY)
@@ -77,13 +87,15 @@ class Secrets:
         with refusals(f"secret {name!r} in namespace {namespace!r}"):
             await self._cluster.delete(SECRETS, namespace, name)
 
-    def users(self, namespace: str, name: str) -> list[str]:
-        """Return the functions with a revision that has traffic, is to have it or is the newest, and uses the secret."""
+    def users(self, namespace: str, name: str, *, signing: bool = True) -> list[str]:
+        """Return the functions with a revision that has traffic, is to have it or is the newest, and uses the secret; also
+        those whose callbacks it signs, where these count (`signing`)."""
         found = []
         for function in self._view.ids():
             if function.namespace == namespace and (known := self._view.function(function)) is not None:
                 live = asked_for(known) | {target.revision for target in known.traffic} | {known.newest.name}
-                used = [known.spec.secrets or (), *(r.secrets for r in known.revisions if r.name in live)]
+                named = secrets_named(known.spec) if signing else known.spec.secrets or ()
+                used = [named, *(r.secrets for r in known.revisions if r.name in live)]
                 if any(name in secrets for secrets in used):
                     found.append(function.name)
         return sorted(found)

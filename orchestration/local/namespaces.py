@@ -11,6 +11,7 @@ from orchestration.local.secret_store import SecretStore
 from orchestration.local.store import Store
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId, check_namespace
 from orchestration.orchestrator import AlreadyExists, Namespace, NotFound, Refused, secrets_missing
+from orchestration.queueing import secrets_named
 from orchestration.revision import Revision
 
 
@@ -82,6 +83,13 @@ class Namespaces:
         self.check(namespace)
         return self._secrets.names(namespace)
 
+    async def secret_value(self, namespace: str, name: str) -> bytes:
+        """Raises NotFound."""
+        found = await self._secrets.values(namespace, (name,))
+        if name not in found:
+            raise NotFound(f"there is no secret {name!r} in namespace {namespace!r}")
+        return found[name]
+
     async def create_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Raises AlreadyExists, NotFound (namespace), Refused, names.InvalidName."""
         async with self._changes(namespace):
@@ -112,10 +120,13 @@ class Namespaces:
             raise secrets_missing(namespace, missing, user)
 
     def _users(self, namespace: str, name: str) -> list[Function]:
-        """Return the functions with a revision that uses the secret and may still run."""
+        """Return the functions with a revision that uses the secret and may still run, or whose callbacks it signs."""
         return [
             function
             for identity, function in self._functions().items()
             if identity.namespace == namespace
-            and any(name in r.secrets for r in function.revisions if r is function.newest or function.routes_to(r.name))
+            and (
+                name in secrets_named(function.spec)
+                or any(name in r.secrets for r in function.revisions if r is function.newest or function.routes_to(r.name))
+            )
         ]

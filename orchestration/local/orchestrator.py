@@ -43,6 +43,7 @@ from orchestration.orchestrator import (
     Refused,
     Usage,
 )
+from orchestration.queueing import secrets_named
 from orchestration.replica import Replica, ReplicaState
 from orchestration.revision import Revision
 from orchestration.scaling_labels import scale_settings, scale_warnings
@@ -171,7 +172,7 @@ class LocalOrchestrator:
                 raise AlreadyExists(f"function {spec.service!r} exists in namespace {spec.namespace!r}")
             if current is None and create is False:
                 raise no_function(spec.id)
-            self._namespaces.check_secrets(spec.namespace, spec.secrets or ())
+            self._namespaces.check_secrets(spec.namespace, secrets_named(spec))
             if current is None:
                 self._logs.clear(*spec.id)  # an earlier function's of that name
             try:
@@ -286,6 +287,10 @@ class LocalOrchestrator:
     async def secrets(self, namespace: str) -> list[str]:
         """Return the names. Raises NotFound for an unknown namespace."""
         return self._namespaces.secrets(namespace)
+
+    async def secret_value(self, namespace: str, name: str) -> bytes:
+        """Return a secret, for the platform's own use. Raises NotFound, Unavailable."""
+        return await self._namespaces.secret_value(namespace, name)
 
     async def create_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Raises AlreadyExists, NotFound (namespace), Refused, names.InvalidName."""

@@ -9,6 +9,12 @@ from cli.outgoing import CannotSign, default_allowed, outgoing
 from cli.settings import InvalidServeSetting, ServeSettings, load
 from gateway.callbacks.target import InvalidCallback
 
+
+async def hooks(namespace: str, name: str) -> bytes:
+    assert (namespace, name) == ("openfaas-fn", "hooks")
+    return b"the function's"
+
+
 HERE = "http://127.0.0.1:9000/done"
 
 
@@ -31,10 +37,11 @@ def test_loopback_is_open_to_who_is_on_this_machine_already(host: str, orchestra
 
 async def test_a_list_replaces_the_default(tmp_path: Path) -> None:
     settings = ServeSettings(data_dir=str(tmp_path))
-    async with outgoing(settings) as sending:
+    async with outgoing(settings, hooks) as sending:
         sending.guard.check(HERE)
-        assert (len(sending.secret), sending.retry_for_s) == (64, 3600)
-    async with outgoing(dataclasses.replace(settings, callback_allow=("hooks.example.com",))) as sending:
+        (key,) = await sending.keys.of("openfaas-fn", "")
+        assert (len(key), sending.retry_for_s) == (64, 3600)
+    async with outgoing(dataclasses.replace(settings, callback_allow=("hooks.example.com",)), hooks) as sending:
         sending.guard.check("https://hooks.example.com/")
         for url in (HERE, "https://example.com/"):
             with pytest.raises(InvalidCallback):
@@ -44,11 +51,12 @@ async def test_a_list_replaces_the_default(tmp_path: Path) -> None:
 async def test_a_secret_of_ones_own_is_used_and_must_be_there(tmp_path: Path) -> None:
     settings = ServeSettings(data_dir=str(tmp_path), callback_secret=str(tmp_path / "own"))
     with pytest.raises(CannotSign, match=r"own cannot be used: No such file"):
-        async with outgoing(settings):
+        async with outgoing(settings, hooks):
             pass
     (tmp_path / "own").write_text("s3cret\n")
-    async with outgoing(settings) as sending:
-        assert sending.secret == b"s3cret"
+    async with outgoing(settings, hooks) as sending:
+        assert await sending.keys.of("openfaas-fn", "") == (b"s3cret",)
+        assert await sending.keys.of("openfaas-fn", "hooks") == (b"the function's",)
     assert not (tmp_path / "callback-secret").exists()
 
 

@@ -13,9 +13,14 @@ from gateway.cloudevents.event import checked
 from orchestration.events import FunctionChanged
 from orchestration.function import Function
 from orchestration.names import FunctionId
+from orchestration.orchestrator import NotFound
 from orchestration.revision import make_revision
 from orchestration.spec import FunctionSpec
 from orchestration.traffic import TrafficTarget
+
+
+async def no_secret(namespace: str, name: str) -> bytes:
+    raise NotFound(f"there is no secret {name!r}")
 
 
 def function(name: str, **annotations: str) -> FunctionChanged:
@@ -33,7 +38,7 @@ def changed(spec: FunctionSpec) -> FunctionChanged:
 async def test_events_and_timers_share_the_queues_and_their_bounds(tmp_path: Path) -> None:
     settings = ServeSettings(data_dir=str(tmp_path), async_waiting_calls=2)
     async with (
-        outgoing(settings) as sending,
+        outgoing(settings, no_secret) as sending,
         asynchronous.opened(settings, tmp_path, sending, lambda sample: None) as calls,
         triggers.opened(settings, calls, lambda function, at: None, leads=False) as made,
     ):
@@ -57,7 +62,7 @@ async def test_events_and_timers_share_the_queues_and_their_bounds(tmp_path: Pat
 async def test_an_event_that_one_of_its_functions_has_no_room_for_is_taken_for_none(tmp_path: Path) -> None:
     settings = ServeSettings(data_dir=str(tmp_path))
     async with (
-        outgoing(settings) as sending,
+        outgoing(settings, no_secret) as sending,
         asynchronous.opened(settings, tmp_path, sending, lambda sample: None) as calls,
         triggers.opened(settings, calls, lambda function, at: None, leads=False) as made,
     ):
@@ -80,7 +85,10 @@ async def test_an_event_that_one_of_its_functions_has_no_room_for_is_taken_for_n
 async def test_a_book_that_is_none_is_said(tmp_path: Path) -> None:
     settings = ServeSettings(data_dir=str(tmp_path))
     (tmp_path / "timers.db").write_bytes(b"no database" * 100)
-    async with outgoing(settings) as sending, asynchronous.opened(settings, tmp_path, sending, lambda sample: None) as calls:
+    async with (
+        outgoing(settings, no_secret) as sending,
+        asynchronous.opened(settings, tmp_path, sending, lambda sample: None) as calls,
+    ):
         with pytest.raises(CannotKeepTime, match=r"timers\.db: file is not a database"):
             async with triggers.opened(settings, calls, lambda function, at: None, leads=True):
                 pass

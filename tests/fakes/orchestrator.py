@@ -27,6 +27,7 @@ from orchestration.orchestrator import (
     Refused,
     Usage,
 )
+from orchestration.queueing import secrets_named
 from orchestration.replica import Replica, ReplicaState
 from orchestration.revision import Revision
 from orchestration.rollout import Condition, Phase, deploy, promote
@@ -102,7 +103,7 @@ class FakeOrchestrator:
         if create is False and current is None:
             raise NotFound(f"function {spec.id} not found")
         scale = scale_settings(spec)
-        if missing := sorted(set(spec.secrets or ()) - set(self._secrets[spec.namespace])):
+        if missing := sorted(set(secrets_named(spec)) - set(self._secrets[spec.namespace])):
             raise Refused(f"secret {missing[0]!r} is not in namespace {spec.namespace}")
         if spec.image in self.unknown_images:
             raise Refused(f"no bundle is named {spec.image!r}: build it first with faas deploy or faas-cli publish")
@@ -224,6 +225,10 @@ class FakeOrchestrator:
         self._namespace(namespace)
         return sorted(self._secrets[namespace])
 
+    async def secret_value(self, namespace: str, name: str) -> bytes:
+        self._secret(namespace, name)
+        return self.secret(namespace, name)
+
     async def create_secret(self, namespace: str, name: str, value: bytes) -> None:
         self._namespace(namespace)
         if name in self._secrets[namespace]:
@@ -237,7 +242,7 @@ class FakeOrchestrator:
     async def delete_secret(self, namespace: str, name: str) -> None:
         self._secret(namespace, name)
         for function in self._functions.values():
-            if function.spec.namespace == namespace and name in (function.spec.secrets or ()):
+            if function.spec.namespace == namespace and name in secrets_named(function.spec):
                 raise Refused(f"secret {name!r} is used by function {function.id}")
         del self._secrets[namespace][name]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestration.queueing import QueueSettings, RetrySettings, is_queue_key, queue_settings
+from orchestration.queueing import QueueSettings, RetrySettings, is_queue_key, queue_settings, secrets_named
 from orchestration.revision import is_function_key
 from orchestration.settings import InvalidSetting
 from orchestration.spec import FunctionSpec
@@ -52,11 +52,26 @@ def test_our_words_bound_a_function() -> None:
         ("com.pinnace.async.concurrency", "0"),
         ("com.pinnace.async.max-waiting", "-1"),
         ("com.pinnace.async.else", "1"),
+        ("com.pinnace.callback.secrets", "a"),
+        ("com.pinnace.callback.secret", "../etc"),
     ],
 )
 def test_what_makes_no_sense_is_said_with_its_key(key: str, text: str) -> None:
     with pytest.raises(InvalidSetting, match=key):
         of(key, text)
+
+
+def test_the_secret_that_signs_callbacks_is_one_without_which_the_function_is_not_whole() -> None:
+    assert of("com.pinnace.callback.secret", " hooks ").callback_secret == "hooks"
+    said = FunctionSpec(
+        service="f",
+        image="x",
+        secrets=("key",),
+        labels={"com.pinnace.callback.secret": "label"},
+        annotations={"com.pinnace.callback.secret": "hooks"},
+    )
+    assert secrets_named(said) == ("key", "hooks")
+    assert secrets_named(FunctionSpec(service="f", image="x")) == ()
 
 
 def test_waits_may_not_contradict_each_other() -> None:
@@ -66,6 +81,6 @@ def test_waits_may_not_contradict_each_other() -> None:
 
 
 def test_they_are_settings_of_the_function_and_roll_nothing() -> None:
-    for key in ("com.openfaas.retry.attempts", "com.pinnace.async.concurrency"):
+    for key in ("com.openfaas.retry.attempts", "com.pinnace.async.concurrency", "com.pinnace.callback.secret"):
         assert is_queue_key(key) and is_function_key(key)
     assert not is_queue_key("com.pinnace.concurrency")

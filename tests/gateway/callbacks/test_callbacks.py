@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gateway.asynchronous.caller import Response
-from gateway.asynchronous.calls import Body, Call, Lease, Outcome, State, Submission, queue_of
+from gateway.asynchronous.calls import Body, Call, Headers, Lease, Outcome, State, Submission, queue_of
 from gateway.asynchronous.carrier import Execution
 from gateway.asynchronous.functions import Functions
 from gateway.asynchronous.retry import Answer as Answered
@@ -20,15 +20,29 @@ from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.callbacks.addresses import Allowed
 from gateway.callbacks.callback import KIND
 from gateway.callbacks.callbacks import QUEUE, Callbacks, Fate
+from gateway.callbacks.keys import Keys
 from gateway.callbacks.sending import Answer, Sender
 from gateway.callbacks.signature import sign
 from gateway.callbacks.target import Guard, InvalidCallback
+from orchestration.events import FunctionChanged, FunctionRemoved
 from orchestration.names import FunctionId
+from orchestration.orchestrator import NotFound
+from orchestration.rollout import deploy
+from orchestration.spec import FunctionSpec
 
 NOW = 1_767_225_600.5
 GUARD = Guard(Allowed(["public"]))
 HELLO = FunctionId("openfaas-fn", "hello")
 URL = "http://example.com/done"
+
+
+async def secret_value(namespace: str, name: str) -> bytes:
+    if (namespace, name) != ("openfaas-fn", "hooks"):
+        raise NotFound(f"there is no secret {name!r} in namespace {namespace!r}")
+    return b"new\nold\n"
+
+
+KEYS = Keys((b"key",), secret_value)
 
 
 class FakeSender(Sender):
@@ -71,7 +85,7 @@ def call() -> Call:
 
 def callbacks(*answers: Answer) -> tuple[Callbacks, FakeSender]:
     sender = FakeSender(*answers)
-    return Callbacks(GUARD, sender, b"key", Functions({KIND: QUEUE}), chunks, 3600, lambda: NOW), sender
+    return Callbacks(GUARD, sender, KEYS, Functions({KIND: QUEUE}), chunks, 3600, lambda: NOW), sender
 
 
 async def test_each_attempt_is_signed_with_its_own_time() -> None:
@@ -80,7 +94,7 @@ async def test_each_attempt_is_signed_with_its_own_time() -> None:
     ((url, headers, body),) = sender.sent
     assert (url, body) == (URL, b"the body")
     assert headers["X-Pinnace-Timestamp"] == "1767225600"
-    assert headers["X-Pinnace-Signature"] == sign(b"key", "0197-1", "200", 1767225600, [b"the body"])
+    assert headers["X-Pinnace-Signature"] == sign([b"key"], "0197-1", "200", 1767225600, [b"the body"])
     assert response.answer == Answered(204)
 
 
@@ -95,13 +109,15 @@ def test_a_submission_is_looked_at() -> None:
 class Lab:
     """A store, and an execution whose function answers `hello` and whose callbacks go to `sender`; `now` is its clock."""
 
-    def __init__(self, folder: Path, *answers: Answer, result: bytes = b"hello") -> None:
+    def __init__(
+        self, folder: Path, *answers: Answer, result: bytes = b"hello", keys: Keys = KEYS, headers: Headers = ()
+    ) -> None:
         self.now = NOW
         self.store = SqliteStore(folder)
         self.functions = Functions({KIND: QUEUE})
         self.sender = FakeSender(*answers)
-        self.callbacks = Callbacks(GUARD, self.sender, b"key", self.functions, self.store.chunks, 3600, lambda: self.now)
-        self.result = result
+        self.callbacks = Callbacks(GUARD, self.sender, keys, self.functions, self.store.chunks, 3600, lambda: self.now)
+        self.result, self.headers = result, headers
         self.execution = Execution(
             self.store,
             self.functions,
@@ -118,7 +134,7 @@ class Lab:
         if len(self.result) > 65536:
             body = self.store.spool / "result"
             body.write_bytes(self.result)
-        return Response(answer=Answered(200, (("Content-Type", "text/plain"),)), body=body)
+        return Response(answer=Answered(200, (("Content-Type", "text/plain"), *self.headers)), body=body)
 
     async def submit(self, url: str = URL, expires: float = 0.0) -> str:
         wanted = Submission(queue=queue_of(HELLO), function=HELLO, headers=(("X-Callback-Url", url),), expires=expires)
@@ -257,6 +273,58 @@ async def test_the_receivers_wish_is_kept(tmp_path: Path) -> None:
     lab.now += 60
     await lab.work()
     assert [lab.callbacks.counts[fate] for fate in (Fate.RETRIED, Fate.SENT)] == [1, 1]
+    await lab.store.close()
+
+
+def signed_by(name: str) -> FunctionChanged:
+    spec = FunctionSpec(service="hello", image="x", annotations={"com.pinnace.callback.secret": name})
+    return FunctionChanged(deploy(None, spec, "sha256:0", 0.0))
+
+
+async def test_a_function_names_the_secret_that_signs_and_all_its_keys_do(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, Answer(200))
+    lab.functions.apply(signed_by("hooks"))
+    call_id = await lab.submit()
+    await lab.work()
+    ((_, headers, body),) = lab.sender.sent
+    at = int(headers["X-Pinnace-Timestamp"])
+    assert headers["X-Pinnace-Signature"] == sign([b"new", b"old"], call_id, "200", at, [body])
+    assert "X-Pinnace-Signed-By" not in headers
+    await lab.store.close()
+
+
+async def test_a_callback_is_signed_as_was_to_be_when_its_call_ended(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, Answer(503), Answer(200))
+    lab.functions.apply(signed_by("hooks"))
+    await lab.submit()
+    await lab.work()
+    lab.functions.apply(FunctionRemoved("openfaas-fn", "hello"))
+    lab.now += 10
+    await lab.work()
+    assert [len(headers["X-Pinnace-Signature"].split()) for _, headers, _ in lab.sender.sent] == [2, 2]
+    await lab.store.close()
+
+
+async def test_without_its_secret_a_callback_waits_and_is_not_signed_by_another_one(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, Answer(200))
+    lab.functions.apply(signed_by("gone"))
+    await lab.submit()
+    await lab.work()
+    assert lab.sender.sent == []
+    found = await lab.callback()
+    assert found.state is State.WAITING
+    assert found.outcome is not None
+    assert found.outcome.reason == "it cannot be signed: there is no secret 'gone' in namespace 'openfaas-fn'"
+    await lab.store.close()
+
+
+async def test_a_function_cannot_choose_another_secret_by_its_answer(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, Answer(200), headers=(("x-pinnace-signed-by", "hooks"), ("X-Pinnace-Signed-By", "hooks")))
+    await lab.submit()
+    await lab.work()
+    ((_, headers, _),) = lab.sender.sent
+    assert len(headers["X-Pinnace-Signature"].split()) == 1
+    assert "x-pinnace-signed-by" not in {name.lower() for name in headers}
     await lab.store.close()
 
 

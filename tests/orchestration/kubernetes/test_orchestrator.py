@@ -252,6 +252,25 @@ async def test_secrets_are_kept_and_used(world: World, running: Platform) -> Non
         await orchestrator.update_secret(world.namespace, "key", b"three")
 
 
+async def test_a_secret_that_signs_callbacks_must_be_there_and_can_be_read(world: World, running: Platform) -> None:
+    orchestrator = running.orchestrator
+    signed = spec(world, annotations={"com.pinnace.callback.secret": "hooks"})
+    with pytest.raises(Refused, match="secret hooks does not exist"):
+        await orchestrator.apply(signed)
+    with pytest.raises(NotFound):
+        await orchestrator.secret_value(world.namespace, "hooks")
+    await orchestrator.create_secret(world.namespace, "hooks", b"old")
+    await orchestrator.apply(signed)
+    await eventually(lambda: world.get(DEPLOYMENTS, "hello-00001"))
+    with pytest.raises(Refused, match="hello"):
+        await orchestrator.delete_secret(world.namespace, "hooks")
+    await orchestrator.update_secret(world.namespace, "hooks", b"new\nold")
+    assert await orchestrator.secret_value(world.namespace, "hooks") == b"new\nold"
+    await eventually(lambda: running.controller.idle)
+    held = await world.cluster.get(DEPLOYMENTS, world.namespace, "hello-00001")
+    assert SECRETS_ANNOTATION not in held["spec"]["template"]["metadata"].get("annotations", {}), "pods do not have it"
+
+
 async def test_a_new_value_of_a_secret_rolls_the_pods_that_use_it(world: World, running: Platform) -> None:
     orchestrator = running.orchestrator
     await orchestrator.create_secret(world.namespace, "key", b"one")

@@ -322,6 +322,28 @@ async def test_a_secret_in_use_stays_and_a_new_value_rolls_the_replicas(orchestr
     assert order.index((after.id, ReplicaState.RUNNING)) < order.index((before.id, ReplicaState.DRAINING))
 
 
+async def test_a_secret_that_signs_callbacks_must_be_there_and_rolls_nothing(
+    orchestrator: LocalOrchestrator, watch: Watch
+) -> None:
+    signed = spec(annotations={"com.pinnace.callback.secret": "hooks"})
+    with pytest.raises(Refused, match="secret hooks does not exist"):
+        await orchestrator.apply(signed)
+    with pytest.raises(NotFound, match="no secret 'hooks'"):
+        await orchestrator.secret_value(DEFAULT_NAMESPACE, "hooks")
+    await orchestrator.create_secret(DEFAULT_NAMESPACE, "hooks", b"old")
+    await orchestrator.apply(signed)
+    await watch.until(watch.running)
+    before = watch.running()
+    with pytest.raises(Refused, match="used by hello"):
+        await orchestrator.delete_secret(DEFAULT_NAMESPACE, "hooks")
+    await orchestrator.update_secret(DEFAULT_NAMESPACE, "hooks", b"new\nold")
+    assert await orchestrator.secret_value(DEFAULT_NAMESPACE, "hooks") == b"new\nold"
+    function = await orchestrator.apply(spec())
+    assert len(function.revisions) == 1
+    await orchestrator.delete_secret(DEFAULT_NAMESPACE, "hooks")
+    assert [replica.id for replica in watch.running()] == [replica.id for replica in before]
+
+
 async def test_a_program_without_notify_is_ready_when_it_answers(orchestrator: LocalOrchestrator, watch: Watch) -> None:
     await orchestrator.apply(spec(env_vars={"MUTE": "1"}))
     await watch.until(watch.running)
