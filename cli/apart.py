@@ -48,7 +48,8 @@ from gateway.control.origin import Hosts
 from gateway.control.targets import Targets
 from gateway.edge import handshake
 from gateway.edge.hub import Hub
-from gateway.edge.member import Look, new_name
+from gateway.edge.member import Look
+from gateway.edge.places import new_name
 from gateway.edge.seats import Follower, LinkedEdge
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.tenure import Sighting
@@ -147,7 +148,7 @@ async def _edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIter
             lag,
             Calls(linked.edge),
             *([calls.counted] if calls is not None else []),
-            trouble=lambda: CUT_OFF if linked.member.cut_off else "",
+            trouble=lambda: "; ".join(filter(None, (CUT_OFF, linked.member.trouble))) if linked.member.cut_off else "",
         )
         if calls is not None:
             await stack.enter_async_context(calls.carried_out((name,), life.part_ended, looks=False))

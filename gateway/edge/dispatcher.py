@@ -340,6 +340,7 @@ class Dispatcher:
 
     def serve(self) -> None:
         """Give free slots to the calls that wait."""
+        now = self._observer.now() if self.waiting else 0.0  # read before a slot is looked for: see `tenure.watched`
         for _ in range(SERVED_IN_ONE_TURN):
             if not self.waiting or (backend := self._least_loaded()) is None:
                 if self.share is not None:
@@ -347,7 +348,7 @@ class Dispatcher:
                 return
             waiter, cold = self.waiting.popitem(last=False)
             self.waiting_bytes -= waiter.held
-            waiter.waited(self._observer.now(), cold)
+            waiter.waited(now, cold)
             self._start(waiter, backend)
         if self.waiting and not self._serving:
             self._serving = True

@@ -1,6 +1,9 @@
-"""Both ends of a link prove to each other that they know one secret, without sending it.
+"""Both ends of a link prove to each other that they know one secret, without sending it, and see that they speak one language.
 
 HMAC-SHA-256 over who speaks and both sides' nonces: an answer can be neither replayed nor reflected.
+
+During an upgrade the ends are of two versions of Pinnace. Each names its protocol in its first message, `Challenge` and
+`Hello`, whose fields therefore stay what they are; what differs is refused in words, by both.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ from typing import Final
 HUB: Final = b"hub"
 MEMBER: Final = b"member"
 LEAST_SECRET_BYTES: Final = 16
+PROTOCOL: Final = 1
+"""What both ends mean by the messages of a link. One more when a message is added that the other end has to understand, or
+means something else; a field with a default, which an older end leaves out and passes over, changes nothing."""
 
 
 class UnfitSecret(ValueError):
@@ -24,6 +30,13 @@ def check_secret(secret: bytes) -> bytes:
     if len(secret := secret.strip()) < LEAST_SECRET_BYTES:
         raise UnfitSecret(f"{len(secret)} bytes; {LEAST_SECRET_BYTES} at least, as `openssl rand -hex 32` makes")
     return secret
+
+
+def misfit(protocol: int) -> str:
+    """Say in a sentence why an end of that protocol cannot be spoken to; empty where it can."""
+    if protocol == PROTOCOL:
+        return ""
+    return f"it speaks protocol {protocol} of the link and this end {PROTOCOL}: run one version of Pinnace on both"
 
 
 def nonce() -> bytes:

@@ -4,9 +4,8 @@ Each edge dials the leader (`member`), proves that it knows the secret, and says
 as an edge process of a `fleet` is. It hears of functions and replicas by itself, so that its warm calls need nobody here.
 Who else wants to know what edges tell (the control API, leaders in waiting) dials too, and follows.
 
-Before an edge is welcomed its name is published where the next leader finds it: whoever owns something is known to who
-comes after (`tenure`). A name is `PLACE.RANDOM`, new for each process; where the place is known, a pod, the process that was
-there before has ended.
+Before an edge is welcomed its name (`places`) is published where the next leader finds it: whoever owns something is known to
+who comes after (`tenure`).
 """
 
 from __future__ import annotations
@@ -45,6 +44,7 @@ from gateway.edge.messages import (
     Want,
     Welcome,
 )
+from gateway.edge.places import PlacesGone, nobody_knows, place_of
 from gateway.edge.releases import Releases
 from gateway.edge.slots import SlotLedger
 from gateway.edge.tenure import Absences
@@ -68,19 +68,6 @@ ANYBODY: Final = "*"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 _decoder: Final = msgspec.msgpack.Decoder(FromMember)
-
-
-PlacesGone = Callable[[Collection[str]], Awaitable[Collection[str]]]
-
-
-async def nobody_knows(places: Collection[str]) -> Collection[str]:
-    """Return nothing: where processes are not in pods."""
-    return ()
-
-
-def place_of(name: str) -> str:
-    """Return where a process is, of which there is one at a time; empty where that is not known."""
-    return name.rpartition(".")[0]
 
 
 class _Session:
@@ -237,7 +224,7 @@ class Hub:
             session.link.abort()
             return
         self._sessions.add(session)
-        session.link.send(Challenge(session.nonce))
+        session.link.send(Challenge(session.nonce, handshake.PROTOCOL))
 
     def lost(self, session: _Session) -> None:
         """A connection ended."""
@@ -270,6 +257,10 @@ class Hub:
                 self._told(session.name, message)
 
     def _greeted(self, session: _Session, message: FromMember) -> None:
+        if isinstance(message, Hello) and (why := handshake.misfit(message.protocol)):
+            log.warning("%s is refused: %s", session.link.peer, why)
+            session.link.abort()
+            return
         proven = isinstance(message, Hello) and handshake.is_proof(
             message.proof, self._secret, handshake.MEMBER, message.nonce, session.nonce
         )

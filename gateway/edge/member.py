@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -54,12 +53,6 @@ Look = Callable[[], Awaitable[Sighting | None]]
 _decoder: Final = msgspec.msgpack.Decoder(ToMember)
 
 
-def new_name(place: str = "") -> str:
-    """Return a name that no process had before; `place` names where one such process is at a time (a pod)."""
-    made = secrets.token_hex(6)
-    return f"{place}.{made}" if place else made
-
-
 class Seat(Protocol):
     """What sits at this end of the link. An edge owns slots; who only follows claims none and is told of none."""
 
@@ -100,6 +93,8 @@ class Member:
         """Who leads, as far as is known; empty: nobody."""
         self.cut_off = False
         """Somebody leads, cannot be reached, and may have given away what was owned here."""
+        self.trouble = ""
+        """Why there was no link the last time that one was tried."""
         self._secret = secret
         self._look = look
         self._seat = seat
@@ -119,7 +114,6 @@ class Member:
         self._hurry = asyncio.Event()
         self._dialing: asyncio.Task[None] | None = None
         self._pause_s = FIRST_PAUSE_S
-        self._trouble = ""
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -159,6 +153,13 @@ class Member:
         """Tell the hub something; without a link it is lost."""
         if self.linked and self._link is not None:
             self._link.send(message)
+
+    def paused(self, now: float) -> None:
+        """The process was stopped, or its loop held up, until `now`: see whether what is owned may still be used."""
+        if self._task is not None and self._tenure.is_over_unseen(now):
+            self._unlink("this process was paused for too long")
+            self.cut_off = bool(self.leader)
+            self._seat.give_up()
 
     # the loop
 
@@ -216,15 +217,18 @@ class Member:
             async with asyncio.timeout(WELCOMED_WITHIN_S):
                 await self._welcomed.wait()
         except (OSError, TimeoutError, ValueError) as error:
-            trouble = f"no link to the leader at {sighting.address}: {error or 'it does not answer'}"
-            if trouble != self._trouble:
-                log.warning("%s", trouble)
-            self._trouble = trouble
+            self._cannot_link(sighting.address, str(error) or "it does not answer")
             if self._link is link:
                 self._unlink("")
         except asyncio.CancelledError:
             link.abort()
             raise
+
+    def _cannot_link(self, address: str, why: str) -> None:
+        trouble = f"no link to the leader at {address}: {why}"
+        if trouble != self.trouble:
+            log.warning("%s", trouble)
+        self.trouble = trouble
 
     # what the link tells
 
@@ -232,10 +236,15 @@ class Member:
         if link is not self._link:
             return
         match message:
-            case Challenge(nonce):
+            case Challenge(nonce, protocol):
+                if why := handshake.misfit(protocol):
+                    self._cannot_link(link.peer, why)
+                    if protocol < handshake.PROTOCOL:  # it may not know of numbers, and would let this end in
+                        self._unlink("")
+                        return
                 self._hub_nonce, self._asked_at = nonce, self._clock()
                 mine = handshake.proof(self._secret, handshake.MEMBER, self._nonce, nonce)
-                link.send(Hello(self.name, self._follows, self._nonce, mine))
+                link.send(Hello(self.name, self._follows, self._nonce, mine, handshake.PROTOCOL))
             case Welcome(proof, leads):
                 self._was_welcomed(link, proof, leads)
             case _ if not self._welcomed.is_set():
@@ -263,7 +272,7 @@ class Member:
             self._tenure.confirmed(self._asked_at)
         self._beats.clear()
         self._pause_s = FIRST_PAUSE_S
-        self._trouble = ""
+        self.trouble = ""
         claims, released = self._seat.linked()
         if not self._follows:
             link.send(Holding(tuple(claims), tuple(released)))

@@ -203,9 +203,10 @@ class Drained(msgspec.Struct, frozen=True, tag="drained"):
 
 
 class Challenge(msgspec.Struct, frozen=True, tag="challenge"):
-    """The first message; see `handshake`."""
+    """The first message; see `handshake`. Who names no protocol is of a version that had one only."""
 
     nonce: bytes
+    protocol: int = 1
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
@@ -245,6 +246,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     follows: bool
     nonce: bytes
     proof: bytes
+    protocol: int = 1
 
 
 class Holding(msgspec.Struct, frozen=True, tag="holding"):

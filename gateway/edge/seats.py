@@ -16,6 +16,7 @@ from gateway.edge.member import Look, Member
 from gateway.edge.messages import Claim, Gone, Grant, Load, Recall, Relayed, Released, Return, Want
 from gateway.edge.report import Report
 from gateway.edge.settings import EdgeSettings
+from gateway.edge.tenure import watched
 from orchestration.events import Event, ReplicaChanged
 from orchestration.load import LoadSample
 from orchestration.replica import Endpoint, ReplicaState
@@ -40,7 +41,7 @@ class LinkedEdge:
         acceptor: Endpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock = clock
+        self._clock = clock = watched(clock, self._paused)
         self.member = Member(settings.name, secret, look, self, clock=clock)
         self._report = Report(self.member.send, lambda: self.member.can_send)
         self._let_go: set[str] = set()
@@ -76,6 +77,9 @@ class LinkedEdge:
         if isinstance(event, ReplicaChanged) and event.replica.state is not ReplicaState.DRAINING:
             self._let_go.discard(event.replica.id)
         self.edge.apply(event)
+
+    def _paused(self, now: float) -> None:
+        self.member.paused(now)
 
     # what the edge tells
 

@@ -14,16 +14,24 @@ So whatever a leader gives away, its owner has stopped to use: an edge that asks
 gives up at its first look after 20 s, at 25 s at the latest, and at 26.1 s the leader gives away. TENURE_S is longer than
 the lease by which leaders are elected (15 s) and two looks at it: when a leader dies, its edges see in time that nobody
 leads, and go on.
+
+An edge that is stopped for a while, or whose loop is held up, looks at nothing meanwhile, and what comes to it when it goes on
+may come before its next look. So whoever reads the clock there, which all do before they use a slot, also sees whether it was
+not read for longer than looks are apart (`watched`); whose tenure is over then gives up at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 TENURE_S: Final = 20.0
 MARGIN_S: Final = 6.0
 """How much later an edge may see that its tenure is over, which it does at its next look (`member`: 2 s after the last one,
 which takes 3 s at most), and what clocks may drift apart in a tenure, and more."""
+PAUSE_S: Final = 5.0
+"""A clock that is read several times a second and was not for longer is that of a process that paused. So much MARGIN_S allows
+for."""
 
 
 class Sighting(NamedTuple):
@@ -50,7 +58,25 @@ class Tenure:
         """Take what was seen; return whether all slots are to be given up at `now`."""
         if not sighting.leads:
             self.confirmed(sighting.began)
+        return self.is_over_unseen(now)
+
+    def is_over_unseen(self, now: float) -> bool:
+        """Return whether all slots are to be given up at `now` by who cannot look, because it paused until now."""
         return now >= self._until
+
+
+def watched(clock: Callable[[], float], paused: Callable[[float], None]) -> Callable[[], float]:
+    """Return a clock that calls `paused(now)` before it gives the time after it was not read for longer than PAUSE_S."""
+    last = clock()
+
+    def read() -> float:
+        nonlocal last
+        before, last = last, clock()
+        if last - before > PAUSE_S:
+            paused(last)
+        return last
+
+    return read
 
 
 class Absences:

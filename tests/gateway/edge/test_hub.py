@@ -13,10 +13,10 @@ import pytest
 
 from gateway.edge import handshake, member, tenure
 from gateway.edge import hub as hub_module
-from gateway.edge.hub import Hub, place_of
+from gateway.edge.hub import Hub
 from gateway.edge.link import frame
-from gateway.edge.member import new_name
 from gateway.edge.messages import Challenge, Hello, Welcome
+from gateway.edge.places import new_name, place_of
 from gateway.edge.seats import Follower, LinkedEdge
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.tenure import MARGIN_S, TENURE_S, Sighting
@@ -305,6 +305,79 @@ async def test_who_does_not_know_the_secret_is_refused(lab: HubLab, caplog: pyte
         await eventually(lambda: "does not know the link secret: refused" in caplog.text)
         assert not stranger.member.linked
         assert stranger.member.name not in lab.hub.names()
+
+
+async def answered_hello(lab: HubLab, **protocol: int) -> bytes:
+    """Greet the hub as an edge that knows the secret, and return what it says to that: nothing when it ends the link."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", lab.hub.port)
+    challenge = msgspec.msgpack.decode(await read_frame(reader))
+    proof = handshake.proof(SECRET, handshake.MEMBER, b"m" * 32, challenge["nonce"])
+    hello = {"type": "hello", "name": "old", "follows": False, "nonce": b"m" * 32, "proof": proof} | protocol
+    payload = msgspec.msgpack.encode(hello)
+    writer.write(len(payload).to_bytes(4, "big") + payload)
+    try:
+        return await read_frame(reader)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return b""
+    finally:
+        writer.close()
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+
+
+async def test_an_edge_of_a_version_before_protocols_had_numbers_is_understood(lab: HubLab) -> None:
+    await lab.begin(edges=0)
+    assert msgspec.msgpack.decode(await answered_hello(lab), type=Welcome).leads
+
+
+@pytest.mark.parametrize(("edge", "named"), [({}, 1), ({"protocol": 1}, 1), ({"protocol": 3}, 3)])
+async def test_a_hub_refuses_an_edge_of_another_protocol_in_a_sentence(
+    lab: HubLab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, edge: dict[str, int], named: int
+) -> None:
+    monkeypatch.setattr(handshake, "PROTOCOL", 2)
+    await lab.begin(edges=0)
+    assert await answered_hello(lab, **edge) == b""
+    assert f"is refused: it speaks protocol {named} of the link and this end 2: run one version of Pinnace" in caplog.text
+    assert lab.hub.names() == set()
+
+
+@pytest.mark.parametrize(("hub", "says_hello"), [({}, False), ({"protocol": 1}, False), ({"protocol": 3}, True)])
+async def test_an_edge_refuses_a_hub_of_another_protocol_in_a_sentence_and_lets_a_newer_one_say_so_too(
+    lab: HubLab,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    hub: dict[str, int],
+    says_hello: bool,
+) -> None:
+    await lab.begin(edges=0)
+    monkeypatch.setattr(handshake, "PROTOCOL", 2)
+    heard: list[bytes] = []
+
+    async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        payload = msgspec.msgpack.encode({"type": "challenge", "nonce": b"n" * 32} | hub)
+        writer.write(len(payload).to_bytes(4, "big") + payload)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            heard.append(await read_frame(reader))
+        heard.append(b"")
+        writer.close()
+
+    async with await asyncio.start_server(pretend, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+
+        async def look() -> Sighting:
+            return Sighting(time.monotonic(), True, "another", f"127.0.0.1:{port}")
+
+        edge = LinkedEdge(EdgeSettings(port=0, name="e"), control=lab.control.endpoint, secret=SECRET, look=look)
+        async with edge:
+            await eventually(lambda: heard)
+            assert not edge.member.linked
+            await eventually(lambda: edge.member.trouble)
+    assert bool(heard[0]) == says_hello
+    text = f"no link to the leader at 127.0.0.1:{port}: it speaks protocol {hub.get('protocol', 1)} of the link and this end 2"
+    assert edge.member.trouble.startswith(text)
+    assert caplog.text.count(text) == 1, "once, however often it is tried"
 
 
 async def test_who_connects_and_says_nothing_keeps_nobody_out(lab: HubLab, monkeypatch: pytest.MonkeyPatch) -> None:
