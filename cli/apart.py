@@ -33,7 +33,7 @@ from builder.service import Builder
 from cli import asynchronous
 from cli import triggers as triggering
 from cli.asynchronous import Asynchronous
-from cli.cluster import OnCluster, own_place
+from cli.cluster import OnCluster, held_place
 from cli.http_server import uvicorn_server
 from cli.metrics import metrics_port
 from cli.outgoing import outgoing
@@ -117,7 +117,7 @@ async def _edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIter
         calls = await stack.enter_async_context(
             _queued(settings, run_dir, cluster.orchestrator, lambda sample: None)
         )  # the controller tells of it
-        name = new_name(own_place())
+        name = new_name(stack.enter_context(held_place()))
         linked = LinkedEdge(
             EdgeSettings(
                 host=settings.host,
@@ -183,7 +183,7 @@ async def _control(settings: ServeSettings, secret: bytes, life: Life) -> AsyncI
         auth = await asyncio.to_thread(auth_of, settings)
         scaler = await stack.enter_async_context(Scaler(cluster.orchestrator, leads=False))  # knows why, and writes nothing
         follower = Follower(
-            new_name(own_place()),
+            new_name(),
             secret=secret,
             look=_look(cluster.look()),
             on_load=scaler.sample,
@@ -306,7 +306,7 @@ async def _controller(settings: ServeSettings, secret: bytes, life: Life) -> Asy
         starts = Starts()
         rollouts = await stack.enter_async_context(GradualRollouts(cluster.orchestrator, hub.gathered.revisions, leads=False))
         follower = Follower(
-            new_name(own_place()),
+            new_name(),
             secret=secret,
             look=_look(cluster.look(), but=leadership.identity),
             on_load=scaler.sample,

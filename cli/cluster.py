@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,8 @@ log = logging.getLogger("pinnace.platform")
 PartEnded = Callable[[asyncio.Task[None]], None]
 
 DIGEST_WITHIN_S: Final = 5.0
+POD_VARIABLE: Final = "POD_NAME"
+"""The environment variable in which the chart gives an edge the name of its pod."""
 _OWN_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -152,9 +154,24 @@ class OnCluster:
         return HolderLook(self._cluster, self._namespace)
 
 
-def own_place() -> str:
-    """Return the name of the pod that this process runs in; empty outside of a cluster."""
-    return socket.gethostname() if _own_namespace() else ""
+@contextlib.contextmanager
+def held_place() -> Iterator[str]:
+    """Hold the place that the pod is, and give its name; empty where there is none: outside of a pod that says its name, or
+    where another process holds it.
+
+    A host's name is no place: pods on the host's network, and containers that are called alike, have it in common. The pod's
+    is held by an abstract socket, which ends with the process however it ends: containers of a pod share the network in which
+    that is.
+    """
+    pod = os.environ.get(POD_VARIABLE, "")
+    with socket.socket(socket.AF_UNIX) as held:
+        try:
+            if pod:
+                held.bind(f"\0pinnace-edge-{pod}")
+        except OSError:
+            log.warning("another edge says that it is pod %s: where this one is stays untold", pod)
+            pod = ""
+        yield pod
 
 
 def _own_namespace() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.cluster import POD_VARIABLE
 from cli.commands.serve import serve
 from cli.main import faas
 from cli.settings import load
@@ -99,6 +100,13 @@ def test_the_command_lines_are_those_of_faas(folder: Path) -> None:
         grace_s = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
         assert grace_s >= settings.drain_s + (10 if settings.role == "edge" else 5)
     assert roles == ({"all"} if folder == chart.PLAIN else {"edge", "control", "controller"})
+
+
+def test_an_edge_knows_which_pod_it_is() -> None:
+    for deployment in (m for m in chart.plain(chart.APART) if m["kind"] == "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        told = {"name": POD_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+        assert (told in (container["env"] or ())) == (deployment["metadata"]["name"] == "edge")
 
 
 @needs_helm

@@ -59,6 +59,9 @@ spec:
             - --metrics-host=0.0.0.0
             - --log-format=json
           env:
+            {{- if eq .component "edge" }}
+            - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}  # when the pod is gone, nobody waits for this edge
+            {{- end }}
             {{- if .login }}
             - {name: secret_mount_path, value: /login}
             {{- end }}
