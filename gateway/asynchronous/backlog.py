@@ -23,6 +23,7 @@ from orchestration.names import FunctionId
 from orchestration.scaling import Metric
 from orchestration.scaling_labels import scale_settings
 from orchestration.settings import InvalidSetting
+from telemetry.outage import Outage
 
 log = logging.getLogger("pinnace.async")
 
@@ -49,6 +50,7 @@ class Backlog:
         self._scaled: dict[str, Function] = {}
         self._told: dict[str, tuple[Function, int]] = {}
         self._looked_at = clock()
+        self._outage = Outage(log, "how full the queues are is known again")
 
     async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self._go_on())
@@ -112,8 +114,9 @@ class Backlog:
         while True:
             try:
                 await self.look()
+                self._outage.went_well()
             except StoreUnavailable as error:
-                log.warning("how full the queues are is not known: %s", error)
+                self._outage.failed("how full the queues are is not known: %s", error)
             await asyncio.sleep(LOOK_EVERY_S)
 
 

@@ -31,6 +31,7 @@ from orchestration.function import Function
 from orchestration.names import FunctionId
 from orchestration.settings import InvalidSetting
 from orchestration.timers import CRON_TOPIC, MOST_MISSED, ON_TIME_S, Timer, TimerSettings, due_of, timer_settings
+from telemetry.outage import Outage
 
 log = logging.getLogger("pinnace.timers")
 
@@ -143,6 +144,8 @@ class Timers:
         self._in_one_go = 0
         self._tidy_at = wall() + TIDY_AFTER_S
         self._bell = asyncio.Event()
+        self._outage = Outage(log, "timers have their book again")
+        self._write_outage = Outage(log, "what is done of timers is written down again")
         self._loop: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -217,8 +220,9 @@ class Timers:
             self._bell.clear()
             try:
                 at = await self.turn()
+                self._outage.went_well()
             except BookUnavailable as error:
-                log.warning("timers wait for their book: %s", error)
+                self._outage.failed("timers wait for their book: %s", error)
                 at = self._wall() + READ_AGAIN_S
             except Exception:
                 log.exception("timers could not be looked at, again in %.0f s", LONGEST_RETRY_S)
@@ -345,8 +349,9 @@ class Timers:
             marks = {name: self._entries[name].mark for name in written if name in self._entries}
             try:
                 await self._book.write(marks, gone - marks.keys())
+                self._write_outage.went_well()
             except BookUnavailable as error:
-                log.warning("what was done of timers is not written down, and is tried again: %s", error)
+                self._write_outage.failed("what was done of timers is not written down, and is tried again: %s", error)
                 return
             self._marks |= marks
             for name in gone - marks.keys():

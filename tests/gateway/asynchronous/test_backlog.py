@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from gateway.asynchronous import backlog
 from gateway.asynchronous.backlog import EDGE, Backlog
-from gateway.asynchronous.calls import Outcome, State, Submission, queue_of
+from gateway.asynchronous.calls import Depth, Outcome, State, Submission, queue_of
 from gateway.asynchronous.sqlite_store import SqliteStore
+from gateway.asynchronous.store import StoreUnavailable
 from orchestration.events import FunctionChanged, FunctionRemoved
 from orchestration.function import Function
 from orchestration.load import LoadSample
@@ -105,3 +108,25 @@ async def test_nothing_is_kept_of_functions_that_are_gone_or_scaled_otherwise(wo
             world.backlog.apply(FunctionChanged(deploy(None, plain, "sha256:0", 0.0)))
     await world.look()
     assert sum(entries(world.backlog).values()) <= sum(before.values()) + 5
+
+
+async def test_a_store_that_is_away_is_told_of_once_and_once_when_it_is_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = iter([True, False, False, False, True, True])
+    looked = asyncio.Event()
+
+    async def depths(now: float) -> Mapping[str, Depth]:
+        if (there := next(answers, None)) is None:
+            looked.set()
+        elif not there:
+            raise StoreUnavailable("the server is away")
+        return {}
+
+    monkeypatch.setattr(backlog, "LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(world.store, "depths", depths)
+    with caplog.at_level("INFO", "pinnace.async"):
+        async with world.backlog, asyncio.timeout(20):
+            await looked.wait()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["how full the queues are is not known: the server is away", "how full the queues are is known again"]
