@@ -6,13 +6,15 @@ import json
 import time
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import click
 
 from cli.api import Gateway, Reply
-from cli.errors import GatewayRefused, Misuse, UnknownFunction
+from cli.errors import CliError, GatewayRefused, Misuse, UnknownFunction
 from cli.options import addressed, function_argument, gateway_options, namespace_option, open_gateway, seconds
 from cli.tables import unix_seconds
+from orchestration.names import DEFAULT_NAMESPACE
 
 READ_SILENCE_S = 60.0
 
@@ -53,7 +55,10 @@ def logs(
     gateway: str | None,
     tls_no_verify: bool,
 ) -> None:
-    """Show what a function wrote to its output, oldest line first; also after its replicas are gone."""
+    """Show what a function wrote to its output, oldest line first; also after its replicas are gone.
+
+    With --call the exit code is 1 where nothing is known of that call.
+    """
     if tail == 0 and not follow:
         return
     name, namespace = addressed(name, namespace)
@@ -73,11 +78,35 @@ def logs(
         wanted = (line for text in reply.lines() if (line := _read(text)) is not None and call in ("", line.get("callId")))
         shown_keys = (("instance", show_instance), ("callId", call_id), ("traceId", trace_id))
         shown = list(wanted)[-tail:] if call and tail and not follow else wanted
+        silent = True
         for line in shown:
+            silent = False
             if as_json or output == "json":
                 print(json.dumps(line, ensure_ascii=False), flush=follow)
             else:
                 print(_plain(line, times, *(key for key, wanted in shown_keys if wanted)), flush=follow)
+    if call and silent and not follow:
+        click.echo(f"Note: {_silent_call(connection, name, namespace or DEFAULT_NAMESPACE, call)}", err=True)
+
+
+def _silent_call(connection: Gateway, name: str, namespace: str, call: str) -> str:
+    """Return what is to be said of a call that wrote nothing. Raises CliError where it is another's, or not known at all."""
+    found = connection.call("GET", f"/api/v1/calls/{quote(call, safe='')}", accept=(200, 404, 405, 501))
+    if found.status == 200:
+        told = found.json()
+        function, state = f"{told['name']}.{told['namespace']}", f"ended with {told['call']['status']}"
+    else:
+        found = connection.call("GET", f"/async-function/{quote(call, safe='')}", accept=(200, 400, 404, 405, 501))
+        told = found.json() if found.status == 200 else None
+        if not isinstance(told, dict) or "state" not in told:
+            raise CliError(
+                f"nothing is known of call {call}: {name} has no line of it, and it is not among the last calls of any function"
+                " (the id is the X-Call-Id of an answer)"
+            )
+        function, state = str(told["function"]), f"is {told['state']}"
+    if function not in (f"{name}.{namespace}", name):
+        raise CliError(f"call {call} is one of {function}: faas logs {function} --call {call}")
+    return f"call {call} {state} and wrote nothing that is kept"
 
 
 def _plain(line: dict[str, Any], times: bool, *keys: str) -> str:

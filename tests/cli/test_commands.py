@@ -278,6 +278,24 @@ def test_logs_for_people_and_for_programs(gateway: Gateway, faas: Faas, monkeypa
     assert faas("logs", "f").out.splitlines()[0].endswith("one")
 
 
+CALL = {"name": "f", "namespace": "openfaas-fn", "call": {"id": "c9", "status": 204}}
+
+
+def test_of_a_call_that_wrote_nothing_it_is_said_what_is_known(gateway: Gateway, faas: Faas) -> None:
+    gateway.log_lines = list(LINES)
+    unknown = faas("logs", "f", "--call", "c9")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert unknown.err.startswith("Error: nothing is known of call c9: f has no line of it, ")
+    gateway.canned["GET /api/v1/calls/c9"] = (200, {}, json.dumps(CALL).encode())
+    silent = faas("logs", "f", "--call", "c9")
+    assert (silent.code, silent.err) == (0, "Note: call c9 ended with 204 and wrote nothing that is kept\n")
+    elsewhere = faas("logs", "g", "--call", "c9")
+    told = "Error: call c9 is one of f.openfaas-fn: faas logs f.openfaas-fn --call c9\n"
+    assert (elsewhere.code, elsewhere.err) == (1, told)
+    gateway.canned["GET /async-function/c8"] = (200, {}, json.dumps({"function": "f.dev", "state": "waiting"}).encode())
+    assert faas("logs", "f", "-n", "dev", "--call", "c8").err == "Note: call c8 is waiting and wrote nothing that is kept\n"
+
+
 def test_logs_ask_for_what_is_wanted(gateway: Gateway, faas: Faas) -> None:
     faas("logs", "f", "-f", "--tail", "5", "--since", "2026-01-31T12:00:00Z", "--instance", "f-1", "-n", "dev")
     assert gateway.asked[-1].query == {
