@@ -8,13 +8,24 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from builder.images import image_name
+from cli.build import image_of
 from cli.errors import Misuse
+from cli.stack import StackFunction
 
 Tagging = Literal["latest", "sha", "branch", "describe", "digest"]
 TAGGINGS = get_args(Tagging)
 GIT_TIMEOUT_S = 10.0
 LONGEST_TAG = 128
 _DIGEST_CHARACTERS = 32
+
+
+def pushed_name(function: StackFunction, tagging: Tagging) -> str:
+    """Return the name under which the function's image is pushed, and by which clusters find it. Raises Misuse.
+
+    It is made of the stack file and `tagging` alone: a command's `-n` says where the function runs, not what its image is
+    called, so that what `faas publish` pushed once can be deployed to several namespaces.
+    """
+    return tagged(image_of(function), tagging, function.handler)
 
 
 def tagged(image: str, tagging: Tagging, handler: Path | None) -> str:

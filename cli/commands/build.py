@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from cli.batch import shown, side_by_side, tell, test
-from cli.build import image_of, template_of
+from cli.build import template_of
 from cli.dockerfile import build_dockerfile, needs_container_tool
 from cli.errors import Misuse
 from cli.guess import check_entry
 from cli.handler_code import check_handler
 from cli.image_flags import ImageFlags, image_options
-from cli.image_tags import tagged
+from cli.image_tags import pushed_name
 from cli.images import Built, build_image, open_store, write_output
 from cli.progress import Progress
 from cli.selection import Selection
@@ -93,7 +93,7 @@ def chosen(path: str, flags: ImageFlags) -> Selection:
         function = flags.applied_to(function)
         if function.handler is not None:
             check_entry(function.name, function.lang, function.handler, selection.copies, function.fprocess)
-        functions.append(replace(function, image=tagged(image_of(function), flags.tagging, function.handler)))
+        functions.append(replace(function, image=pushed_name(function, flags.tagging)))
     if not functions:
         raise Misuse("there is nothing to build: every function has skip_build or names an image that exists")
     return replace(selection, functions=tuple(functions))

@@ -9,7 +9,7 @@ import click
 
 from builder.registry.reference import has_registry
 from cli.build import image_of
-from cli.image_tags import TAGGINGS, Tagging, tagged
+from cli.image_tags import TAGGINGS, Tagging, pushed_name
 from cli.selection import Asked, select
 from cli.stack_flags import ENVSUBST, SELECTING
 
@@ -23,7 +23,13 @@ def _selecting(command: Callable[..., None]) -> Callable[..., None]:
 @click.command(short_help="Write Function resources for kubectl and GitOps.")
 @click.argument("path", metavar="[PATH]", default="")
 @click.option("--image", metavar="IMAGE", default="", help="One function of an image that exists, with --name.")
-@click.option("--namespace", "-n", metavar="NAME", default="", help="The functions' namespace. Default: the stack file's.")
+@click.option(
+    "--namespace",
+    "-n",
+    metavar="NAME",
+    default="",
+    help="Where the functions run, not what their images are called. Default: the stack file's.",
+)
 @click.option(
     "--tag",
     "tagging",
@@ -57,9 +63,8 @@ def generate(
     selection = select(Asked(path, file, image, name, "", glob, regex, envsubst))
     found = []
     for function in selection.functions:
-        function = replace(function, namespace=namespace or function.namespace)
-        told = tagged(image_of(function), tagging, function.handler) if function.handler is not None else function.image
-        found.append(manifest_of(function, told))
+        told = pushed_name(function, tagging) if function.builds else image_of(function)
+        found.append(manifest_of(replace(function, namespace=namespace or function.namespace), told))
         if not has_registry(told):
             click.echo(f"Note: {function.name}: the image {told} names no registry: nodes look for it at docker.io", err=True)
     for note in selection.notes:

@@ -8,11 +8,10 @@ from typing import Any
 import click
 
 from cli.batch import shown, side_by_side, tell
-from cli.build import image_of
 from cli.dockerfile import needs_container_tool, push_dockerfile
 from cli.errors import Misuse
 from cli.image_flags import SelectFlags, select_options
-from cli.image_tags import tagged
+from cli.image_tags import pushed_name
 from cli.images import import_images, open_store, push_image
 from cli.progress import Progress
 from cli.stack import StackFunction
@@ -44,7 +43,7 @@ def push(path: str, extra_tag: tuple[str, ...], source: str, **values: Any) -> i
 
     def do(function: StackFunction, progress: Progress) -> str:
         name = shown(function)
-        image = tagged(image_of(function), flags.tagging, function.handler)
+        image = pushed_name(function, flags.tagging)
         progress.stage(name, "pushing")
         if needs_container_tool(function):
             push_dockerfile(function, image, lambda line: tell(name, line, progress, verbose=flags.verbose))

@@ -9,7 +9,9 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from cli.commands.build import chosen
 from cli.deployment import request_of
+from cli.image_flags import ImageFlags
 from cli.main import faas
 from cli.stack import StackFunction
 from gateway.control.wire import FunctionDeployment, to_spec
@@ -73,6 +75,27 @@ def test_it_says_what_a_deploy_says(stack: Path) -> None:
     )
     content = request_of(function, "registry.test/hello:1")
     assert domain_spec(read(document)) == to_spec(msgspec.convert(content, FunctionDeployment), "team")
+
+
+@pytest.mark.parametrize("namespace", ["", "team"])
+def test_the_image_is_the_one_that_publish_pushes_wherever_it_runs(stack: Path, namespace: str) -> None:
+    (stack / "stack.yaml").write_text(
+        "provider: {name: openfaas}\nfunctions:\n"
+        f"  hello: {{lang: python3-http, handler: ./hello{', namespace: team' if namespace else ''}}}\n"
+    )
+    (published,) = chosen("", ImageFlags.plain(verbose=False)).functions
+    for words in ((), ("-n", "dev")):
+        (document,) = yaml.safe_load_all(run(*words).stdout)
+        assert document["spec"]["image"] == published.image == ("team/hello:latest" if namespace else "hello:latest")
+        assert document["metadata"]["namespace"] == (words[-1] if words else namespace or "openfaas-fn")
+
+
+def test_an_image_that_is_not_built_has_no_tag_of_the_code(stack: Path) -> None:
+    (stack / "stack.yaml").write_text(
+        STACK.replace("image: registry.test/hello:1", "image: registry.test/hello:1\n    skip_build: true")
+    )
+    (document,) = yaml.safe_load_all(run("hello", "--tag", "digest").stdout)
+    assert document["spec"]["image"] == "registry.test/hello:1"
 
 
 def test_one_is_chosen_renamed_and_moved(stack: Path) -> None:

@@ -66,7 +66,9 @@ def test_what_it_offers_fits_what_is_deployed(tmp_path: Path) -> None:
                     assert "Deployed hello" not in text  # who took the example away does not get it back
                 else:
                     for words in (("deploy", ROOT / "docs/examples/hello", "--name", "greet"), ("remove", "hello")):
-                        subprocess.run([ROOT / ".venv/bin/faas", *words, "-g", url], check=True, env=home, cwd=tmp_path, timeout=60)
+                        subprocess.run(
+                            [ROOT / ".venv/bin/faas", *words, "-g", url], check=True, env=home, cwd=tmp_path, timeout=60
+                        )
             finally:
                 process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
