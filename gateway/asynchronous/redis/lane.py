@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from gateway.asynchronous.redis.wire import answers
+from gateway.asynchronous.redis.wire import Fields, answers
 from gateway.asynchronous.store import StoreUnavailable
 
 TOGETHER_AT_MOST: Final = 128
@@ -20,11 +20,8 @@ WAITING_AT_MOST: Final = 20_000
 WAITING_BYTES: Final = 64 << 20
 
 Send = Callable[[Sequence[bytes]], Awaitable[bytes]]
-
-
-class _Waiting(NamedTuple):
-    operation: bytes
-    future: asyncio.Future[list[bytes]]
+Waiting = tuple[bytes, asyncio.Future[Fields]]
+"""An operation, and who is told what it answered."""
 
 
 class Lane:
@@ -33,25 +30,27 @@ class Lane:
     def __init__(self, send: Send, parallel: Callable[[], int] = lambda: 1) -> None:
         self._send = send
         self._parallel = parallel
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._bytes = 0
         self._sending: set[asyncio.Task[None]] = set()
         self._called = False
         self._closed = False
 
-    async def run(self, operation: bytes) -> list[bytes]:
-        """Return what the operation answered: a word, and what it says besides. Raises StoreUnavailable."""
+    def run(self, operation: bytes) -> asyncio.Future[Fields]:
+        """Return what will be what the operation answered: a word, and what it says besides; or StoreUnavailable. A caller that
+        leaves does not take back what is being written. Raises StoreUnavailable."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if len(self._waiting) >= WAITING_AT_MOST or self._bytes >= WAITING_BYTES:
             raise StoreUnavailable(f"{len(self._waiting)} changes wait already; the Redis server is too slow")
-        future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(operation, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Fields] = loop.create_future()
+        self._waiting.append((operation, future))
         self._bytes += len(operation)
         if not self._called:
             self._called = True
-            asyncio.get_running_loop().call_soon(self._start)  # what comes in the same turn of the loop goes along
-        return await future  # a caller that leaves does not take back what is being written
+            loop.call_soon(self._start)  # what comes in the same turn of the loop goes along
+        return future
 
     async def close(self) -> None:
         """Finish what waits."""
@@ -65,10 +64,10 @@ class Lane:
         self._called = False
         while self._waiting and len(self._sending) < self._parallel():
             batch = [self._waiting.popleft()]
-            size = len(batch[0].operation)
-            while self._waiting and len(batch) < TOGETHER_AT_MOST and size + len(self._waiting[0].operation) <= TOGETHER_BYTES:
+            size = len(batch[0][0])
+            while self._waiting and len(batch) < TOGETHER_AT_MOST and size + len(self._waiting[0][0]) <= TOGETHER_BYTES:
                 one = self._waiting.popleft()
-                size += len(one.operation)
+                size += len(one[0])
                 batch.append(one)
             self._bytes -= size
             task = asyncio.create_task(self._carry_out(batch))
@@ -79,25 +78,27 @@ class Lane:
         self._sending.discard(task)
         self._start()
 
-    async def _carry_out(self, batch: list[_Waiting]) -> None:
+    async def _carry_out(self, batch: list[Waiting]) -> None:
         try:
-            found = answers(await self._send([one.operation for one in batch]))
+            found = answers(await self._send([operation for operation, _ in batch]), len(batch))
         except StoreUnavailable as error:
-            for one in batch:
-                _fail(one.future, str(error))
+            for _, future in batch:
+                _fail(future, str(error))
             return
         except BaseException:
-            for one in batch:
-                _fail(one.future, "the work was broken off")
+            for _, future in batch:
+                _fail(future, "the work was broken off")
             raise
-        for one, fields in zip(batch, found, strict=True):
+        for (_, future), fields in zip(batch, found, strict=True):
+            if future.done():
+                continue
             if fields[0] == b"error":
-                _fail(one.future, f"Redis: {fields[1].decode(errors='replace')}")
-            elif not one.future.done():
-                one.future.set_result(fields)
+                _fail(future, f"Redis: {fields[1].decode(errors='replace')}")
+            else:
+                future.set_result(fields)
 
 
-def _fail(future: asyncio.Future[list[bytes]], why: str) -> None:
+def _fail(future: asyncio.Future[Fields], why: str) -> None:
     if not future.done():
         future.set_exception(StoreUnavailable(why))
         future.exception()  # a caller that left is not an error of the loop's

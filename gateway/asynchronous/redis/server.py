@@ -47,6 +47,8 @@ _MEANINGS: Final = {
     "WRONGPASS": "does not take this password",
     "NOPERM": "does not let this user do it",
     "UNKILLABLE": "is busy with somebody's script",
+    "OLDER": "holds calls as an older version kept them: let that version carry them out, or take another --queue-name",
+    "NEWER": "holds calls as a newer version keeps them: use that version, or take another --queue-name",
 }
 _CLASSES: Final = {
     "BusyLoadingError": "LOADING",
@@ -114,12 +116,12 @@ class Server:
         """What all keys begin with: the hash tag that puts them into one slot of a cluster."""
         return f"{{{self.settings.name}}}"
 
-    async def evaluate(self, script: Script, arguments: Sequence[bytes], *, durable: bool) -> bytes:
-        """Run the script, and return its reply once what it wrote is durable, where that is asked for. Raises
-        StoreUnavailable."""
+    async def evaluate(self, script: Script, batch: bytes, *, durable: bool) -> bytes:
+        """Run the script on a batch of operations, and return its reply once what it wrote is durable, where that is asked
+        for. Raises StoreUnavailable."""
         known = await self.look()
         run = self._waited if durable and known.waits else self._at_once
-        command = ("EVALSHA", script.sha, 1, self.key, *arguments)
+        command = ("EVALSHA", script.sha, 1, self.key, batch)
         from redis.exceptions import NoScriptError
 
         with self._meaning():
@@ -187,6 +189,10 @@ class Server:
                 log.warning("%s: %s", self._who, warning)
             self._warned = known.warnings
         return known
+
+    def refusal(self, word: str) -> StoreUnavailable:
+        """Return what a word of an answer means."""
+        return StoreUnavailable(f"{self._who} {_MEANINGS[word]}")
 
     def forget(self) -> None:
         """The connection was lost: who answers next may promise something else."""

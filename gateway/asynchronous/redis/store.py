@@ -1,11 +1,12 @@
 """The store of several gateways: a Redis server holds the calls. Fulfils `store.Store`.
 
-Each method is one step inside the server (`calls.lua`), whichever gateway asks: limits, bounds and leases hold over all.
+Each method is one step inside the server (`run.lua`), whichever gateway asks: limits, bounds and leases hold over all.
 Durable means what the server's log does: with `appendfsync always` it is synced before the answer comes; with `everysec` the
 server is asked to have synced (WAITAOF, Redis 7.2), or, where it cannot be asked, about a second may be lost with it.
 
 Consumer groups hold no leases here: they measure idleness by the server's clock and keep no order by due time, limits or a
-count of takes. A stream holds the requests; what is due is a sorted set beside it.
+count of takes. A call is an entry of a stream, which is taken in its order; those that wait for a time are in a sorted set
+beside it.
 
 A body of more than INLINE_BYTES is brought in pieces before the call that names it; what nobody names is gone an hour later.
 """
@@ -25,8 +26,19 @@ from gateway.asynchronous.redis.lane import Lane
 from gateway.asynchronous.redis.script import ADDING, ENDING
 from gateway.asynchronous.redis.server import Server
 from gateway.asynchronous.redis.settings import RedisSettings
-from gateway.asynchronous.redis.wire import SMALL_BYTES, Entry, blob, calls_of, depths_of, entry_of, operation
-from gateway.asynchronous.rows import NUMBERS, STATES, encoded_outcome
+from gateway.asynchronous.redis.wire import (
+    SMALL_BYTES,
+    Entry,
+    blob,
+    calls_of,
+    depths_of,
+    encoded,
+    entry_of,
+    finish,
+    operation,
+    submission,
+)
+from gateway.asynchronous.rows import NUMBERS, STATES
 from gateway.asynchronous.store import Bounds, Keep, QueueFull, StoreUnavailable, unbounded
 
 if TYPE_CHECKING:
@@ -69,9 +81,9 @@ class RedisStore:
         def parallel() -> int:
             return WAITED_FOR if server.waits else AT_A_TIME
 
-        self._adding = Lane(lambda batch: server.evaluate(ADDING, batch, durable=True), parallel)
-        self._ending = Lane(lambda batch: server.evaluate(ENDING, batch, durable=True), parallel)
-        self._quick = Lane(lambda batch: server.evaluate(ENDING, batch, durable=False), lambda: AT_A_TIME)
+        self._adding = Lane(lambda batch: server.evaluate(ADDING, b"".join(batch), durable=True), parallel)
+        self._ending = Lane(lambda batch: server.evaluate(ENDING, b"".join(batch), durable=True), parallel)
+        self._quick = Lane(lambda batch: server.evaluate(ENDING, b"".join(batch), durable=False), lambda: AT_A_TIME)
         self._uploads = asyncio.Semaphore(UPLOADS)
         self._queues: dict[str, None] = {}
         self._bell = asyncio.Event()
@@ -84,16 +96,16 @@ class RedisStore:
     async def submit(
         self, submissions: Sequence[Submission], now: float, bounds: Callable[[str], Bounds] = unbounded
     ) -> list[Receipt]:
-        entries = await self._entries(submissions, now)
-        most = {queue: bounds(queue) for queue in {wanted.queue for wanted in submissions}}
-        numbers = {queue: (may.calls, may.bytes) for queue, may in most.items()}
-        word, *told = await self._adding.run(operation("submit", now, numbers, entries))
+        entries = await self._entries(submissions, now, bounds)
+        word, *told = await self._adding.run(submission(entries))
         if word != b"ok":
-            await self._dropped([entry[9] for entry in entries])
-            raise _full(told, most) if word == b"full" else _too_slow()
-        receipts = [Receipt(call_id.decode(), how == b"r") for call_id, how in zip(told[::2], told[1::2], strict=True)]
-        await self._dropped([entry[9] for entry, receipt in zip(entries, receipts, strict=True) if receipt.repeated])
+            await self._dropped([entry.where for entry in entries])
+            raise _full(told, bounds) if word == b"full" else _too_slow()
         self._bell.set()
+        if not told:
+            return [Receipt(entry.id) for entry in entries]
+        receipts = [Receipt(call_id.decode(), how == b"r") for call_id, how in zip(told[::2], told[1::2], strict=True)]
+        await self._dropped([entry.where for entry, receipt in zip(entries, receipts, strict=True) if receipt.repeated])
         return receipts
 
     async def take(self, limit: Callable[[str], int], at_most: int, now: float, lease_s: float) -> list[Call]:
@@ -102,13 +114,13 @@ class RedisStore:
             return []
         for left in reversed(range(LEARNT_IN)):
             limits = {queue: limit(queue) for queue in self._queues}
-            count, *found = (await self._quick.run(operation("take", now, now + lease_s, at_most, limits, left == 0)))[1:]
+            _, more, count, *found = await self._quick.run(operation("take", now, now + lease_s, at_most, limits, left == 0))
             foreign = int(count)
             for name in found[:foreign]:
                 self._queues[name.decode()] = None
-            if not foreign or not left:
+            calls = list(calls_of(found[foreign:]))
+            if calls or not (foreign or more):
                 break
-        calls = list(calls_of(found[foreign:]))
         for call in calls:  # those that have calls stay known
             self._queues.pop(call.queue, None)
             self._queues[call.queue] = None
@@ -130,7 +142,7 @@ class RedisStore:
         then: Sequence[Submission] = (),
     ) -> bool:
         try:
-            size, data, where = await self._stored(body, INLINE_BYTES)
+            size, data, where = await self._stored(body)
         except BaseException:
             await _removed(then)
             raise
@@ -139,12 +151,9 @@ class RedisStore:
         except BaseException:
             await self._dropped([where])
             raise
-        told = blob(encoded_outcome(outcome))
-        (word,) = await self._ending.run(
-            operation("finish", lease.id, lease.take, NUMBERS[state], now, told, size, blob(data), where, entries)
-        )
+        (word,) = await self._ending.run(finish(lease, state, outcome, now, size, data, where, entries))
         if word != b"ok":
-            await self._dropped([where, *(entry[9] for entry in entries)])
+            await self._dropped([where, *(entry.where for entry in entries)])
             if word == b"lost":
                 raise _too_slow()
             return False
@@ -153,7 +162,7 @@ class RedisStore:
         return True
 
     async def retry(self, lease: Lease, due: float, outcome: Outcome, now: float) -> bool:
-        held = _held(await self._ending.run(operation("retry", lease.id, lease.take, due, blob(encoded_outcome(outcome)))))
+        held = _held(await self._ending.run(operation("retry", lease.id, lease.take, due, blob(encoded(outcome)))))
         if held:
             self._bell.set()
         return held
@@ -210,15 +219,24 @@ class RedisStore:
     async def page(
         self, queue: str | None = None, states: Sequence[State] = (), limit: int = 100, before: str = ""
     ) -> list[Call]:
-        numbers = [NUMBERS[state] for state in states] or list(range(len(STATES)))
-        return list(calls_of((await self._quick.run(operation("page", queue or "", numbers, limit, before)))[1:]))
+        numbers, calls, on = [NUMBERS[state] for state in states], list[Call](), 0
+        while len(calls) < limit:
+            words = operation("page", queue or "", numbers, limit - len(calls), calls[-1].id if calls else before, on)
+            _, further, *found = await self._quick.run(words)
+            calls += calls_of(found, bodies=False)
+            if not further:
+                break
+            on = int(further)
+        return calls
 
     async def depths(self, now: float) -> Mapping[str, Depth]:
         return depths_of((await self._quick.run(operation("depths", now)))[1:])
 
     async def sweep(self, now: float, keep: Keep) -> bool:
-        _, more = await self._quick.run(operation("sweep", now, keep.ended_s, keep.dead_s, keep.bytes))
-        return bool(more)
+        word, *more = await self._quick.run(operation("sweep", now, keep.ended_s, keep.dead_s, keep.bytes))
+        if word == b"older":
+            raise self._server.refusal("OLDER")
+        return bool(more[0])
 
     async def changed(self, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -305,20 +323,22 @@ class RedisStore:
 
     # bodies
 
-    async def _entries(self, submissions: Sequence[Submission], now: float) -> list[Entry]:
+    async def _entries(
+        self, submissions: Sequence[Submission], now: float, bounds: Callable[[str], Bounds] = unbounded
+    ) -> list[Entry]:
         entries: list[Entry] = []
         try:
             for wanted in submissions:
-                size, data, where = await self._stored(wanted.body, SMALL_BYTES)
-                entries.append(entry_of(wanted, now, size, data, where))
+                size, data, where = await self._stored(wanted.body)
+                entries.append(entry_of(wanted, now, bounds(wanted.queue), size, data, where))
         except BaseException:
-            await self._dropped([entry[9] for entry in entries])
+            await self._dropped([entry.where for entry in entries])
             await _removed(submissions[len(entries) :])
             raise
         return entries
 
-    async def _stored(self, body: bytes | Path, short: int) -> tuple[int, bytes, str]:
-        """Return a body's length, its bytes if they go with the operation, and where it is, if it is longer than `short`."""
+    async def _stored(self, body: bytes | Path) -> tuple[int, bytes, str]:
+        """Return a body's length, its bytes if they go with the operation, and where it is, if it has a place of its own."""
         if isinstance(body, Path):
             try:
                 size = (await asyncio.to_thread(body.stat)).st_size
@@ -330,7 +350,7 @@ class RedisStore:
                 await asyncio.to_thread(body.unlink, True)
             return size, b"", where
         if len(body) <= INLINE_BYTES:
-            return len(body), body, _new_place() if len(body) > short else ""
+            return len(body), body, _new_place() if len(body) > SMALL_BYTES else ""
         where = _new_place()
         await self._upload(where, len(body), body)
         return len(body), b"", where
@@ -392,8 +412,9 @@ def _too_slow() -> StoreUnavailable:
     return StoreUnavailable(f"a body was on its way for more than {UPLOAD_KEPT_S} s: nothing was changed")
 
 
-def _full(told: Sequence[bytes], most: Mapping[str, Bounds]) -> QueueFull:
+def _full(told: Sequence[bytes], bounds: Callable[[str], Bounds]) -> QueueFull:
     kind, queue, present = (field.decode() for field in told)
+    most = bounds(queue)
     if kind == "calls":
-        return QueueFull(f"{present} calls of {queue} wait already; at most {most[queue].calls} may")
-    return QueueFull(f"calls of {queue} hold {present} bytes already; at most {most[queue].bytes} may wait")
+        return QueueFull(f"{present} calls of {queue} wait already; at most {most.calls} may")
+    return QueueFull(f"calls of {queue} hold {present} bytes already; at most {most.bytes} may wait")

@@ -262,7 +262,7 @@ class Machine(RuleBasedStateMachine):
             known.until = self.now + LEASE_S
 
     @precondition(lambda self: self.leases)
-    @rule(data=st.data(), state=st.sampled_from([State.SUCCEEDED, State.DEAD]), size=st.sampled_from([0, 1, 70_000]))
+    @rule(data=st.data(), state=st.sampled_from([State.SUCCEEDED, State.DEAD]), size=st.sampled_from([0, 1, 3000, 70_000]))
     def finish(self, data: st.DataObject, state: State, size: int) -> None:
         result = b"r" * size
         lease = data.draw(st.sampled_from(self.leases))

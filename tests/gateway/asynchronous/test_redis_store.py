@@ -191,7 +191,7 @@ async def test_long_bodies_go_in_pieces_both_ways_and_leave_with_their_calls(red
         assert ended is not None
         assert b"".join([piece async for piece in store.chunks(ended.result)]) == body
         await store.sweep(NOW + 100, Keep(ended_s=50))
-        assert await store._server.command("KEYS", "*:[bcoqswnk]:*") == []
+        assert await store._server.command("KEYS", "*") == [b"{pinnace}:m"]
         with pytest.raises(KeyError):
             [piece async for piece in store.chunks(Body(70_000, None, "gone"))]
 
@@ -214,7 +214,7 @@ async def test_files_are_removed_also_when_the_server_is_away(own_redis: RedisSe
 
 async def test_a_body_that_nobody_names_goes_by_itself(redis: RedisServer, tmp_path: Path) -> None:
     async with opened(redis, tmp_path) as store:
-        await store._stored(b"x" * (INLINE_BYTES + 1), INLINE_BYTES)
+        await store._stored(b"x" * (INLINE_BYTES + 1))
         (key,) = await store._server.command("KEYS", "{pinnace}:b:*")
         assert 0 < await store._server.command("TTL", key) <= 3600
 
@@ -239,6 +239,59 @@ async def test_who_leaves_does_not_take_a_kept_calls_body_along(redis: RedisServ
         await asyncio.gather(*store._adding._sending)
         (_, call) = await store.take(limit, 5, NOW, LEASE_S)
         assert len(b"".join([piece async for piece in store.chunks(call.body)])) == 80_000
+
+
+async def test_cancelled_calls_are_passed_over_however_many_they_are(redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(redis, tmp_path) as store:
+        receipts = await store.submit([call_of() for _ in range(5000)], NOW)
+        first, *others, last = [receipt.id for receipt in receipts]
+        (call,) = await store.take(limit, 1, NOW, LEASE_S)
+        assert await store.finish(call.lease, State.SUCCEEDED, Outcome(status=200), NOW)
+        await asyncio.gather(*(store.cancel(call_id, NOW) for call_id in others))
+        depth = (await store.depths(NOW + 1))[queue_of(ECHO)]
+        assert (depth.waiting, depth.due, depth.oldest_due) == (1, 1, NOW)
+        succeeded = await store.page(states=[State.SUCCEEDED, State.DEAD])
+        assert [found.id for found in succeeded] == [first], "however far it is below what is not looked for"
+        assert [found.id for found in await store.page(states=[State.WAITING, State.CANCELLED], limit=2)] == [last, others[-1]]
+        assert [found.id for found in await store.take(limit, 5, NOW, LEASE_S)] == [last]
+
+
+async def test_cancelled_calls_that_are_forgotten_are_not_looked_for_before_those_that_wait(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async with opened(redis, tmp_path) as store:
+        one, two, three, four = [receipt.id for receipt in await store.submit([call_of() for _ in range(4)], NOW)]
+        for call_id in (three, one):
+            await store.cancel(call_id, NOW)
+        await store.sweep(NOW + 100, Keep(ended_s=50))
+        await store.cancel(two, NOW + 100)
+        assert [call.id for call in await store.page()] == [four, two]
+        assert [call.id for call in await store.take(limit, 5, NOW, LEASE_S)] == [four]
+
+
+async def test_a_call_that_was_due_when_it_came_is_taken_also_where_the_clock_is_behind(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async with opened(redis, tmp_path) as store:
+        (receipt,) = await store.submit([call_of()], NOW + 2)
+        assert (await store.depths(NOW))[queue_of(ECHO)].oldest_due == NOW
+        assert [call.id for call in await store.take(limit, 5, NOW, LEASE_S)] == [receipt.id]
+
+
+async def test_calls_that_another_version_keeps_are_left_alone_and_said(redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(redis, tmp_path) as store:
+        redis.command("HSET", "{pinnace}:queues", "echo.openfaas-fn", "1")
+        with pytest.raises(StoreUnavailable, match="as an older version kept them: let that version carry them out"):
+            await store.submit([call_of()], NOW)
+        redis.command("DEL", "{pinnace}:queues")
+        await store.submit([call_of()], NOW)
+        redis.command("HSET", "{pinnace}:queues", "echo.openfaas-fn", "1")  # an older gateway that runs beside
+        with pytest.raises(StoreUnavailable, match="as an older version kept them"):
+            await store.sweep(NOW, Keep())
+        assert len(await store.take(limit, 5, NOW, LEASE_S)) == 1
+        redis.command("SETRANGE", "{pinnace}:m", "3", "\x03")
+        with pytest.raises(StoreUnavailable, match="as a newer version keeps them: use that version"):
+            await store.submit([call_of()], NOW)
 
 
 async def test_all_keys_are_in_one_slot_of_a_cluster(tmp_path: Path) -> None:

@@ -150,6 +150,21 @@ async def test_the_same_key_is_the_same_call(store: Store) -> None:
     assert await bodies(store) == 0
 
 
+@pytest.mark.parametrize("how", ["taken", "delayed", "cancelled"])
+async def test_a_key_is_known_as_long_as_its_call_is(how: str, store: Store) -> None:
+    wanted = call_of(idempotency_key="k", due=NOW + 5 if how == "delayed" else 0.0)
+    (call_id,) = await submit(store, wanted)
+    if how == "cancelled":
+        await store.cancel(call_id, NOW + 5)
+    else:
+        (call,) = await store.take(limit, 5, NOW + 5, LEASE_S)
+        assert await store.finish(call.lease, State.SUCCEEDED, Outcome(status=200), NOW + 5)
+    await submit(store, call_of())  # so that the queue is there when all else is forgotten
+    assert await submit(store, wanted, now=NOW + 6) == [call_id]
+    await store.sweep(NOW + 100, Keep(ended_s=50))
+    assert await submit(store, wanted, now=NOW + 100) != [call_id]
+
+
 async def test_a_wished_id_is_given_once(store: Store) -> None:
     ids = await submit(store, call_of(id="mine"), call_of(id="mine"))
     assert ids[0] == "mine" and ids[1] != "mine"
