@@ -43,6 +43,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "describe": Entry("cli.commands.describe:describe", "Show everything about one function."),
         "invoke": Entry("cli.commands.invoke:invoke", "Call a function."),
         "async": Entry("cli.commands.asynchronous:asynchronous", "Asynchronous calls: list, read, cancel, replay, watch."),
+        "event": Entry("cli.commands.event:event", "CloudEvents: send one, see who would get it."),
         "top": Entry("cli.commands.top:top", "Watch what functions do."),
         "logs": Entry("cli.commands.logs:logs", "Show what a function wrote."),
         "scale": Entry("cli.commands.scale:scale", "Set how many replicas a function has now."),

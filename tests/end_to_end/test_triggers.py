@@ -135,6 +135,13 @@ def test_an_event_reaches_who_wants_it_once(platform: Platform) -> None:
     result = platform.request("GET", f"/async-function/{call_id}/result").text
     assert result == 'e-1 com.example.order.made application/json {"n": 1.5}'
     assert platform.request("POST", "/events", json.dumps(event), login=False, headers={"Authorization": ""}).status == 401
+    asked = platform.request("OPTIONS", "/events", headers={"WebHook-Request-Origin": "shop.example.com"})
+    assert (asked.status, asked.headers["webhook-allowed-origin"]) == (200, "shop.example.com")
+    assert "orders" in platform.faas("event", "match", "--type", "com.example.order.made").stdout
+    sent = platform.faas("event", "send", "-t", "com.example.order.made", "--id", "e-2", "-d", '{"n": 2}', "--json").stdout
+    told = json.loads(sent)["functions"][0]
+    result = platform.request("GET", f"/async-function/{told['callId']}/result?wait=10s").text
+    assert result == 'e-2 com.example.order.made application/json {"n": 2}'
 
 
 @pytest.mark.parametrize("key", [b"\x1fevent:0", b"\x1ftimer:* * * * *|UTC|0", b"a\x1fb"])

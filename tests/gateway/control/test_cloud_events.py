@@ -121,3 +121,45 @@ async def test_a_namespace_has_its_own_functions(client: Client, orchestrator: F
 async def test_a_login_is_needed(client: Client, kept: Kept) -> None:
     assert (await client("POST", "/events", body(), JSON, login=False)).status == 401
     assert not kept.calls
+
+
+async def test_who_would_get_an_event_is_told_without_keeping_it(client: Client, kept: Kept) -> None:
+    batch = json.dumps([EVENT, EVENT | {"id": "2", "type": "other"}]).encode()
+    answer = await client("POST", "/events/match", batch, BATCH)
+    assert (answer.status, answer.json()["events"]) == (
+        200,
+        [
+            {
+                "id": "1",
+                "source": "/shop",
+                "functions": [
+                    {"function": "all", "namespace": "openfaas-fn"},
+                    {"function": "made", "namespace": "openfaas-fn"},
+                ],
+            },
+            {"id": "2", "source": "/shop", "functions": [{"function": "all", "namespace": "openfaas-fn"}]},
+        ],
+    )
+    assert not kept.calls
+    assert (await client("POST", "/events/match", b"{}", JSON)).status == 400
+    assert (await client("POST", "/events/match?namespace=shop", body(), JSON)).status == 404
+    assert (await client("POST", "/events/match", body(), JSON, login=False)).status == 401
+
+
+async def test_a_sender_that_asks_first_is_told_that_it_may(client: Client) -> None:
+    asked = {"WebHook-Request-Origin": "eventemitter.example.com", "WebHook-Request-Rate": "120"}
+    answer = await client("OPTIONS", "/events", b"", asked)
+    assert (answer.status, answer.text) == (200, "")
+    assert answer.headers["webhook-allowed-origin"] == "eventemitter.example.com"
+    assert answer.headers["webhook-allowed-rate"] == "*"
+    assert answer.headers["allow"] == "OPTIONS, POST"
+
+
+async def test_nobody_is_told_so_who_has_not_asked_or_may_not(client: Client) -> None:
+    for answer in (
+        await client("OPTIONS", "/events"),
+        await client("OPTIONS", "/events", b"", {"WebHook-Request-Origin": "two words"}),
+        await client("OPTIONS", "/events", b"", {"WebHook-Request-Origin": "eventemitter.example.com"}, login=False),
+    ):
+        assert "webhook-allowed-origin" not in answer.headers
+        assert answer.status in (200, 400, 401)

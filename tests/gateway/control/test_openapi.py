@@ -75,6 +75,8 @@ CODES = {
     "getFunctionLoad": "200 400 401 403 404",
     "getFunctionTimers": "200 400 401 403 404",
     "sendEvents": "202 400 401 403 404 413 415 429 503",
+    "allowEvents": "200 400 401 403",
+    "matchEvents": "200 400 401 403 404 413 415",
     "listQueues": "200 401 403 503",
     "listAsyncCalls": "200 400 401 403 503",
     "replayAsyncCall": "202 401 403 404 409 503",
