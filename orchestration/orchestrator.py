@@ -75,7 +75,8 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A function with what is true of it now.
 
     `replicas` is the count that the serving revision should have, `available` how many of them are ready; `wanted` maps each
-    kept revision to its count, `failures` those that never became ready or were given up to why. `instances` are all live
+    kept revision to its count, `failures` those that never became ready or were given up to why, `troubles` those of which
+    replicas are not ready now to what keeps one from that. `instances` are all live
     replicas of all revisions. `notes` say what a setting means on this machine: where the secrets are
     mounted, which limits are enforced and by what, which are not. `starts` are the last ones, the latest first.
     """
@@ -89,6 +90,7 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     starts: tuple[Start, ...] = ()
     wanted: Mapping[str, int] = {}
     failures: Mapping[str, str] = {}
+    troubles: Mapping[str, str] = {}
 
 
 class LogLine(msgspec.Struct, frozen=True, rename={"call_id": "callId", "trace_id": "traceId"}, omit_defaults=True):

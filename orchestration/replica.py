@@ -12,6 +12,7 @@ dispatcher has acknowledged that none of its calls is in flight, or when its gra
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
 import msgspec
 
@@ -60,3 +61,12 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ready_at: float | None = None
     pid: int | None = None
     start: Start | None = None
+
+
+def troubles(replicas: Iterable[Replica]) -> dict[str, str]:
+    """Return why replicas are not ready, by revision: what one of each says."""
+    found: dict[str, str] = {}
+    for replica in replicas:
+        if replica.reason:
+            found.setdefault(replica.revision, replica.reason)
+    return found

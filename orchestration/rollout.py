@@ -149,18 +149,18 @@ def follow(function: Function, failures: Mapping[str, str], now: float) -> Funct
     return _resolved(msgspec.structs.replace(function, split=split, latest=latest, gradual=None, updated_at=now))
 
 
-def superseded(before: Function, after: Function) -> dict[str, str]:
-    """Return why the revision that was the newest is passed over when calls go back: a deploy came before it had taken over, so
-    that nothing is known of it. Empty where it had, or no revision was made."""
+def superseded(before: Function, after: Function, trouble: str = "") -> dict[str, str]:
+    """Return why the revision that was the newest is passed over when calls go back: a deploy came before it had taken over.
+    `trouble` is what kept it from that until then, as far as is known. Empty where it had, or no revision was made."""
     newest = before.newest.name
     if newest in (after.newest.name, before.latest_ready):
         return {}
-    return {newest: superseded_by(newest, after.newest.name)}
+    return {newest: superseded_by(newest, after.newest.name, trouble)}
 
 
-def superseded_by(revision: str, newer: str) -> str:
-    """Return what is told of a revision that a newer one came before."""
-    return f"{revision}: {newer} was deployed before it had taken over"
+def superseded_by(revision: str, newer: str, trouble: str = "") -> str:
+    """Return what is told of a revision that a newer one came before, and that had `trouble` until then."""
+    return f"{revision}: {f'{trouble}; ' if trouble else ''}{newer} was deployed before it had taken over"
 
 
 def may_promote(*, ready: int, wanted: int) -> bool:

@@ -106,7 +106,7 @@ def revisions(name: str, namespace: str, as_json: bool, gateway: str | None, tls
 def print_revisions(found: list[dict[str, Any]]) -> None:
     """Print a table of revisions as `GET /api/v1/functions/NAME` has them."""
     print_table(
-        ("REVISION", "TRAFFIC", "TAGS", "REPLICAS", "AGE", "IMAGE", "BUNDLE", "WHY IT FAILED"),
+        ("REVISION", "TRAFFIC", "TAGS", "REPLICAS", "AGE", "IMAGE", "BUNDLE", "TROUBLE"),
         [
             (
                 f"{r.get('name')}{f' ({LATEST})' if r.get('latest') else ''}",
@@ -116,7 +116,7 @@ def print_revisions(found: list[dict[str, Any]]) -> None:
                 age(r.get("createdAt")),
                 r.get("image"),
                 str(r.get("bundle") or "").removeprefix("sha256:")[:12],
-                str(r.get("failure") or "").removeprefix(f"{r.get('name')}: "),
+                str(r.get("failure") or r.get("trouble") or "").removeprefix(f"{r.get('name')}: "),
             )
             for r in found
         ],

@@ -19,7 +19,7 @@ from orchestration.traffic import TrafficTarget, share_of, tags_of
 class RevisionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`percent` of the function's calls go to this revision, and those that name one of its `tags`; `latest` where it is what
     `@latest` stands for. `replicas` it should have. `bundle` is the digest of its code, `failure` why it never became ready or
-    was given up (empty: neither)."""
+    was given up (empty: neither), `trouble` what keeps replicas of it from being ready now (empty: nothing)."""
 
     name: str
     number: int
@@ -31,6 +31,7 @@ class RevisionDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     latest: bool
     replicas: int
     failure: str
+    trouble: str
 
 
 class ReplicaDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -141,6 +142,7 @@ def _revisions(status: Status) -> list[RevisionDetails]:
             latest=r.name == function.latest_ready,
             replicas=status.wanted.get(r.name, 0),
             failure=status.failures.get(r.name, ""),
+            trouble=status.troubles.get(r.name, ""),
         )
         for r in function.revisions
     ]

@@ -53,7 +53,7 @@ function row(one, serving, send) {
     { type: 'button', 'aria-label': `Send all calls to ${one.name}`, onclick: send },
     one.number < serving.number ? 'Roll back' : 'Send calls',
   )
-  const why = one.failure?.replace(`${one.name}: `, '')
+  const why = (one.failure || one.trouble || '').replace(`${one.name}: `, '')
   const failure = why ? h('p', { className: 'wrong' }, why) : null
   const more = h('td', { colSpan: 4 }, h('code', { className: 'muted' }, one.image), failure)
   return [line, h('tr', { className: 'more' }, more, h('td', { className: 'num' }, whole ? null : button))]

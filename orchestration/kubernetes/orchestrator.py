@@ -142,6 +142,7 @@ class KubernetesOrchestrator:
             notes=(*_notes(known, resource.spec.replicas), *scale_warnings(known.spec)),
             wanted=self._counts(known),
             failures=self._traffic.failures(function),
+            troubles=observed.trouble,
         )
 
     def statuses(self, namespace: str) -> list[FunctionStatus]:

@@ -59,19 +59,20 @@ def status_of(function: Function, progress: Rollout, observed: Observed, counts:
         latest_ready_revision=function.latest_ready,
         traffic=tuple(TrafficEntry(revision=t.revision, percent=t.percent, tag=t.tag) for t in function.traffic),
         rollout=_progress(function, progress),
-        failed=_failed(function, resource.status),
+        failed=_failed(function, resource.status, observed),
         conditions=_conditions(resource, told, now),
     )
 
 
-def _failed(function: Function, status: Status) -> tuple[Failed, ...]:
+def _failed(function: Function, status: Status, observed: Observed) -> tuple[Failed, ...]:
     """Return what is told of older revisions that are kept and never took over; the newest one's story is the rollout's."""
     told = {failed.revision: failed.why for failed in status.failed}
     if (held := status.rollout) is not None and status.latest_revision == held.revision:
         if held.failure is not None:
             told[held.revision] = held.failure
         elif status.latest_ready_revision not in ("", held.revision):
-            told[held.revision] = rollout.superseded_by(held.revision, function.newest.name)
+            trouble = observed.trouble.get(held.revision, "")
+            told[held.revision] = rollout.superseded_by(held.revision, function.newest.name, trouble)
     kept = [revision.name for revision in function.revisions[:-1]]
     return tuple(Failed(revision=name, why=told[name]) for name in kept if name in told)
 

@@ -44,7 +44,7 @@ from orchestration.orchestrator import (
     Usage,
 )
 from orchestration.queueing import secrets_named
-from orchestration.replica import Replica, ReplicaState
+from orchestration.replica import Replica, ReplicaState, troubles
 from orchestration.revision import Revision
 from orchestration.scaling_labels import scale_settings, scale_warnings
 from orchestration.settings import InvalidSetting, wants_zygote
@@ -352,7 +352,8 @@ class LocalOrchestrator:
         least = max(1, settings.min_replicas)
         if current is None:
             return Record(function, {function.newest.name: max(least, settings.initial_replicas)}, {}, 0, 0)
-        told = rollout.superseded(current.function, function) | current.failures
+        trouble = troubles(self._supervisor.replicas(spec.id)).get(current.function.newest.name, "")
+        told = rollout.superseded(current.function, function, trouble) | current.failures
         failures = {r.name: told[r.name] for r in function.revisions if r.name in told}
         newest = function.newest.name
         failures.pop(newest, None)
@@ -367,10 +368,11 @@ class LocalOrchestrator:
             function=function,
             replicas=record.wanted.get(function.serving.name, 0),
             available=self._supervisor.ready(function.serving),
-            instances=self._supervisor.replicas(function.id),
+            instances=(instances := self._supervisor.replicas(function.id)),
             condition=self._rollouts.condition(record),
             wanted=record.wanted,
             failures=record.failures,
+            troubles=troubles(instances),
             starts=self.starts.last(function.id),
             notes=(
                 *notes(

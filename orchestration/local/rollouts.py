@@ -22,7 +22,7 @@ from orchestration.local.store import Record, Store
 from orchestration.local.supervisor import Supervisor
 from orchestration.names import FunctionId
 from orchestration.orchestrator import NotFound
-from orchestration.replica import Replica, ReplicaState
+from orchestration.replica import Replica, ReplicaState, troubles
 from orchestration.revision import Revision
 from orchestration.rollout import READY_WITHIN_S, Condition, Phase
 
@@ -254,7 +254,7 @@ class Rollouts:
 
     def _trouble(self, revision: Revision) -> str:
         replicas = self._supervisor.replicas(FunctionId(revision.namespace, revision.function))
-        return next((r.reason for r in replicas if r.revision == revision.name and r.reason), "")
+        return troubles(replicas).get(revision.name, "")
 
     def _late(self) -> str:
         return f"not ready within {self._ready_within_s:.0f} s: its import, or its start, takes longer"

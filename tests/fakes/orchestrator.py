@@ -28,7 +28,7 @@ from orchestration.orchestrator import (
     Usage,
 )
 from orchestration.queueing import secrets_named
-from orchestration.replica import Replica, ReplicaState
+from orchestration.replica import Replica, ReplicaState, troubles
 from orchestration.revision import Revision
 from orchestration.rollout import Condition, Phase, deploy, promote
 from orchestration.scaling_labels import scale_settings
@@ -140,6 +140,7 @@ class FakeOrchestrator:
             notes=self.notes.get(function, ()),
             wanted={revision.name: self._wanted[revision.key] for revision in found.revisions},
             failures=self.failures,
+            troubles=troubles(self._of(function)),
             starts=self.starts.get(function, ()),
         )
 

@@ -343,6 +343,8 @@ def test_going_back_passes_over_what_never_took_over() -> None:
     good = deploy(bad, spec(), "sha256:c", now=3.0)
     failures = superseded(bad, good)
     assert failures == {NEW: "hello-00002: hello-00003 was deployed before it had taken over"}
+    knows = superseded(bad, good, "no module named 'x'")
+    assert knows == {NEW: "hello-00002: no module named 'x'; hello-00003 was deployed before it had taken over"}
     served = promote(good, 4.0)
     assert split(roll_back(served, None, failures, 5.0)) == {OLD: 100}
     assert split(roll_back(served, NEW, failures, 5.0)) == {NEW: 100}, "who names it has it"

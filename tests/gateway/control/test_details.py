@@ -88,6 +88,7 @@ async def test_everything_that_is_known_of_a_function(
                 "latest": True,
                 "replicas": 1,
                 "failure": "",
+                "trouble": "",
             },
             {
                 "name": "hello-00002",
@@ -99,6 +100,7 @@ async def test_everything_that_is_known_of_a_function(
                 "latest": False,
                 "replicas": 1,
                 "failure": "",
+                "trouble": "",
             },
         ],
         "traffic": [{"revision": "hello-00001", "percent": 100}],
@@ -213,3 +215,12 @@ async def test_an_old_revision_that_fails_does_not_end_the_wait(client: Client, 
 async def test_what_cannot_be_is_400(client: Client, orchestrator: FakeOrchestrator, query: str) -> None:
     await orchestrator.apply(spec())
     assert (await client("GET", f"{PATH}?{query}")).status == 400
+
+
+async def test_each_revision_that_has_replicas_says_its_own_trouble(client: Client, orchestrator: FakeOrchestrator) -> None:
+    await orchestrator.apply(spec())
+    orchestrator.starts_as = ReplicaState.PENDING
+    await orchestrator.apply(spec("example/hello:2"))
+    orchestrator.set_state("hello-00001-1", ReplicaState.CRASH_LOOP, "exit status 3: no such file")
+    shown = (await client("GET", PATH)).json()["revisions"]
+    assert {r["name"]: r["trouble"] for r in shown} == {"hello-00001": "exit status 3: no such file", "hello-00002": ""}

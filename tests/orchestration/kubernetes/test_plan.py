@@ -211,6 +211,16 @@ def test_what_was_given_up_is_tried_again_when_the_spec_changes(case: Case) -> N
     assert set(case.records) == {"hello-00001", "hello-00002"}, "the same revision"
 
 
+def test_a_revision_that_another_was_deployed_over_says_what_its_trouble_was(case: Case) -> None:
+    case.change(image="app:2")
+    case.settle()
+    case.trouble["hello-00002"] = "ErrImagePull: no such image"
+    case.change(image="app:3")
+    case.step()
+    (failed,) = case.function.status.failed
+    assert failed.why == "hello-00002: ErrImagePull: no such image; hello-00003 was deployed before it had taken over"
+
+
 def test_a_revision_with_one_ready_pod_is_not_given_up(case: Case) -> None:
     case.change(env={"A": "2"}, labels={"com.openfaas.scale.min": "1"})
     case.settle()

@@ -226,6 +226,23 @@ async def test_a_broken_revision_never_gets_traffic_and_says_why(place: Path, bu
             await until(lambda: again.status(HELLO).condition.phase is Phase.READY)
 
 
+async def test_each_revision_says_its_own_trouble_also_when_another_was_deployed_meanwhile(
+    orchestrator: LocalOrchestrator, watch: Watch
+) -> None:
+    why = "handler.py, line 3: no module named 'nope'"
+    await orchestrator.apply(spec())
+    await watch.until(watch.running)
+    await orchestrator.apply(spec(image="good:2", env_vars={"FAIL": why}))
+    await until(lambda: orchestrator.status(HELLO).troubles)
+    assert orchestrator.status(HELLO).troubles == {"hello-00002": why}
+    await orchestrator.set_traffic(HELLO, (TrafficTarget("hello-00001", 90), TrafficTarget("hello-00002", 10)))
+    await orchestrator.apply(spec(image="good:3"))
+    await watch.until(lambda: watch.running("00003"))
+    status = orchestrator.status(HELLO)
+    assert status.failures == {"hello-00002": f"hello-00002: {why}; hello-00003 was deployed before it had taken over"}
+    assert status.troubles == {"hello-00002": why}, "it has a share of the calls, and is tried on"
+
+
 async def test_the_only_revision_is_tried_for_ever(place: Path, bundles: Bundles) -> None:
     async with LocalOrchestrator.open(place / "data", bundles, ready_within_s=0.5) as orchestrator:
         await orchestrator.apply(spec(env_vars={"EXIT": "3"}))
