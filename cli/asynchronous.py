@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ from gateway.asynchronous.workers import Workers
 from gateway.callbacks import callbacks
 from gateway.callbacks.callback import KIND
 from gateway.callbacks.callbacks import Callbacks
+from gateway.edge.inside import Accept
 from gateway.edge.settings import inner_socket
 from gateway.metrics.queues import Queues
 from gateway.metrics.triggers import Callbacks as CallbackCounts
@@ -57,6 +58,16 @@ class Asynchronous:
         self.workers: Workers | None = None
         self.accepting: Acceptor | None = None
         self._run_dir = run_dir
+
+    @property
+    def inside(self) -> Mapping[Endpoint, Accept]:
+        """What edges of this process need no socket for."""
+        return {self.acceptor: self._accept}
+
+    def _accept(self) -> asyncio.Protocol:
+        if self.accepting is None:
+            raise ConnectionRefusedError("nothing is accepted yet")
+        return self.accepting.accept()
 
     def apply(self, event: Event) -> None:
         """Follow a change that an orchestrator's `watch` yielded."""

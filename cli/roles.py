@@ -137,7 +137,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         sending = await stack.enter_async_context(outgoing(settings, orchestrator.secret_value))
         calls = await stack.enter_async_context(asynchronous.opened(settings, place.run_dir, sending, scaler.sample))
         triggers = await stack.enter_async_context(triggering.opened(settings, calls, scaler.expect, leads=leads))
-        edge = _edge(settings, place, scaler, traced.path, calls.acceptor)
+        edge = _edge(settings, place, scaler, traced.path, calls)
         rollouts = await stack.enter_async_context(GradualRollouts(orchestrator, edge.revisions, leads=leads))
         if place.cluster is not None:
             place.cluster.trace(traced.sink)
@@ -260,7 +260,7 @@ async def _place(settings: ServeSettings, bundles: BundleStore, life: Life) -> A
             yield _Place(cluster.orchestrator, run_dir, frozenset, cluster)
 
 
-def _edge(settings: ServeSettings, place: _Place, scaler: Scaler, spans: str, acceptor: Endpoint) -> Edge | Fleet:
+def _edge(settings: ServeSettings, place: _Place, scaler: Scaler, spans: str, calls: Asynchronous) -> Edge | Fleet:
     """Return the edge in this process, or as many edge processes as are wanted."""
     edge_settings = EdgeSettings(
         host=settings.host,
@@ -273,7 +273,14 @@ def _edge(settings: ServeSettings, place: _Place, scaler: Scaler, spans: str, ac
     )
     control, orchestrator = Endpoint(unix=str(place.run_dir / "control.sock")), place.orchestrator
     if settings.workers == 1:
-        return Edge(edge_settings, control=control, on_load=scaler.sample, on_released=orchestrator.released, acceptor=acceptor)
+        return Edge(
+            edge_settings,
+            control=control,
+            on_load=scaler.sample,
+            on_released=orchestrator.released,
+            acceptor=calls.acceptor,
+            inside=calls.inside,
+        )
     return Fleet(
         edge_settings,
         settings.workers,
@@ -282,7 +289,7 @@ def _edge(settings: ServeSettings, place: _Place, scaler: Scaler, spans: str, ac
         on_released=orchestrator.released,
         on_gone=scaler.forget_edge,
         log_format=settings.log_format,
-        acceptor=acceptor,
+        acceptor=calls.acceptor,
     )
 
 

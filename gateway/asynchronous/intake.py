@@ -15,6 +15,7 @@ import msgspec
 from gateway.asynchronous.calls import Headers, Submission, queue_of
 from gateway.asynchronous.fingerprint import FINGERPRINT
 from gateway.asynchronous.functions import Functions
+from gateway.asynchronous.heads import Spellings
 from gateway.asynchronous.settings import AsyncSettings
 from gateway.edge.refusal import Refusal, not_found
 from gateway.edge.routes import ASYNC_PREFIX
@@ -30,6 +31,7 @@ _OURS: Final = frozenset(
     (DELAY, UNTIL, TTL, CALL_ID, FINGERPRINT, "x-start-time", "content-length", "transfer-encoding", "connection")
 )
 _PREFIX: Final = ASYNC_PREFIX.decode()
+_meanings: Final = Spellings(_OURS | {KEY})
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -47,15 +49,27 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def submission_of(
-    method: str, target: Target, headers: Headers, functions: Functions, settings: AsyncSettings, now: float
+    method: str,
+    target: Target,
+    headers: Headers,
+    functions: Functions,
+    settings: AsyncSettings,
+    now: float,
+    body: bytes = b"",
 ) -> Submission | Refusal:
-    """Return the submission, without its body, or why there is none."""
+    """Return the submission, with as much of its body as there is, or why there is none."""
     function = parse_function_id(target.name)
     if not functions.knows(function):
         return not_found(str(function))
     said: dict[str, str] = {}
-    for name, value in headers:
-        said.setdefault(name.lower(), value.strip())
+    kept: list[tuple[str, str]] = []
+    for field in headers:
+        if meaning := _meanings[field[0]]:
+            said.setdefault(meaning, field[1].strip())
+            if meaning == KEY:
+                kept.append(field)
+        else:
+            kept.append(field)
     key = said.get(KEY, "")
     if len(key) > LONGEST_KEY:
         return Refusal(400, f"Idempotency-Key has {len(key)} characters; at most {LONGEST_KEY} fit")
@@ -71,7 +85,8 @@ def submission_of(
         function=function,
         method=method,
         path=target.rest,
-        headers=tuple((name, value) for name, value in headers if name.lower() not in _OURS),
+        headers=tuple(kept),
+        body=body,
         due=due,
         expires=expires,
         idempotency_key=key,

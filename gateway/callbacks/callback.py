@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.asynchronous.calls import Call, Headers, Outcome, State, Submission, queue_of
+from gateway.asynchronous.heads import Spellings
 from orchestration.names import DEFAULT_NAMESPACE, FunctionId
 
 KIND: Final = "callback"
@@ -56,6 +57,7 @@ _NOT_PASSED: Final = frozenset(
         "x-real-ip",
     }
 )
+_meanings: Final = Spellings((URL_HEADER,))
 
 
 def _spoken(function: FunctionId) -> str:
@@ -64,7 +66,10 @@ def _spoken(function: FunctionId) -> str:
 
 def callback_url(headers: Headers) -> str:
     """Return the URL that a call's headers name; empty where none does."""
-    return next((value.strip() for name, value in headers if name.lower() == URL_HEADER), "")
+    for name, value in headers:
+        if _meanings[name]:
+            return value.strip()
+    return ""
 
 
 def queue_of_callbacks(function: FunctionId) -> str:

@@ -33,13 +33,11 @@ def acceptor_of(context: EdgeContext, head: RequestHead) -> tuple[Dispatcher | N
     return (context.acceptor, None) if route is not None else (None, context.routes.missing(name, head.tag))
 
 
-def marks_for_acceptor(marks: bytes, head: RequestHead) -> bytes:
-    """Return the lines that mark a call for the acceptor: with an id only where the client wished for one."""
-    if head.accepted_call_id():
-        return marks
+def unnamed(marks: bytes) -> bytes:
+    """Return the lines that mark a call for the acceptor where the client wished for no id."""
     return marks[marks.index(b"\n") + 1 :]
 
 
 def accepted_marks(call_id: bytes, marks: bytes) -> bytes:
     """Return the lines that mark a call for its client, once the acceptor has said which id it has."""
-    return b"X-Call-Id: %b\r\n%b" % (call_id, marks[marks.index(b"\n") + 1 :])
+    return b"X-Call-Id: %b\r\n%b" % (call_id, unnamed(marks))

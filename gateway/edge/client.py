@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from gateway.edge.asynchronous import acceptor_of, marks_for_acceptor
+from gateway.edge.asynchronous import acceptor_of, unnamed
 from gateway.edge.call import ENDED, INFINITE, Call
 from gateway.edge.context import EdgeContext
 from gateway.edge.flow import PacedConnection
@@ -188,7 +188,7 @@ class ClientConnection(PacedConnection):
             head.fields.append(crossing)
         else:
             forwarded = self._forwarded + head.host
-        marks = call.marks if dispatcher is not context.acceptor else marks_for_acceptor(call.marks, head)
+        marks = call.marks if dispatcher is not context.acceptor or head.accepted_call_id() else unnamed(call.marks)
         call.head = head.to_upstream(path, marks, forwarded)
         if context.tracing is not None and dispatcher.namespace:
             context.tracing.left -= 1
@@ -202,15 +202,18 @@ class ClientConnection(PacedConnection):
         """Start a call whose whole request is `data`; False when there is no such function."""
         context = self.context
         route = context.routes.names.get(plain.name)
-        if route is None or (dispatcher := route.pick()) is None:
+        if route is None or (dispatcher := context.acceptor if plain.later else route.pick()) is None:
             return False
-        marks = context.call_ids.marks()
+        marks = context.call_ids.marks(plain.call_id)
         now = context.clock()
         call = self.call = Call(self, plain.method, marks, now)
-        call.tally = route.tally
+        tally = call.tally = context.control_tally if plain.later else route.tally
         call.dispatcher = dispatcher
         rest = plain.rest
-        if (tracing := context.tracing) is not None:
+        if plain.later:
+            if not plain.call_id:
+                marks = unnamed(marks)
+        elif (tracing := context.tracing) is not None:
             tracing.left -= 1
             if (plain.traced or tracing.left <= 0) and (trace := tracing.begin(marks, rest)) is not None:
                 call.trace = trace
@@ -226,7 +229,7 @@ class ClientConnection(PacedConnection):
         if plain.length:
             call.receive(data[plain.head_bytes :])
         self.deadline = INFINITE
-        route.tally.started += 1
+        tally.started += 1
         call.dispatch(now)
         return True
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 from gateway.edge.backend import Connections
 from gateway.edge.context import EdgeContext
 from gateway.edge.dispatcher import Dispatcher
 from gateway.edge.figures import EdgeFigures, FunctionLoad
+from gateway.edge.inside import Accept
 from gateway.edge.messages import Claim, Grant, Recall, Return, Want
 from gateway.edge.routes import RevisionKey, Routes
 from gateway.edge.server import Server
@@ -38,7 +39,8 @@ class Edge:
 
     `on_load(sample)`, `on_released(replica id)` and `on_slots` are called on the loop and must not block. `clock` gives
     monotonic seconds. With `on_slots` the edge is one of several: it owns only the slots that it is granted, and tells
-    there what it wants and returns. An async context manager; `apply` may be called before it is entered.
+    there what it wants and returns. Connections to an endpoint that is `inside`, in this process, need no socket. An async
+    context manager; `apply` may be called before it is entered.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Edge:
         on_released: Callable[[str], None],
         on_slots: Callable[[Want | Return], None] | None = None,
         acceptor: Endpoint | None = None,
+        inside: Mapping[Endpoint, Accept] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
@@ -57,6 +60,7 @@ class Edge:
         self._on_load = on_load
         self._on_released = on_released
         self._clock = clock
+        self._inside = inside
         self._context = EdgeContext(settings, clock)
         self._routes = self._context.routes = Routes(self._dispatcher, clock)
         self._context.control = self._control_dispatcher(CONTROL, control)
@@ -144,6 +148,11 @@ class Edge:
         """What the edge is called: here there is one."""
         return (self.settings.name,)
 
+    def inner(self) -> asyncio.Protocol:
+        """Return the edge's end of a new connection of the platform's own workers, where they are in this process.
+        Raises ConnectionRefusedError while the edge accepts nobody."""
+        return self._server.accept_inner()
+
     def counts(self) -> Mapping[FunctionId, int]:
         """Return how many calls of each function have ended since the edge started."""
         return self._routes.counts()
@@ -226,7 +235,7 @@ class Edge:
 
     def connections(self, endpoint: Endpoint) -> Connections:
         """Return a new pool for a replica."""
-        return UpstreamConnections(endpoint, self._context)
+        return UpstreamConnections(endpoint, self._context, self._inside.get(endpoint))
 
     def _dispatcher(self, namespace: str, function: str, revision: str, timeout_s: float, concurrency: int) -> Dispatcher:
         return Dispatcher(

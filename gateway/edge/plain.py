@@ -7,7 +7,7 @@ can only disagree where a match means something else to the parser. tests/gatewa
 
 A line is plain when its name has no meaning for the edge (`headers.REQUEST`, `headers.RESPONSE`) and consists of letters,
 digits and `-`, and its value is printable ASCII. Beside such lines there may be, once each,
-`Host`, `Content-Length` and `Connection: keep-alive`, and what proxies say of their client.
+`Host`, `Content-Length`, `X-Call-Id` and `Connection: keep-alive`, and what proxies say of their client.
 
 Clients that send the same bytes again and again are common: reads are remembered too, a bounded number of them, until
 the next sweep (0.25 s), so that what comes once makes room for what comes often.
@@ -36,7 +36,8 @@ PLAIN_HEAD_BYTES: Final = 8192
 """A longer head is the parser's."""
 
 # Repeats are possessive where nothing after them could match what they took: no byte is looked at twice.
-_VALUE: Final = r"[!-~][ -~]*+\r\n"
+_PRINTABLE: Final = r"[!-~][ -~]*+"
+_VALUE: Final = rf"{_PRINTABLE}\r\n"
 
 
 def _once(group: int, initial: str, rest: str) -> str:
@@ -67,11 +68,12 @@ _KEEP_ALIVE: Final = r"onnection: keep-alive()\r\n"
 _METHODS: Final = "|".join(sorted(method.decode() for method in METHODS))
 _FAR, _NEAR = _lines_without_meaning([*REQUEST, FORWARDED_PREFIX])
 _REQUEST: Final = _head(
-    rf"({_METHODS}) /function/([a-z0-9.-]++)((?:[/?][!\"$-~]*+)?) HTTP/1\.1\r\n",
+    rf"({_METHODS}) /(async-)?+function/([a-z0-9.-]++)((?:[/?][!\"$-~]*+)?) HTTP/1\.1\r\n",
     _FAR,
-    _once(4, "[Hh]", r"ost: ([A-Za-z0-9.-]++(?::[0-9]{1,5})?)\r\n"),
-    _once(5, "[Cc]", _LENGTH),
-    _once(6, "[Cc]", _KEEP_ALIVE),
+    _once(5, "[Hh]", r"ost: ([A-Za-z0-9.-]++(?::[0-9]{1,5})?)\r\n"),
+    _once(6, "[Cc]", _LENGTH),
+    _once(7, "[Cc]", _KEEP_ALIVE),
+    _once(8, "[Xx]", r"-[Cc]all-[Ii]d: ([A-Za-z0-9._-]{1,128})\r\n"),
     rf"[Xx]-(?:[Ff]orwarded-[A-Za-z-]++|[Rr]eal-[Ii][Pp]): {_VALUE}()",
     rf"[Ff]orwarded: {_VALUE}()",
     _NEAR,
@@ -83,9 +85,10 @@ _RESPONSE: Final = _head(
     rf"HTTP/1\.1 ([2-5][0-9][0-9]) {_VALUE}",
     _FAR,
     _once(2, "[Cc]", _LENGTH),
+    _once(3, "[Xx]", rf"-[Cc]all-[Ii]d: ({_PRINTABLE})\r\n"),
     rf"[Dd]ate: {_VALUE}()",
     rf"[Xx]-[Dd]uration-[Ss]econds: {_VALUE}()",
-    _once(5, "[Cc]", _KEEP_ALIVE),
+    _once(6, "[Cc]", _KEEP_ALIVE),
     _NEAR,
 )
 _CODES: Final = {b"%d" % code: code for code in range(200, 600) if code not in (204, 304)}
@@ -95,20 +98,24 @@ TRACEPARENT: Final = b"raceparent:"
 _SLASH: Final = ord("/")
 _SHORTEST_LINE_BYTES: Final = len(b"A: b\r\n")
 _KEEP_ALIVE_BYTES: Final = len(b"Connection: keep-alive")
+_BEFORE_CALL_ID_BYTES: Final = len(b"\r\nX-Call-Id: ")
 
 
 class PlainRequest:
     """A judged head of `head_bytes`, announcing a body of `length` bytes or none. The same bytes on any connection come
-    to the same: HTTP/1.1 that persists, no upgrade, no expectation, no id of the client's.
+    to the same: HTTP/1.1 that persists, no upgrade, no expectation.
 
-    Upstream gets `method`, `space`, `rest`, and what the edge adds. `told` is empty unless there are fields in which a proxy
-    tells of its client: then it is `rest` with them. `traced` where the client may have said something of a trace.
+    `later` where it is to `/async-function/`. Upstream gets `method`, `space`, `rest`, and what the edge adds. `told` is empty
+    unless there are fields in which a proxy tells of its client: then it is `rest` with them. `traced` where the client may
+    have said something of a trace. `call_id` is the one that the client wishes for, or empty.
     """
 
-    __slots__ = ("head_bytes", "host", "length", "method", "name", "rest", "space", "told", "traced")
+    __slots__ = ("call_id", "head_bytes", "host", "later", "length", "method", "name", "rest", "space", "told", "traced")
 
+    call_id: bytes
     head_bytes: int
     host: bytes
+    later: bool
     length: int
     method: bytes
     name: bytes
@@ -150,7 +157,7 @@ class PlainRequests:
         match = _REQUEST(data, 0, self._most_bytes)
         if match is None:
             return None
-        method, name, _, host, digits, keep_alive, x_forwarded, forwarded = match.groups()
+        method, later, name, _, host, digits, keep_alive, call_id, x_forwarded, forwarded = match.groups()
         head_bytes = match.end()
         length = int(digits) if digits is not None else 0
         if host is None or len(data) != head_bytes + length or length > self._most_body_bytes:
@@ -163,20 +170,30 @@ class PlainRequests:
         plain.method = method
         plain.name = name
         plain.host = host
-        path = match.start(3)
-        plain.space = b" " if data[path] == _SLASH else b" /"
+        path = match.start(4)
+        plain.later = later is not None
+        if plain.later:
+            plain.space = b" /async-function/" + name
+        else:
+            plain.space = b" " if data[path] == _SLASH else b" /"
         if keep_alive is None:
             plain.rest = data[path : head_bytes - 2]
         else:
-            cut = match.start(6)
+            cut = match.start(7)
             plain.rest = data[path : cut - _KEEP_ALIVE_BYTES] + data[cut + 2 : head_bytes - 2]
+        if call_id is None:
+            plain.call_id = b""
+        else:
+            plain.call_id = call_id
+            start, end = match.span(8)
+            plain.rest = plain.rest.replace(data[start - _BEFORE_CALL_ID_BYTES : end + 2], b"\r\n", 1)
         if x_forwarded is None and forwarded is None:
             plain.told = b""
         else:
             plain.told = plain.rest
             plain.rest = _SAID.sub(b"", plain.told)
         plain.traced = self._traces and TRACEPARENT in plain.rest
-        if len(self._known) < KNOWN_READS and len(data) <= KNOWN_READ_BYTES:
+        if call_id is None and len(self._known) < KNOWN_READS and len(data) <= KNOWN_READ_BYTES:
             self._known[data] = plain
             self._next = PlainRequest()
         return plain
@@ -186,10 +203,12 @@ class PlainResponse:
     """A judged head of `head_bytes`, announcing a body of `length` bytes on a connection that persists.
 
     The client gets `head`, the call's marks, the duration and the date unless they are among the fields, and the body.
+    `call_id` is the one that it says the call has, or empty.
     """
 
-    __slots__ = ("code", "dated", "head", "head_bytes", "timed")
+    __slots__ = ("call_id", "code", "dated", "head", "head_bytes", "timed")
 
+    call_id: bytes
     code: int
     dated: bool
     head: bytes
@@ -225,7 +244,7 @@ class PlainResponses:
         match = _RESPONSE(data, 0, PLAIN_HEAD_BYTES)
         if match is None:
             return None
-        code, digits, date, duration, keep_alive = match.groups()
+        code, digits, call_id, date, duration, keep_alive = match.groups()
         head_bytes = match.end()
         code = _CODES.get(code)
         if code is None or digits is None or len(data) != head_bytes + int(digits):
@@ -238,9 +257,15 @@ class PlainResponses:
         if keep_alive is None:
             plain.head = data[: head_bytes - 2]
         else:
-            cut = match.start(5)
+            cut = match.start(6)
             plain.head = data[: cut - _KEEP_ALIVE_BYTES] + data[cut + 2 : head_bytes - 2]
-        if len(self._known) < KNOWN_READS and len(data) <= KNOWN_READ_BYTES:
+        if call_id is None:
+            plain.call_id = b""
+        else:
+            plain.call_id = call_id
+            start, end = match.span(3)
+            plain.head = plain.head.replace(data[start - _BEFORE_CALL_ID_BYTES : end + 2], b"\r\n", 1)
+        if call_id is None and len(self._known) < KNOWN_READS and len(data) <= KNOWN_READ_BYTES:
             self._known[data] = plain
             self._next = PlainResponse()
         return plain

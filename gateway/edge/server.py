@@ -52,7 +52,7 @@ class Server:
         if settings.inner_socket:  # whoever connects there is believed
             inner = private_socket(Path(settings.inner_socket))
             self._inner = await asyncio.get_running_loop().create_unix_server(
-                lambda: InnerConnection(self._context), sock=inner, backlog=settings.backlog
+                self.accept_inner, sock=inner, backlog=settings.backlog
             )
 
     async def drain(self, timeout_s: float) -> bool:
@@ -76,6 +76,12 @@ class Server:
             connection.abort()
         await self._context.nobody.wait()
         self._server = None
+
+    def accept_inner(self) -> asyncio.Protocol:
+        """Return what serves a new connection of a worker's. Raises ConnectionRefusedError unless it listens."""
+        if self._server is None or self._context.draining:
+            raise ConnectionRefusedError("the edge takes no connections")
+        return InnerConnection(self._context)
 
     def _close(self) -> None:
         for server in (self._server, self._inner):

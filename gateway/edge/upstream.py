@@ -16,6 +16,7 @@ import httptools
 from gateway.edge.asynchronous import accepted_marks
 from gateway.edge.call import CONNECTING, INFINITE, RESPONDING, Call
 from gateway.edge.flow import PacedConnection
+from gateway.edge.inside import Accept, join
 from gateway.edge.response import CHUNKED, CLOSE, NO_BODY, ResponseHead
 from orchestration.replica import Endpoint
 from telemetry.call_spans import LEAST_ERROR
@@ -29,11 +30,13 @@ _RUNTIME_REFUSALS: Final = (429, 503)
 
 
 class UpstreamConnections:
-    """The connections to `endpoint`. `idle` is a stack in a dict: the one used last is used next, any can be taken out."""
+    """The connections to `endpoint`. `idle` is a stack in a dict: the one used last is used next, any can be taken out.
+    With `accept` the endpoint is in this process, and no socket is needed."""
 
-    def __init__(self, endpoint: Endpoint, context: EdgeContext) -> None:
+    def __init__(self, endpoint: Endpoint, context: EdgeContext, accept: Accept | None = None) -> None:
         self.endpoint = endpoint
         self.context = context
+        self._accept = accept
         self.idle: dict[UpstreamConnection, None] = {}
         self.retired = False
         self._connecting: dict[Call, asyncio.Task[None]] = {}
@@ -61,6 +64,11 @@ class UpstreamConnections:
 
     def connect(self, call: Call) -> None:
         """Open a connection for `call`, then send it."""
+        if self._accept is not None:
+            connection = self._make()
+            join(connection, self._accept())
+            call.send(connection)
+            return
         self._connecting[call] = asyncio.get_running_loop().create_task(self._connect(call))
 
     def prune(self, unused_since: float) -> None:
@@ -223,6 +231,8 @@ class UpstreamConnection(PacedConnection):
             call.answered(now, data[: plain.head_bytes])
         if call.waited_s:
             call.first_byte(now)
+        if plain.call_id and call.dispatcher is context.acceptor:
+            call.marks = accepted_marks(plain.call_id, call.marks)
         call.client.transport.write(plain.to_client(call, now, context.date, data))
         self._reusable(call)
         call.end(plain.code, now, True)

@@ -74,13 +74,19 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.fixture(params=["sockets", "inside"])
+def inside(request: pytest.FixtureRequest) -> bool:
+    """Whether edge, acceptor and workers are one process, or speak over sockets."""
+    return bool(request.param == "inside")
+
+
 @pytest.fixture
-async def make_lab(folder: Path) -> AsyncIterator[MakeLab]:
+async def make_lab(folder: Path, inside: bool) -> AsyncIterator[MakeLab]:
     """Make a lab whose asynchronous calls have the given settings."""
     labs: list[AsyncLab] = []
 
     async def make(edge: EdgeSettings | None = None, **settings: object) -> AsyncLab:
-        lab = AsyncLab(folder, AsyncSettings(**settings), edge)  # type: ignore[arg-type]
+        lab = AsyncLab(folder, AsyncSettings(**settings), edge, inside=inside)  # type: ignore[arg-type]
         await lab.begin()
         labs.append(lab)
         return lab

@@ -44,10 +44,14 @@ class Answered(msgspec.Struct):
 
 
 class AsyncLab(Lab):
-    """`settings` are those of asynchronous calls, `edge` those of the edge. Workers are there once `work` was called."""
+    """`settings` are those of asynchronous calls, `edge` those of the edge. Workers are there once `work` was called. `inside`
+    where edge, acceptor and workers speak to each other without sockets, as in one process."""
 
-    def __init__(self, folder: Path, settings: AsyncSettings, edge: EdgeSettings | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: AsyncSettings, edge: EdgeSettings | None = None, *, inside: bool = False
+    ) -> None:
         super().__init__(folder)
+        self.within = inside
         self.edge_settings = edge or EdgeSettings()
         self.settings = settings
         self.known = Functions()
@@ -63,6 +67,8 @@ class AsyncLab(Lab):
         accepting = Acceptor(path, self.store, self.known, self.settings, cancelled=self._cancelled)
         self.accepting = await self._stack.enter_async_context(accepting)
         self.acceptor = Endpoint(unix=str(path))
+        if self.within:
+            self.inside = {self.acceptor: accepting.accept}
         await self.start(msgspec.structs.replace(self.edge_settings, port=0, inner_folder=str(self.folder)))
 
     async def work(self) -> Workers:

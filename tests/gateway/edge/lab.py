@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gateway.edge.edge import Edge
+from gateway.edge.inside import Accept
 from gateway.edge.settings import EdgeSettings
 from orchestration.events import Event, FunctionChanged, ReplicaChanged
 from orchestration.function import Function
@@ -179,6 +180,7 @@ class Lab:
         self.control = Origin(Endpoint(unix=str(folder / "control")))
         self.control.response = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontrol"
         self.acceptor: Endpoint | None = None
+        self.inside: dict[Endpoint, Accept] = {}
         self.edge: Edge
 
     async def start(self, settings: EdgeSettings) -> None:
@@ -189,6 +191,7 @@ class Lab:
             on_load=self.samples.append,
             on_released=self.released.append,
             acceptor=self.acceptor,
+            inside=self.inside,
         )
         await self.edge.start()
 

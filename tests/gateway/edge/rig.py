@@ -104,6 +104,7 @@ class Rig:
         self._later: list[Callable[[], object]] = []
         self.edge.soon = context.soon = self._later.append  # type: ignore[method-assign,assignment]
         context.control = self.edge._control_dispatcher("control-api", Endpoint(unix="/none"))
+        context.acceptor = self.edge._control_dispatcher("acceptor", Endpoint(unix="/none"))
         self.function = deploy(None, FunctionSpec(service="echo", image="x"), "sha256:0", 0.0)
         self.edge.apply(FunctionChanged(self.function))
         replica = Replica(

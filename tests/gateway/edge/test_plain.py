@@ -75,6 +75,15 @@ VALUES: Final = [
     *(b"0", b"1", b"01", b"+1", b"1, 1", b"1" * 30),
 ]
 TRUSTING: Final = {"trusted_proxies": ("127.0.0.0/8",)}
+TARGETS: Final = [
+    b"/function/echo",
+    b"/function/echo/a?b",
+    b"/function/nope",
+    b"http://a/function/echo",
+    b"/async-function/echo",
+    b"/async-function/echo?b",
+    b"/async-function/nope/result",
+]
 COLONS: Final = [b": ", b":", b":  ", b" : ", b":\t", b" "]
 names = st.sampled_from(OWN) | st.sampled_from(MEANT)
 values = st.sampled_from(VALUES)
@@ -89,7 +98,7 @@ bodies = st.sampled_from([b"", b"", b"x", GET, OK, post(b"x"), b"y" * 70_000])
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
     method = draw(st.sampled_from([b"GET", b"GET", b"POST", b"HEAD", b"BREW"]))
-    target = draw(st.sampled_from([b"/function/echo", b"/function/echo/a?b", b"/function/nope", b"http://a/function/echo"]))
+    target = draw(st.sampled_from(TARGETS))
     version = draw(st.sampled_from([b"1.1", b"1.1", b"1.1", b"1.0"]))
     head = b"%b %b HTTP/%b\r\nHost: h\r\n%b%b" % (method, target, version, draw(lines), draw(rare_lines))
     body = draw(bodies)
@@ -242,12 +251,19 @@ CLIENTS = {
     "a proxy": b"GET /function/echo HTTP/1.1\r\nHost: h\r\nX-Real-IP: 9.9.9.9\r\nX-Forwarded-For: 8.8.8.8, 9.9.9.9\r\n"
     b"Via: 1.1 a\r\nX-Forwarded-Proto: https\r\nConnection: keep-alive\r\nX-Forwarded-Host: a.example\r\n"
     b"Forwarded: for=9.9.9.9\r\nX-Forwarded-Port: 443\r\n\r\n",
+    "a worker": b"POST /function/echo.openfaas-fn/ HTTP/1.1\r\nHost: h\r\nX-Call-Id: 018f-a.b_c\r\nUser-Agent: curl/7.88.1\r\n"
+    b"X-Own-X-Call-Id: 018f-a.b_c\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nab",
+    "later": b"POST /async-function/echo.openfaas-fn?a=b HTTP/1.1\r\nHost: h\r\nX-Delay: 3\r\nContent-Length: 1\r\n\r\n1",
+    "later, by its own id": b"PUT /async-function/echo/a HTTP/1.1\r\nHost: h\r\nX-Call-Id: mine\r\nContent-Length: 0\r\n\r\n",
     "lower case": b"POST /function/echo HTTP/1.1\r\nhost: h\r\nconnection: keep-alive\r\n"
     b"content-length: 1\r\nte-st: a\r\n\r\n1",
 }
 SERVERS = {
     "the runtime": b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\n"
     b"X-Duration-Seconds: 0.1\r\n\r\nok",
+    "the acceptor": b"HTTP/1.1 202 Accepted\r\nX-Call-Id: theirs\r\nContent-Length: 0\r\n\r\n",
+    "one that tells the id": b"HTTP/1.1 200 OK\r\nX-Own-X-Call-Id: a\r\nx-call-id: a\r\nConnection: keep-alive\r\n"
+    b"Content-Length: 2\r\n\r\nok",
     "uvicorn": b"HTTP/1.1 201 Created\r\ndate: Tue, 15 Nov 1994 08:12:31 GMT\r\nserver: uvicorn\r\ncontent-length: 0\r\n\r\n",
     "nginx": b"HTTP/1.1 404 Not Found\r\nServer: nginx\r\nDate: Tue, 15 Nov 1994 08:12:31 GMT\r\nContent-Length: 2\r\n"
     b'Connection: keep-alive\r\nETag: "a-b"\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\n\r\nok',
