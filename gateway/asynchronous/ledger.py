@@ -245,7 +245,9 @@ class Ledger:
                     room[queue] = free  # behind the others: one of them may have had nothing to give after all
         return interleaved(list(taken.values()))
 
-    def cancel(self, connection: sqlite3.Connection, call_id: str, now: float) -> tuple[State, list[str]] | None:
+    def cancel(
+        self, connection: sqlite3.Connection, call_id: str, now: float, then: Sequence[Kept]
+    ) -> tuple[State, list[str]] | None:
         """Return the state before and the files that are of no more use. See `Store.cancel`."""
         self.write(connection)
         row = connection.execute(
@@ -276,6 +278,8 @@ class Ledger:
         queue.bytes -= head_size + body_size
         queue.kept += kept_bytes(CANCELLED, head_size, outcome_size, body_size, 0)
         self._gathered.touched.add(queue)
+        if then:
+            self.submit(connection, then, now, None)
         return State.RUNNING if running is not None else State.WAITING, [body_file] if body_file is not None else []
 
     def replay(self, connection: sqlite3.Connection, call_id: str, now: float) -> tuple[State, list[str]] | None:

@@ -195,8 +195,9 @@ class SqliteStore:
             self._let_go(lease)
 
     @_carried_through
-    async def cancel(self, call_id: str, now: float) -> State | None:
-        found = await self._writer.run(lambda connection: self._ledger.cancel(connection, call_id, now), late=True)
+    async def cancel(self, call_id: str, now: float, *, then: Sequence[Submission] = ()) -> State | None:
+        entries = [_row_of(wanted, now) for wanted in then]
+        found = await self._writer.run(lambda connection: self._ledger.cancel(connection, call_id, now, entries), late=True)
         if found is None:
             return None
         state, unused = found

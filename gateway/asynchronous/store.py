@@ -114,9 +114,10 @@ class Store(Protocol):
         """Give calls back that were not carried out: they wait as before, and the attempts do not count. Leases that are not
         held any more are passed over."""
 
-    async def cancel(self, call_id: str, now: float) -> State | None:
-        """End an open call as CANCELLED; return the state in which it was found: an ended call stays as it is. None when it
-        is not known. Whoever carries it out learns of it by `extend`."""
+    async def cancel(self, call_id: str, now: float, *, then: Sequence[Submission] = ()) -> State | None:
+        """End an open call as CANCELLED, and submit what follows from that (`then`, without bounds, with short bodies) in the
+        same step; return the state in which it was found: an ended call stays as it is, and nothing follows. None when it is
+        not known. Whoever carries it out learns of it by `extend`."""
 
     async def replay(self, call_id: str, now: float) -> State | None:
         """Let a DEAD call wait again, due at once, without attempts, without an expiry. Returns the state in which it was

@@ -243,11 +243,15 @@ function operations.release(o)
   return YES
 end
 
+-- id, now, what follows as submissions are written
 function operations.cancel(o)
   local c = found(o[2])
   if not c then return NO end
   local state = c.state
-  if state <= RUNNING then ended(c, CANCELLED, o[3]) end
+  if state <= RUNNING then
+    ended(c, CANCELLED, o[3])
+    if o[4] ~= '' then submit(submissions_until(o[4], 1, #o[4] + 1), false) end
+  end
   return { 'ok', exact(state) }
 end
 

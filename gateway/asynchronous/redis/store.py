@@ -171,8 +171,9 @@ class RedisStore:
         await self._quick.run(operation("release", [(lease.id, lease.take) for lease in leases]))
         self._bell.set()
 
-    async def cancel(self, call_id: str, now: float) -> State | None:
-        state = _state(await self._ending.run(operation("cancel", call_id, now)))
+    async def cancel(self, call_id: str, now: float, *, then: Sequence[Submission] = ()) -> State | None:
+        follows = b"".join([entry.packed for entry in await self._entries(then, now)])
+        state = _state(await self._ending.run(operation("cancel", call_id, now, blob(follows))))
         if state is not None and not state.ended:
             self._over([call_id])
             self._bell.set()

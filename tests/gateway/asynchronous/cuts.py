@@ -74,8 +74,10 @@ async def work(store: Store, promise: Callable[[Promise], None], rounds: int = 3
             promise(Promise(dies.id, numbers[dies.id]))
         assert await store.retry(again.lease, NOW + 100, outcome, NOW)
         promise(Promise(again.id, numbers[again.id], State.WAITING))
-        assert await store.cancel(cancelled.id, NOW) is State.RUNNING
+        told = wanted(1000 + first + 5)
+        assert await store.cancel(cancelled.id, NOW, then=[told]) is State.RUNNING
         promise(Promise(cancelled.id, numbers[cancelled.id], State.CANCELLED))
+        promise(Promise(told.id, 1000 + first + 5))
         await store.sweep(NOW + 10, Keep())
 
 

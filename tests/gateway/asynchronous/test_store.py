@@ -135,6 +135,28 @@ async def test_cancelling_ends_waiting_and_running_calls_for_good(store: Store) 
     assert await store.depths(NOW) == {}
 
 
+@pytest.mark.parametrize("when", ["waiting", "running"])
+async def test_what_follows_from_a_cancellation_is_submitted_with_it_and_once(store: Store, when: str) -> None:
+    (call_id,) = await submit(store, call_of())
+    if when == "running":
+        await store.take(limit, 1, NOW, LEASE_S)
+    told = call_of(SLOW, body=b"cancelled", headers=(("X-Call-Id", call_id),))
+    for state in (State(when), State.CANCELLED):
+        assert await store.cancel(call_id, NOW, then=[told]) is state
+    assert await store.cancel("nobody", NOW, then=[told]) is None
+    (follows,) = await store.take(limit, 5, NOW, LEASE_S)
+    assert (follows.queue, follows.body.data, follows.headers) == (queue_of(SLOW), b"cancelled", told.headers)
+    assert follows.submitted == NOW
+
+
+async def test_nothing_follows_from_the_cancellation_of_a_call_that_has_ended(store: Store) -> None:
+    (call_id,) = await submit(store, call_of())
+    (call,) = await store.take(limit, 1, NOW, LEASE_S)
+    assert await store.finish(call.lease, State.SUCCEEDED, Outcome(status=200), NOW)
+    assert await store.cancel(call_id, NOW, then=[call_of(SLOW), call_of()]) is State.SUCCEEDED
+    assert await store.take(limit, 5, NOW, LEASE_S) == []
+
+
 async def test_the_same_key_is_the_same_call(store: Store) -> None:
     (first,) = await store.submit([call_of(idempotency_key="k")], NOW)
     again, same, other = await store.submit(
