@@ -17,7 +17,7 @@ from orchestration.function import Function
 from orchestration.names import FunctionId
 from orchestration.replica import Replica, ReplicaState
 from orchestration.scaling import ScaleSettings
-from orchestration.traffic import Table, share_of
+from orchestration.traffic import Table, parts_of, share_of
 
 FIRST_RETRY_S = 0.1
 
@@ -120,7 +120,11 @@ class Followed:
 
 
 def settings_of(settings: ScaleSettings, function: Function, revision: str) -> ScaleSettings:
-    """Return what holds for a revision: one that has only a tag, and no share of the calls, may fall to zero."""
+    """Return what holds for a revision: of a function that is pinned it has its part, and one that has only a tag, and no share
+    of the calls, may fall to zero."""
     if share_of(function.traffic, revision):
-        return settings
+        if function.pinned is None:
+            return settings
+        part = parts_of(function.traffic, function.pinned)[revision]
+        return msgspec.structs.replace(settings, min_replicas=part, max_replicas=max(1, part))
     return msgspec.structs.replace(settings, min_replicas=0, zero=True, learns=False, schedule=(), initial_replicas=0)

@@ -17,7 +17,8 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     `revisions` are oldest first; the last one is the newest deployed, which is not yet in `traffic` while it rolls
     out or when it never became ready. `split` is the table that was asked for, `latest` the revision that `@latest` stands for
     in it, `gradual` how far calls have moved from that one to the newest (None: nothing moves), `traffic` what it all comes to.
-    `generation` counts deploys from 1. Times are Unix seconds.
+    `generation` counts deploys from 1. `pinned` is the count of replicas that all its calls have, where somebody fixed it
+    (None: it is scaled). Times are Unix seconds.
     """
 
     spec: FunctionSpec
@@ -29,6 +30,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     split: tuple[TrafficTarget, ...] = FOLLOWING
     latest: str = ""
     gradual: GradualRollout | None = None
+    pinned: int | None = None
 
     @property
     def id(self) -> FunctionId:

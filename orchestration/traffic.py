@@ -48,6 +48,25 @@ def share_of(table: Iterable[TrafficTarget], revision: str) -> int:
     return sum(target.percent for target in table if target.revision == revision)
 
 
+def parts_of(table: Iterable[TrafficTarget], replicas: int) -> dict[str, int]:
+    """Deal out `replicas` to the revisions that have a share of the calls, by these shares (largest remainder), at least one to
+    each unless there are none: 4 at 90/10 are 3 and 1, 1 at 90/10 is 1 for each."""
+    shares: dict[str, int] = {}
+    for target in table:
+        if target.percent:
+            shares[target.revision] = shares.get(target.revision, 0) + target.percent
+    total = sum(shares.values())
+    parts = {revision: replicas * share // total for revision, share in shares.items()}
+    left = sorted(shares, key=lambda revision: (replicas * shares[revision] % total, shares[revision]), reverse=True)
+    for revision in left[: replicas - sum(parts.values())]:
+        parts[revision] += 1
+    for revision in [revision for revision, part in parts.items() if replicas and not part]:
+        most = max(parts, key=lambda other: (parts[other], -shares[other]))
+        parts[most] -= parts[most] > 1
+        parts[revision] = 1
+    return parts
+
+
 def tags_of(table: Iterable[TrafficTarget], revision: str) -> tuple[str, ...]:
     """Return the tags that address a revision."""
     return tuple(target.tag for target in table if target.tag is not None and target.revision == revision)

@@ -49,7 +49,7 @@ from orchestration.replica import Replica
 from orchestration.scaling_labels import OPENFAAS, is_scaling_key, scale_settings, scale_warnings
 from orchestration.settings import replica_settings
 from orchestration.spec import FunctionSpec, Resources
-from orchestration.traffic import Table
+from orchestration.traffic import Table, parts_of, share_of
 from orchestration.watchers import Watchers
 
 Resolve = Callable[[str], Awaitable[str | None]]
@@ -176,7 +176,7 @@ class KubernetesOrchestrator:
         resource, known = self._view.resource(function), self._view.function(function)
         if resource is None or known is None or all(r.name != name for r in known.revisions):
             raise NotFound(f"there is no revision {name!r} in namespace {namespace!r}")
-        if resource.spec.replicas is not None and known.serving.name == name:
+        if resource.spec.replicas is not None and share_of(known.traffic, name):
             return
         if self._scales.wanted(namespace, name) is None:
             raise NotNow(f"revision {name!r} has no Deployment yet: the controller has still to make it")
@@ -335,7 +335,8 @@ def _check(spec: FunctionSpec) -> None:
 
 
 def _pinned(function: Function, replicas: int | None) -> Function:
-    """Return the function as the autoscaler is to see it: one that is pinned has that many replicas at least and at most."""
+    """Return the function as the autoscaler is to see it: one that is pinned has that many replicas at least and at most, of
+    which each revision has its part."""
     if replicas is None:
         return function
     spec = function.spec
@@ -345,13 +346,15 @@ def _pinned(function: Function, replicas: int | None) -> Function:
         labels={k: v for k, v in spec.labels.items() if not is_scaling_key(k)} | bounds,
         annotations={k: v for k, v in spec.annotations.items() if not is_scaling_key(k)},
     )
-    return msgspec.structs.replace(function, spec=pinned)
+    return msgspec.structs.replace(function, spec=pinned, pinned=replicas)
 
 
 def _notes(function: Function, pinned: int | None) -> tuple[str, ...]:
     found = ["secrets are mounted at /var/openfaas/secrets"] if function.newest.secrets else []
     if pinned is not None:
-        found.append(f"spec.replicas pins it to {pinned}: it is not scaled")
+        parts = parts_of(function.traffic, pinned)
+        told = f" ({', '.join(f'{name} has {part}' for name, part in parts.items())})" if len(parts) > 1 else ""
+        found.append(f"spec.replicas pins it to {pinned}{told}: it is not scaled")
     return tuple(found)
 
 

@@ -27,7 +27,7 @@ from orchestration.revision import Revision
 from orchestration.rollout import READY_WITHIN_S
 from orchestration.scaling_labels import scale_settings
 from orchestration.settings import InvalidSetting
-from orchestration.traffic import TrafficTarget, follows, share_of
+from orchestration.traffic import TrafficTarget, follows, parts_of, share_of
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,11 +176,20 @@ def _counts(thought: _Rolling, observed: Observed, least: int) -> dict[str, int]
         moved = rollout.counts(msgspec.structs.replace(function, traffic=before), function, held, {})
         counts = {name: moved[name] for name in counts}
     if thought.pinned is not None:
-        counts[serving] = thought.pinned
+        counts |= _pinned(thought.pinned, function, counts, observed)
     if thought.rolls:
         there = replicas_of(observed.objects.get(("Deployment", thought.newest.name)))
         counts[thought.newest.name] = max(rollout.needed(function, counts[serving]), least if there is None else there)
     return counts
+
+
+def _pinned(replicas: int, function: Function, there: Mapping[str, int], observed: Observed) -> dict[str, int]:
+    """Return how many of the pods that the function is pinned to each revision has. Until all have theirs ready, as when calls
+    have just moved, one keeps those that are `there`."""
+    parts = parts_of(function.traffic, replicas)
+    if all(observed.ready.get(name, 0) >= part for name, part in parts.items()):
+        return parts
+    return {name: max(part, min(there[name], replicas)) for name, part in parts.items()}
 
 
 def _scaled(observed: Observed, counts: Mapping[str, int]) -> dict[str, int]:

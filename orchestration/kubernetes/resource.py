@@ -235,7 +235,7 @@ class Spec(_Part, frozen=True, kw_only=True):
         Annotated[
             int,
             Meta(
-                description="Pins the number of replicas. Absent: the autoscaler decides.",
+                description="Pins the number of replicas of all revisions together. Absent: the autoscaler decides.",
                 ge=0,
                 le=HIGHEST_REPLICAS,
                 extra_json_schema={"format": "int32"},

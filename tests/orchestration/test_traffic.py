@@ -1,8 +1,22 @@
 from __future__ import annotations
 
-import pytest
+import itertools
 
-from orchestration.traffic import FOLLOWING, LATEST, InvalidTraffic, TrafficTarget, check_table, follows, share_of, tags_of
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from orchestration.traffic import (
+    FOLLOWING,
+    LATEST,
+    InvalidTraffic,
+    TrafficTarget,
+    check_table,
+    follows,
+    parts_of,
+    share_of,
+    tags_of,
+)
 
 KNOWN = ("hello-00001", "hello-00002")
 OLD, NEW = KNOWN
@@ -43,3 +57,33 @@ def test_shares_and_tags_of_a_revision_add_up() -> None:
     assert follows(table)
     assert follows(FOLLOWING)
     assert not follows((TrafficTarget(OLD, 100), TrafficTarget(LATEST, 0, "next")))
+
+
+@pytest.mark.parametrize(
+    ("shares", "replicas", "parts"),
+    [
+        ((90, 10), 4, (3, 1)),
+        ((90, 10), 10, (9, 1)),
+        ((90, 10), 1, (1, 1)),
+        ((90, 10), 0, (0, 0)),
+        ((50, 50), 3, (2, 1)),
+        ((98, 1, 1), 2, (1, 1, 1)),
+        ((34, 33, 33), 5, (2, 2, 1)),
+        ((100,), 7, (7,)),
+    ],
+)
+def test_replicas_are_dealt_out_as_calls_are(shares: tuple[int, ...], replicas: int, parts: tuple[int, ...]) -> None:
+    table = tuple(TrafficTarget(f"hello-{number}", share) for number, share in enumerate(shares))
+    assert tuple(parts_of(table, replicas).values()) == parts
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=8).filter(any), st.integers(0, 50))
+def test_none_with_a_share_goes_without_and_who_has_more_calls_has_no_less(shares: list[int], replicas: int) -> None:
+    table = tuple(TrafficTarget(f"hello-{number}", share) for number, share in enumerate(shares))
+    parts = parts_of((*table, TrafficTarget("tagged", 0, "tag")), replicas)
+    assert parts.keys() == {target.revision for target in table if target.percent}
+    assert sum(parts.values()) == (max(replicas, len(parts)) if replicas else 0)
+    assert not replicas or min(parts.values()) >= 1
+    ranked = sorted((target.percent, parts[target.revision]) for target in table if target.percent)
+    for (less, few), (more, many) in itertools.pairwise(ranked):
+        assert few <= many or less == more

@@ -198,6 +198,29 @@ async def test_a_pinned_function_has_that_many_replicas_by_the_autoscalers_bound
     status = running.orchestrator.status(world.id("hello"))
     assert status.function.spec.labels == {"com.openfaas.scale.max": "9"}, "people see what they wrote"
     assert "spec.replicas pins it to 3: it is not scaled" in status.notes
+    assert (told[0].function.pinned, status.function.pinned) == (3, None)
+
+
+async def test_of_a_pinned_function_the_autoscaler_scales_no_revision_that_has_a_share(world: World, running: Platform) -> None:
+    hello, old, new = world.id("hello"), "hello-00001", "hello-00002"
+    await world.kubectl_apply("hello", replicas=4)
+    await eventually(lambda: world.get(DEPLOYMENTS, old))
+    await world.started(old, 4)
+    await world.kubectl_apply("hello", replicas=4, image="registry.test/app:2")
+    await eventually(lambda: world.get(DEPLOYMENTS, new))
+    await world.started(new, 4)
+    await eventually(lambda: running.orchestrator.status(hello).function.serving.name == new)
+    split = [{"revision": old, "percent": 10}, {"revision": new, "percent": 90}]
+    await world.kubectl_apply("hello", replicas=4, image="registry.test/app:2", traffic=split)
+    await eventually(lambda: len(running.orchestrator.status(hello).function.traffic) == 2)
+    await eventually(lambda: world.get(DEPLOYMENTS, old))
+    await world.started(old, 1)
+    await eventually(lambda: running.orchestrator.status(hello).wanted == {old: 1, new: 3})
+    for revision in (old, new):
+        await running.orchestrator.scale((world.namespace, revision), 4)
+    assert running.orchestrator.status(hello).wanted == {old: 1, new: 3}
+    note = "spec.replicas pins it to 4 (hello-00001 has 1, hello-00002 has 3): it is not scaled"
+    assert note in running.orchestrator.status(hello).notes
 
 
 async def test_the_clusters_own_namespaces_hold_no_functions(world: World, running: Platform) -> None:

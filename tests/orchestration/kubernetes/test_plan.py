@@ -250,6 +250,29 @@ def test_a_pin_is_kept_against_everybody(case: Case) -> None:
     assert case.plan().scale == {"hello-00001": 4}
 
 
+def test_a_pin_is_of_the_whole_function_and_revisions_share_it_as_they_share_the_calls(case: Case) -> None:
+    one, two = "hello-00001", "hello-00002"
+    case.change(image="app:2", replicas=4)
+    case.settle()
+    case.ready |= {one: 4, two: 4}
+    case.settle()
+    case.ready[one] = 0
+    split = [{"revision": one, "percent": 10}, {"revision": two, "percent": 90}]
+    case.change(image="app:2", replicas=4, traffic=split)
+    case.settle()
+    assert (case.replicas(one), case.replicas(two)) == (1, 4), "what is there stays until all have their part"
+    case.ready[one] = 1
+    case.settle()
+    assert (case.replicas(one), case.replicas(two)) == (1, 3)
+    case.change(image="app:2", replicas=2, traffic=split)
+    case.settle()
+    assert (case.replicas(one), case.replicas(two)) == (1, 1)
+    case.change(image="app:2", replicas=0, traffic=split)
+    case.settle()
+    assert (case.replicas(one), case.replicas(two)) == (0, 0)
+    assert case.told("Ready") == ("True", "Idle", "pinned at zero")
+
+
 def test_a_function_that_is_being_removed_is_let_go(case: Case) -> None:
     gone = msgspec.structs.replace(case.function.metadata, deletion_timestamp="2027-01-01T00:00:00Z")
     case.function = msgspec.structs.replace(case.function, metadata=gone)
