@@ -152,6 +152,12 @@ async def opened(
     async with call_store(settings) as store:
         parts = Asynchronous(wanted, store, run_dir, outgoing, on_load)
         async with Acceptor(
-            run_dir / SOCKET, store, parts.functions, wanted, cancelled=parts.cancelled, check=parts.callbacks.check
+            run_dir / SOCKET,
+            store,
+            parts.functions,
+            wanted,
+            cancelled=parts.cancelled,
+            follow=parts.callbacks.cancelled,
+            check=parts.callbacks.check,
         ) as parts.accepting:
             yield parts

@@ -22,7 +22,7 @@ from typing import Final, Self
 
 import msgspec
 
-from gateway.asynchronous.calls import Call, Headers, Receipt, Submission
+from gateway.asynchronous.calls import Call, Headers, Receipt, State, Submission
 from gateway.asynchronous.edge_connection import EdgeConnection
 from gateway.asynchronous.fingerprint import differs, marked
 from gateway.asynchronous.functions import Functions
@@ -39,8 +39,8 @@ SAY_APART_S: Final = 10.0
 
 
 class Acceptor:
-    """Listens on `path` while entered. `cancelled(call id)` is told of calls that were cancelled while they ran; `check`
-    looks at a submission's headers, and raises ValueError to refuse it."""
+    """Listens on `path` while entered. `cancelled(call id)` is told of calls that were cancelled, `follow(call)` says what is
+    to be submitted along with that; `check` looks at a submission's headers, and raises ValueError to refuse it."""
 
     def __init__(
         self,
@@ -50,11 +50,13 @@ class Acceptor:
         settings: AsyncSettings,
         *,
         cancelled: Callable[[str], None] = lambda call_id: None,
+        follow: Callable[[Call], Sequence[Submission]] = lambda call: (),
         check: Callable[[Headers], None] = lambda headers: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store, self.functions, self.settings = store, functions, settings
-        self.cancelled, self.check = cancelled, check
+        self.check = check
+        self._cancelled, self._follow = cancelled, follow
         self.clock = clock
         self.connections: set[EdgeConnection] = set()
         self._path = path
@@ -113,6 +115,15 @@ class Acceptor:
             self._waits.discard(wait)
             wait.cancel()
         return await self.store.get(call_id) if wait.cancelled() else wait.result()
+
+    async def cancel(self, call_id: str) -> State | None:
+        """Cancel an open call; return the state in which it was found, None where it is not known. Raises StoreUnavailable."""
+        call = await self.store.get(call_id)
+        then = self._follow(call) if call is not None and not call.state.ended else ()
+        state = await self.store.cancel(call_id, self.clock(), then=then)
+        if state is not None and not state.ended:
+            self._cancelled(call_id)
+        return state
 
     def begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Let something go on that the acceptor's end waits for."""

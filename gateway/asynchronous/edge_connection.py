@@ -227,14 +227,12 @@ class EdgeConnection(asyncio.Protocol):
         return 0.0
 
     async def _cancel(self, call_id: str) -> None:
-        acceptor = self._acceptor
-        state = await acceptor.store.cancel(call_id, acceptor.clock())
+        state = await self._acceptor.cancel(call_id)
         if state is None:
             self._refuse(unknown(call_id))
         elif state.ended:
             self._refuse(Refusal(409, f"call {call_id} has ended already: it is {state}"))
         else:
-            acceptor.cancelled(call_id)
             self._json(HTTPStatus.ACCEPTED, call_id, {"id": call_id, "state": State.CANCELLED, "was": state}, False)
 
     async def _result(self, call: Call, head_only: bool) -> None:

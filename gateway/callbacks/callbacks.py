@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from gateway.asynchronous.caller import Response
@@ -114,13 +115,21 @@ class Callbacks:
         """Return the callback that follows from a call's end, if one is wanted."""
         if call.url or not callback_url(call.headers):
             return ()
-        body = response.body
+        return self._told(call, state, outcome, second_name(response.body))
+
+    def cancelled(self, call: Call) -> Sequence[Submission]:
+        """Return the callback that follows from a call's cancellation, if one is wanted: without a response, though one came
+        of an attempt before."""
+        last = call.outcome or Outcome()
+        return self._told(call, State.CANCELLED, Outcome(reason="cancelled", started=last.started, ended=last.ended), b"")
+
+    def _told(self, call: Call, state: State, outcome: Outcome, body: bytes | Path) -> Sequence[Submission]:
         settings = self._functions.of(call.queue)
         wanted = callback(
             call,
             state,
             outcome,
-            second_name(body),
+            body,
             self._wall(),
             most_attempts=settings.retry.attempts,
             retry_for_s=self._retry_for_s,

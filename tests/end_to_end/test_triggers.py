@@ -88,6 +88,17 @@ def test_a_callback_tells_the_outcome_and_is_signed(platform: Platform, receiver
     assert headers["X-Pinnace-Signature"] == f"sha256={hmac.new(secret, signed, hashlib.sha256).hexdigest()}"
 
 
+def test_a_callback_tells_of_a_cancellation(platform: Platform, receiver: Receiver) -> None:
+    platform.deploy("later", HANDLER)
+    headers = {"X-Callback-Url": receiver.url, "X-Delay-Seconds": "3600"}
+    call_id = platform.request("POST", "/async-function/later", b"x", headers, login=False).headers["x-call-id"]
+    platform.faas("async", "cancel", call_id)
+    until(lambda: receiver.calls[call_id])
+    told, body = receiver.last
+    assert (told["X-Call-State"], told["X-Function-Status"], told["X-Retry"], body) == ("cancelled", "503", "0", b"")
+    assert receiver.calls[call_id] == 1
+
+
 def test_a_callback_may_go_to_the_next_function(platform: Platform, receiver: Receiver) -> None:
     platform.deploy("first", HANDLER)
     platform.deploy("second", HANDLER)

@@ -185,6 +185,43 @@ async def test_a_call_that_expired_before_it_began_is_told_of(tmp_path: Path) ->
     await lab.store.close()
 
 
+@pytest.mark.parametrize(("attempts", "tried"), [(0, "0"), (1, "1")])
+async def test_a_call_that_is_cancelled_is_told_of_in_the_same_step(tmp_path: Path, attempts: int, tried: str) -> None:
+    lab = Lab(tmp_path, Answer(200))
+    call_id = await lab.submit()
+    for _ in range(attempts):
+        (taken,) = await lab.store.take(lambda queue: 1, 1, lab.now, 30)
+        failed = Outcome(status=500, headers=(("X-Mine", "no"),), reason="it failed", started=NOW, ended=NOW + 2)
+        assert await lab.store.retry(taken.lease, NOW + 60, failed, NOW)
+    found = await lab.store.get(call_id)
+    assert found is not None
+    assert await lab.store.cancel(call_id, NOW, then=lab.callbacks.cancelled(found)) is State.WAITING
+    await lab.work()
+    ((url, headers, body),) = lab.sender.sent
+    assert (url, body) == (URL, b"")
+    assert {name: value for name, value in headers.items() if not name.startswith("X-Pinnace")} == {
+        "X-Call-Id": call_id,
+        "X-Function-Name": "hello",
+        "X-Function-Status": "503",
+        "X-Duration-Seconds": f"{2.0 * attempts:.6f}",
+        "X-Retry": tried,
+        "X-Retry-Max": "10",
+        "X-Call-State": "cancelled",
+        "X-Call-Reason": "cancelled",
+        "User-Agent": "Pinnace-Callback",
+    }
+    await lab.store.close()
+
+
+async def test_nobody_is_told_of_a_cancelled_callback(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, Answer(503))
+    await lab.submit()
+    await lab.work()
+    assert lab.callbacks.cancelled(await lab.callback()) == ()
+    assert lab.callbacks.cancelled(msgspec.structs.replace(call(), url="", headers=())) == ()
+    await lab.store.close()
+
+
 @pytest.mark.parametrize("links", [True, False])
 async def test_a_long_result_belongs_to_the_call_and_to_the_callback(
     tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
