@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
+
+import msgspec
 
 from gateway.asynchronous.groups import ROWS, SEQS, TOGETHER, Layout, given, seqs
 from gateway.asynchronous.memory import Queue
@@ -17,7 +19,7 @@ from gateway.asynchronous.rows import DEAD
 Row = TypeVar("Row")
 
 
-class New(NamedTuple):
+class New(msgspec.Struct, frozen=True, gc=False):
     """A call that waits and has no row yet; `body` is empty where it is in `file`."""
 
     seq: int
@@ -31,7 +33,7 @@ class New(NamedTuple):
     file: str | None
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """A call that ran and has ended. `filed` where its request's body is a file."""
 
     seq: int
@@ -46,7 +48,7 @@ class Ended(NamedTuple):
     filed: bool
 
 
-class Back(NamedTuple):
+class Back(msgspec.Struct, frozen=True, gc=False):
     """A call that ran and waits again; an empty `outcome` leaves the one that it has."""
 
     seq: int
@@ -145,24 +147,40 @@ def log_ends(connection: sqlite3.Connection, state: int, at: int, numbers: Seque
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[New]) -> None:
-    whole = any(row.key or row.file for row in rows)
+    whole = any(new.key or new.file for new in rows)
     layout = _NEW_WHOLE if whole else _NEW
-    pieces: list[bytes] = []
+    row = layout.row
     numbers: list[bytes] = []
+    pieces: list[bytes] = []
+    rest: tuple[int, ...] = ()
     at = 1
-    for seq, call_id, queue, due, key, head, body_size, body, file in rows:
-        name = call_id.encode()
-        pieces += (name, head, body)
+    for new in rows:
+        name, head, body = new.id.encode(), new.head, new.body
         head_at = at + len(name)
         body_at = head_at + len(head)
         end = body_at + len(body)
-        row: tuple[int, ...] = (seq, at, len(name), queue, due, head_at, len(head), body_size, body_at, len(body))
+        pieces += (name, head, body)
         if whole:
-            rest = (key.encode(), file.encode() if file is not None else b"")
-            pieces += rest
-            row += (end, len(rest[0]), end + len(rest[0]), len(rest[1]))
-            end += len(rest[0]) + len(rest[1])
-        numbers.append(layout.row % row)
+            key, file = new.key.encode(), (new.file or "").encode()
+            pieces += (key, file)
+            rest = (end, len(key), end + len(key), len(file))
+            end += len(key) + len(file)
+        numbers.append(
+            row
+            % (
+                new.seq,
+                at,
+                len(name),
+                new.queue,
+                new.due,
+                head_at,
+                len(head),
+                new.body_size,
+                body_at,
+                len(body),
+                *rest,
+            )
+        )
         at = end
     parameters = given(b"".join(numbers), layout.width, pieces)
     connection.execute(_INSERT_WHOLE if whole else _INSERT, parameters)
@@ -170,36 +188,54 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[New]) -> None:
 
 
 def _end(connection: sqlite3.Connection, rows: Sequence[Ended]) -> None:
-    whole = any(row.file or row.filed for row in rows)
+    whole = any(end.file or end.filed for end in rows)
     layout = _ENDED_WHOLE if whole else _ENDED
-    pieces: list[bytes] = []
+    row = layout.row
     numbers: list[bytes] = []
+    pieces: list[bytes] = []
+    rest: tuple[int, ...] = ()
+    together: dict[int, list[Ended]] = {}
     at = 1
-    for seq, state, ended, attempts, takes, outcome, result_size, result, file, _ in rows:
-        pieces += (outcome, result)
+    for end in rows:
+        outcome, result = end.outcome, end.result
         result_at = at + len(outcome)
-        end = result_at + len(result)
-        row: tuple[int, ...] = (seq, state, ended, attempts, takes, at, len(outcome), result_size, result_at, len(result))
+        next_at = result_at + len(result)
+        pieces += (outcome, result)
         if whole:
-            name = file.encode() if file is not None else b""
-            pieces.append(name)
-            row += (end, len(name))
-            end += len(name)
-        numbers.append(layout.row % row)
-        at = end
-    connection.execute(_UPDATE_WHOLE if whole else _UPDATE, given(b"".join(numbers), layout.width, pieces))
-    for state in {row.state for row in rows}:
-        log_ends(
-            connection, state, max(row.at for row in rows if row.state == state), [r.seq for r in rows if r.state == state]
+            file = (end.file or "").encode()
+            pieces.append(file)
+            rest = (next_at, len(file))
+            next_at += len(file)
+        numbers.append(
+            row
+            % (
+                end.seq,
+                end.state,
+                end.at,
+                end.attempts,
+                end.takes,
+                at,
+                len(outcome),
+                end.result_size,
+                result_at,
+                len(result),
+                *rest,
+            )
         )
+        together.setdefault(end.state, []).append(end)
+        at = next_at
+    connection.execute(_UPDATE_WHOLE if whole else _UPDATE, given(b"".join(numbers), layout.width, pieces))
+    for state, ends in together.items():
+        log_ends(connection, state, max([end.at for end in ends]), [end.seq for end in ends])
 
 
 def _return(connection: sqlite3.Connection, rows: Sequence[Back]) -> None:
     pieces: list[bytes] = []
     numbers: list[bytes] = []
     at = 1
-    for seq, queue, due, attempts, takes, outcome in rows:
-        numbers.append(_BACK.row % (seq, queue, due, attempts, takes, at, len(outcome)))
+    for back in rows:
+        outcome = back.outcome
+        numbers.append(_BACK.row % (back.seq, back.queue, back.due, back.attempts, back.takes, at, len(outcome)))
         pieces.append(outcome)
         at += len(outcome)
     parameters = given(b"".join(numbers), _BACK.width, pieces)

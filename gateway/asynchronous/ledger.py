@@ -12,7 +12,8 @@ from __future__ import annotations
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from gateway.asynchronous.calls import Call, Lease, Receipt, State, new_id
 from gateway.asynchronous.forgetting import forget
@@ -38,7 +39,7 @@ from gateway.asynchronous.store import Bounds, Keep, QueueFull
 from gateway.asynchronous.turns import deal, interleaved
 
 
-class Submitted(NamedTuple):
+class Submitted(msgspec.Struct, frozen=True):
     receipts: list[Receipt]
     unused: list[str]
     """Files of repeated submissions."""
@@ -141,6 +142,8 @@ class Ledger:
         self, connection: sqlite3.Connection, entries: Sequence[Kept], now: float, bounds: Callable[[str], Bounds] | None
     ) -> Submitted:
         """Add calls; see `Store.submit`. Without `bounds` nothing is refused."""
+        if len(entries) == 1:
+            return self._submit_one(connection, entries[0], now, bounds)
         receipts: list[Receipt] = []
         unused: list[str] = []
         fresh: list[tuple[Kept, str]] = []
@@ -164,10 +167,29 @@ class Ledger:
             fresh.append((entry, call_id))
             receipts.append(Receipt(call_id))
         if bounds is not None:
-            self._check_bounds([entry for entry, _ in fresh], bounds)
+            of_queues: dict[str, list[Kept]] = {}
+            for entry, _ in fresh:
+                of_queues.setdefault(entry.submission.queue, []).append(entry)
+            for name, kept in of_queues.items():
+                self._check_bounds(name, len(kept), sum(entry.size for entry in kept), bounds(name))
         for entry, call_id in fresh:
             self._add(connection, entry, call_id, now)
         return Submitted(receipts, unused)
+
+    def _submit_one(
+        self, connection: sqlite3.Connection, entry: Kept, now: float, bounds: Callable[[str], Bounds] | None
+    ) -> Submitted:
+        """Do what `submit` does, at half the cost of many."""
+        wanted = entry.submission
+        name, call_id, key = wanted.queue, wanted.id, wanted.idempotency_key
+        if key and (known := self._keyed(connection, name, key)):
+            return Submitted([Receipt(known, repeated=True)], [entry.file] if entry.file is not None else [])
+        if bounds is not None:
+            self._check_bounds(name, 1, entry.size, bounds(name))
+        if not call_id or self._known.has(connection, call_id):
+            call_id = new_id(now)
+        self._add(connection, entry, call_id, now)
+        return Submitted([Receipt(call_id)], [])
 
     def finish(
         self,
@@ -183,13 +205,24 @@ class Ledger:
         running = self._leased(lease)
         if running is None:
             return None
-        seq, queue, _, attempts, take, head_size, body_size, body_file, taken = running
+        queue, head_size, body_size, body_file = running.queue, running.head_size, running.body_size, running.body_file
         length, data, file = result
         self._gathered.ended.append(
-            Ended(seq, state, microseconds(now), attempts, take, outcome, length, data or b"", file, body_file is not None)
+            Ended(
+                running.seq,
+                state,
+                microseconds(now),
+                running.attempts,
+                running.take,
+                outcome,
+                length,
+                data or b"",
+                file,
+                body_file is not None,
+            )
         )
         del self._running[lease.id]
-        self._settle(taken)
+        self._settle(running.taken)
         queue.running -= 1
         queue.bytes -= head_size + body_size
         queue.kept += kept_bytes(state, head_size, len(outcome), body_size, length)
@@ -341,28 +374,23 @@ class Ledger:
         queue = self.names.get(name)
         return self._known.keyed(connection, queue.number, key) if queue is not None else ""
 
-    def _check_bounds(self, fresh: Sequence[Kept], bounds: Callable[[str], Bounds]) -> None:
-        calls: dict[str, int] = {}
-        sizes: dict[str, int] = {}
-        for entry in fresh:
-            name = entry.submission.queue
-            calls[name] = calls.get(name, 0) + 1
-            sizes[name] = sizes.get(name, 0) + entry.size
-        for name, count in calls.items():
-            queue = self.names.get(name)
-            waiting, size = (queue.waiting, queue.bytes) if queue is not None else (0, 0)
-            most = bounds(name)
-            if waiting + count > most.calls:
-                raise QueueFull(f"{waiting} calls of {name} wait already; at most {most.calls} may")
-            if size + sizes[name] > most.bytes:
-                raise QueueFull(f"calls of {name} hold {size} bytes already; at most {most.bytes} may wait")
+    def _check_bounds(self, name: str, calls: int, size: int, most: Bounds) -> None:
+        """Raise QueueFull where so many more calls, of so many bytes, are too many for a queue."""
+        queue = self.names.get(name)
+        waiting, held = (queue.waiting, queue.bytes) if queue is not None else (0, 0)
+        if waiting + calls > most.calls:
+            raise QueueFull(f"{waiting} calls of {name} wait already; at most {most.calls} may")
+        if held + size > most.bytes:
+            raise QueueFull(f"calls of {name} hold {held} bytes already; at most {most.bytes} may wait")
 
     def _add(self, connection: sqlite3.Connection, entry: Kept, call_id: str, now: float) -> None:
-        wanted, head, size, data, file = entry
+        wanted, head, size = entry.submission, entry.head, entry.size
         queue = self._queue(connection, wanted.queue)
         due = microseconds(max(wanted.due, now))
         key = wanted.idempotency_key
-        self._gathered.new.append(New(self._next, call_id, queue.number, due, key, head, size - len(head), data or b"", file))
+        self._gathered.new.append(
+            New(self._next, call_id, queue.number, due, key, head, size - len(head), entry.data or b"", entry.file)
+        )
         self._next += 1
         if key or wanted.id:
             self._known.add(call_id, queue.number, key)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 NEVER: Final = 1 << 62
 """A time that does not come."""
@@ -21,7 +23,7 @@ class Queue:
         self.first_due = 0 if waiting else NEVER
 
 
-class Held(NamedTuple):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """A lease: until when, of which `take`."""
 
     take: int
@@ -37,7 +39,7 @@ class Taken:
         self.number, self.running = number, running
 
 
-class Running(NamedTuple):
+class Running(msgspec.Struct, frozen=True):
     """What is known of a call that runs. `attempts` and `take` count this one, as its row does not yet."""
 
     seq: int

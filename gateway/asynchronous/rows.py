@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -59,7 +59,7 @@ Stored = tuple[int, bytes | None, str | None]
 """A body as a row has it: its length, itself or the name of its file."""
 
 
-class Kept(NamedTuple):
+class Kept(msgspec.Struct, frozen=True):
     """A submission as its row has it: `data` or the name of a file. `size` is of head and body."""
 
     submission: Submission

@@ -24,6 +24,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from gateway.asynchronous.store import StoreUnavailable
 
 Result = TypeVar("Result")
@@ -38,17 +40,16 @@ CHECKPOINT_PAGES: Final = 4096
 """The log is carried over into the file whenever it has 16 MB: seldom enough to be cheap, small enough to be read at start."""
 
 
-class _Entry:
+class _Entry(msgspec.Struct):
     """A job, who waits for it, and what came of it."""
 
-    __slots__ = ("durable", "failed", "future", "job", "late", "result", "then")
-
-    def __init__(
-        self, job: Job[Any], future: asyncio.Future[Any], durable: bool, late: bool, then: Callable[[Any], object] | None
-    ) -> None:
-        self.job, self.future, self.durable, self.late, self.then = job, future, durable, late, then
-        self.result: Any = None
-        self.failed: BaseException | None = None
+    job: Job[Any]
+    future: asyncio.Future[Any]
+    durable: bool
+    late: bool
+    then: Callable[[Any], object] | None
+    result: Any = None
+    failed: BaseException | None = None
 
 
 class Writer:
