@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from gateway.asynchronous.groups import DIGITS, ROWS, SEQS, given, seqs, seqs_of
+from gateway.asynchronous.groups import DIGITS, ROWS, SEQS, seqs, seqs_of, these
 from gateway.asynchronous.rows import CANCELLED, DEAD, KEPT_BYTES, LAST_TIME, SUCCEEDED, microseconds
 from gateway.asynchronous.store import Keep
 
@@ -77,7 +77,7 @@ def _oldest(connection: sqlite3.Connection, state: int, by: int, calls: int) -> 
 def _enough(connection: sqlite3.Connection, state: int, records: Sequence[_Record], excess: int) -> tuple[int, int]:
     """Return how many calls of the records, the first ones, take `excess` bytes, and what they take."""
     numbers = [number for record in records for number in seqs_of(record.calls)]
-    parameters = {**given(seqs(numbers), 1), "state": state, "at": records[-1].at}
+    parameters = {**these(seqs(numbers)), "state": state, "at": records[-1].at}
     sizes = dict(connection.execute(_SIZES, parameters).fetchall())
     size = 0
     for count, number in enumerate(numbers):
@@ -89,7 +89,7 @@ def _enough(connection: sqlite3.Connection, state: int, records: Sequence[_Recor
 
 def _delete(connection: sqlite3.Connection, state: int, at: int, calls: bytes, gone: Gone) -> None:
     """Delete those of the calls that have ended as `state` until `at`."""
-    parameters = {**given(calls, 1), "state": state, "at": at}
+    parameters = {**these(calls), "state": state, "at": at}
     counts = connection.execute(_COUNTED, parameters).fetchall()
     gone.counts.extend((queue, size, count if state == DEAD else 0) for queue, size, count in counts)
     gone.files.extend(name for row in connection.execute(_FILED, parameters).fetchall() for name in row if name is not None)

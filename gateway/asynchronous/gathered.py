@@ -7,57 +7,15 @@ rows and at the end of the batch. A call is in at most one change at a time.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from typing import Final
 
-import msgspec
+from gateway.asynchronous.groups import ROWS, SEQS, Group, Layout, seqs, these
+from gateway.asynchronous.memory import Queue, Running
+from gateway.asynchronous.rows import DEAD, Kept
 
-from gateway.asynchronous.groups import ROWS, SEQS, TOGETHER, Layout, given, seqs
-from gateway.asynchronous.memory import Queue
-from gateway.asynchronous.rows import DEAD
-
-Row = TypeVar("Row")
-
-
-class New(msgspec.Struct, frozen=True, gc=False):
-    """A call that waits and has no row yet; `body` is empty where it is in `file`."""
-
-    seq: int
-    id: str
-    queue: int
-    due: int
-    key: str
-    head: bytes
-    body_size: int
-    body: bytes
-    file: str | None
-
-
-class Ended(msgspec.Struct, frozen=True, gc=False):
-    """A call that ran and has ended. `filed` where its request's body is a file."""
-
-    seq: int
-    state: int
-    at: int
-    attempts: int
-    takes: int
-    outcome: bytes
-    result_size: int
-    result: bytes
-    file: str | None
-    filed: bool
-
-
-class Back(msgspec.Struct, frozen=True, gc=False):
-    """A call that ran and waits again; an empty `outcome` leaves the one that it has."""
-
-    seq: int
-    queue: int
-    due: int
-    attempts: int
-    takes: int
-    outcome: bytes
-
+FULL_BYTES: Final = 64 << 20
+"""With so much gathered it is time to write: SQLite takes a GB as a parameter."""
 
 _NEW: Final = Layout(seq=int, id=str, queue=int, due=int, head=bytes, body_size=int, body=bytes)
 _NEW_WHOLE: Final = Layout(seq=int, id=str, queue=int, due=int, head=bytes, body_size=int, body=bytes, key=str, body_file=str)
@@ -106,147 +64,112 @@ _COUNT: Final = (
     " WHERE queues.number = new.number"
 )
 _FORGET_TAKES: Final = f"{ROWS} DELETE FROM takes WHERE number IN (SELECT {SEQS.of['seq']} FROM r)"
+_NEW_WAITS, _NEW_WHOLE_WAITS, _BACK_WAITS = map(_waits, (_NEW, _NEW_WHOLE, _BACK))
 
 
 class Gathered:
-    """Changes to be written. Their lists are added to from outside."""
+    """Changes to be written."""
 
     def __init__(self) -> None:
-        self.new: list[New] = []
-        self.ended: list[Ended] = []
-        self.back: list[Back] = []
-        self.settled: list[int] = []
-        """Records of `takes` that have nothing more to say."""
         self.touched: set[Queue] = set()
         """Queues whose counts have changed."""
+        self.settled: list[int] = []
+        """Records of `takes` that have nothing more to say."""
+        self._new, self._new_whole, self._ended, self._ended_whole, self._back = (Group() for _ in range(5))
+        self._ends: dict[int, list[tuple[int, int]]] = {}
+        """By state the calls that have ended so, and when."""
+
+    def new(self, seq: int, call_id: str, queue: int, due: int, kept: Kept) -> None:
+        """A call is there, and waits."""
+        key, head, body = kept.submission.idempotency_key, kept.head, kept.data or b""
+        whole = key or kept.file is not None
+        group = self._new_whole if whole else self._new
+        name = call_id.encode()
+        at = group.at
+        head_at = at + len(name)
+        body_at = head_at + len(head)
+        group.at = end = body_at + len(body)
+        group.pieces += (name, head, body)
+        size = kept.size - len(head)
+        row = (seq, at, len(name), queue, due, head_at, len(head), size, body_at, len(body))
+        if whole:
+            rest = (key.encode(), (kept.file or "").encode())
+            group.pieces += rest
+            group.at += len(rest[0]) + len(rest[1])
+            row = (*row, end, len(rest[0]), end + len(rest[0]), len(rest[1]))  # type: ignore[assignment]
+            group.numbers.append(_NEW_WHOLE.row % row)
+        else:
+            group.numbers.append(_NEW.row % row)
+
+    def ended(
+        self, running: Running, state: int, at: int, outcome: bytes, result_size: int, result: bytes, file: str | None
+    ) -> None:
+        """A call that ran has ended; its result is `result`, or in a file."""
+        whole = file is not None or running.body_file is not None
+        group = self._ended_whole if whole else self._ended
+        outcome_at = group.at
+        result_at = outcome_at + len(outcome)
+        group.at = end = result_at + len(result)
+        group.pieces += (outcome, result)
+        seq, size = running.seq, len(outcome)
+        row = (seq, state, at, running.attempts, running.take, outcome_at, size, result_size, result_at, len(result))
+        if whole:
+            name = (file or "").encode()
+            group.pieces.append(name)
+            group.at += len(name)
+            group.numbers.append(_ENDED_WHOLE.row % (*row, end, len(name)))
+        else:
+            group.numbers.append(_ENDED.row % row)
+        if state in self._ends:
+            self._ends[state].append((at, seq))
+        else:
+            self._ends[state] = [(at, seq)]
+
+    def back(self, running: Running, due: int, attempts: int, outcome: bytes) -> None:
+        """A call that ran waits again; an empty `outcome` leaves the one that it has."""
+        group = self._back
+        group.numbers.append(
+            _BACK.row % (running.seq, running.queue.number, due, attempts, running.take, group.at, len(outcome))
+        )
+        group.pieces.append(outcome)
+        group.at += len(outcome)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to write."""
+        return self._new.at + self._new_whole.at > FULL_BYTES
 
     def drop(self) -> None:
         """Forget what was gathered."""
-        for changes in (self.new, self.ended, self.back, self.settled, self.touched):
-            changes.clear()
+        for group in (self._new, self._new_whole, self._ended, self._ended_whole, self._back):
+            group.clear()
+        self.touched.clear()
+        self.settled.clear()
+        self._ends.clear()
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Bring everything to the connection, and be empty."""
-        for new in _pieces(self.new):
-            _insert(connection, new)
-        for ended in _pieces(self.ended):
-            _end(connection, ended)
-        for back in _pieces(self.back):
-            _return(connection, back)
-        for settled in _pieces(self.settled):
-            connection.execute(_FORGET_TAKES, given(seqs(settled), 1))
-        for touched in _pieces(list(self.touched)):
-            counts = b"".join([_COUNTS.row % (q.number, q.waiting, q.running, q.dead, q.bytes, q.kept) for q in touched])
-            connection.execute(_COUNT, given(counts, 6))
+        for group, statements in (
+            (self._new, (_INSERT, _NEW_WAITS)),
+            (self._new_whole, (_INSERT_WHOLE, _NEW_WHOLE_WAITS)),
+            (self._ended, (_UPDATE,)),
+            (self._ended_whole, (_UPDATE_WHOLE,)),
+            (self._back, (_RETURN, _BACK_WAITS)),
+        ):
+            if group.numbers:
+                parameters = group.parameters()
+                for statement in statements:
+                    connection.execute(statement, parameters)
+        for state, ends in self._ends.items():
+            log_ends(connection, state, max(ends)[0], [seq for _, seq in ends])
+        if self.settled:
+            connection.execute(_FORGET_TAKES, these(seqs(self.settled)))
+        if self.touched:
+            rows = [_COUNTS.row % (q.number, q.waiting, q.running, q.dead, q.bytes, q.kept) for q in self.touched]
+            connection.execute(_COUNT, {"rows": len(rows), "numbers": b"".join(rows)})
         self.drop()
 
 
 def log_ends(connection: sqlite3.Connection, state: int, at: int, numbers: Sequence[int]) -> None:
     """Write down which calls ended as what, the last of them `at`."""
     connection.execute("INSERT INTO ends (state, at, calls) VALUES (?, ?, ?)", (state, at, seqs(numbers)))
-
-
-def _insert(connection: sqlite3.Connection, rows: Sequence[New]) -> None:
-    whole = any(new.key or new.file for new in rows)
-    layout = _NEW_WHOLE if whole else _NEW
-    row = layout.row
-    numbers: list[bytes] = []
-    pieces: list[bytes] = []
-    rest: tuple[int, ...] = ()
-    at = 1
-    for new in rows:
-        name, head, body = new.id.encode(), new.head, new.body
-        head_at = at + len(name)
-        body_at = head_at + len(head)
-        end = body_at + len(body)
-        pieces += (name, head, body)
-        if whole:
-            key, file = new.key.encode(), (new.file or "").encode()
-            pieces += (key, file)
-            rest = (end, len(key), end + len(key), len(file))
-            end += len(key) + len(file)
-        numbers.append(
-            row
-            % (
-                new.seq,
-                at,
-                len(name),
-                new.queue,
-                new.due,
-                head_at,
-                len(head),
-                new.body_size,
-                body_at,
-                len(body),
-                *rest,
-            )
-        )
-        at = end
-    parameters = given(b"".join(numbers), layout.width, pieces)
-    connection.execute(_INSERT_WHOLE if whole else _INSERT, parameters)
-    connection.execute(_waits_of[layout], parameters)
-
-
-def _end(connection: sqlite3.Connection, rows: Sequence[Ended]) -> None:
-    whole = any(end.file or end.filed for end in rows)
-    layout = _ENDED_WHOLE if whole else _ENDED
-    row = layout.row
-    numbers: list[bytes] = []
-    pieces: list[bytes] = []
-    rest: tuple[int, ...] = ()
-    together: dict[int, list[Ended]] = {}
-    at = 1
-    for end in rows:
-        outcome, result = end.outcome, end.result
-        result_at = at + len(outcome)
-        next_at = result_at + len(result)
-        pieces += (outcome, result)
-        if whole:
-            file = (end.file or "").encode()
-            pieces.append(file)
-            rest = (next_at, len(file))
-            next_at += len(file)
-        numbers.append(
-            row
-            % (
-                end.seq,
-                end.state,
-                end.at,
-                end.attempts,
-                end.takes,
-                at,
-                len(outcome),
-                end.result_size,
-                result_at,
-                len(result),
-                *rest,
-            )
-        )
-        together.setdefault(end.state, []).append(end)
-        at = next_at
-    connection.execute(_UPDATE_WHOLE if whole else _UPDATE, given(b"".join(numbers), layout.width, pieces))
-    for state, ends in together.items():
-        log_ends(connection, state, max([end.at for end in ends]), [end.seq for end in ends])
-
-
-def _return(connection: sqlite3.Connection, rows: Sequence[Back]) -> None:
-    pieces: list[bytes] = []
-    numbers: list[bytes] = []
-    at = 1
-    for back in rows:
-        outcome = back.outcome
-        numbers.append(_BACK.row % (back.seq, back.queue, back.due, back.attempts, back.takes, at, len(outcome)))
-        pieces.append(outcome)
-        at += len(outcome)
-    parameters = given(b"".join(numbers), _BACK.width, pieces)
-    connection.execute(_RETURN, parameters)
-    connection.execute(_waits_of[_BACK], parameters)
-
-
-_waits_of: Final = {layout: _waits(layout) for layout in (_NEW, _NEW_WHOLE, _BACK)}
-
-
-def _pieces(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """Yield the rows, as many at a time as a statement writes."""
-    for start in range(0, len(rows), TOGETHER):
-        yield rows[start : start + TOGETHER]

@@ -8,12 +8,13 @@ apart, at 1.3 us a row and without the interpreter; `json_each` takes 3.7.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 DIGITS: Final = 16
+"""Of a number: enough for microseconds until the year 2286."""
 TOGETHER: Final = 1000
-"""Rows of one statement at most: with the longest bodies they are 64 MB."""
+"""Rows of one statement at most."""
 
 ROWS: Final = "WITH RECURSIVE r (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM r WHERE i < :rows - 1)"
 
@@ -26,22 +27,41 @@ class Layout:
     """
 
     def __init__(self, **fields: type) -> None:
-        count = sum(1 if kind is int else 2 for kind in fields.values())
-        self.width = count
-        self.row = b"%16d" * count
+        self.width = sum(1 if kind is int else 2 for kind in fields.values())
+        self.row = b"%16d" * self.width
         self.of: dict[str, str] = {}
-        numbers = [
-            f"CAST(substr(:numbers, i * {count * DIGITS} + {n * DIGITS + 1}, {DIGITS}) AS INTEGER)" for n in range(count)
-        ]
+        numbers = iter(f"substr(:numbers, i * {self.width * DIGITS} + {n * DIGITS + 1}, {DIGITS})" for n in range(self.width))
         for name, kind in fields.items():
-            first = numbers.pop(0)
-            if kind is not int:
-                first = f"substr(:bytes, {first}, {numbers.pop(0)})"
-            self.of[name] = f"CAST({first} AS TEXT)" if kind is str else first
+            if kind is int:
+                self.of[name] = f"CAST({next(numbers)} AS INTEGER)"
+            else:
+                piece = f"substr(:bytes, {next(numbers)}, {next(numbers)})"
+                self.of[name] = piece if kind is bytes else f"CAST({piece} AS TEXT)"
 
     def select(self, names: str) -> str:
         """Return the columns of a SELECT … FROM r that reads the named fields."""
         return ", ".join(f"{self.of[name]} AS {name}" for name in names.split(", "))
+
+
+class Group:
+    """Rows of a layout that are gathered: their numbers, their bytes, and where the next bytes begin."""
+
+    __slots__ = ("at", "numbers", "pieces")
+
+    def __init__(self) -> None:
+        self.numbers: list[bytes] = []
+        self.pieces: list[bytes] = []
+        self.at = 1
+
+    def clear(self) -> None:
+        """Be empty."""
+        self.numbers.clear()
+        self.pieces.clear()
+        self.at = 1
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters of a statement about these rows."""
+        return {"rows": len(self.numbers), "numbers": b"".join(self.numbers), "bytes": b"".join(self.pieces)}
 
 
 SEQS: Final = Layout(seq=int)
@@ -57,6 +77,6 @@ def seqs_of(packed: bytes) -> list[int]:
     return [int(packed[start : start + DIGITS]) for start in range(0, len(packed), DIGITS)]
 
 
-def given(numbers: bytes, width: int, pieces: Sequence[bytes] = ()) -> Mapping[str, Any]:
-    """Return the parameters of a statement about rows of `width` numbers each."""
-    return {"rows": len(numbers) // (width * DIGITS), "numbers": numbers, "bytes": b"".join(pieces)}
+def these(packed: bytes) -> dict[str, Any]:
+    """Return the parameters of a statement about numbers that SEQS reads."""
+    return {"rows": len(packed) // DIGITS, "numbers": packed}

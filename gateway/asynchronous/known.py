@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.asynchronous.groups import ROWS, TOGETHER, Layout, given
+from gateway.asynchronous.groups import ROWS, TOGETHER, Group, Layout
 
 _IDS: Final = Layout(wanted=str)
 _KEYS: Final = Layout(queue=int, key=str)
@@ -58,25 +58,23 @@ class Known:
             self._look_for_keys(connection, pairs[start : start + TOGETHER])
 
     def _look_for_ids(self, connection: sqlite3.Connection, ids: list[str]) -> None:
-        pieces = [call_id.encode() for call_id in ids]
-        numbers: list[bytes] = []
-        at = 1
-        for piece in pieces:
-            numbers.append(_IDS.row % (at, len(piece)))
-            at += len(piece)
+        group = Group()
+        for call_id in ids:
+            piece = call_id.encode()
+            group.numbers.append(_IDS.row % (group.at, len(piece)))
+            group.pieces.append(piece)
+            group.at += len(piece)
         self._ids.update(dict.fromkeys(ids, False))
-        for (call_id,) in connection.execute(_FIND_IDS, given(b"".join(numbers), _IDS.width, pieces)):
+        for (call_id,) in connection.execute(_FIND_IDS, group.parameters()):
             self._ids[call_id] = True
 
     def _look_for_keys(self, connection: sqlite3.Connection, keys: list[tuple[int, str]]) -> None:
-        pieces: list[bytes] = []
-        numbers: list[bytes] = []
-        at = 1
+        group = Group()
         for queue, key in keys:
             piece = key.encode()
-            pieces.append(piece)
-            numbers.append(_KEYS.row % (queue, at, len(piece)))
-            at += len(piece)
+            group.numbers.append(_KEYS.row % (queue, group.at, len(piece)))
+            group.pieces.append(piece)
+            group.at += len(piece)
         self._keys.update(dict.fromkeys(keys, ""))
-        for queue, key, call_id in connection.execute(_FIND_KEYS, given(b"".join(numbers), _KEYS.width, pieces)):
+        for queue, key, call_id in connection.execute(_FIND_KEYS, group.parameters()):
             self._keys[queue, key] = call_id

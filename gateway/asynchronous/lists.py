@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from gateway.asynchronous.calls import DUE_COUNTED, Call
-from gateway.asynchronous.groups import ROWS, SEQS, TOGETHER, given, seqs, seqs_of
+from gateway.asynchronous.groups import ROWS, SEQS, TOGETHER, seqs, seqs_of, these
 from gateway.asynchronous.memory import Queue
 from gateway.asynchronous.rows import CALL, CALL_WITHOUT_BODIES, RUNNING, STATES, WAITING, WAITS, call_of
 
@@ -86,7 +86,7 @@ def _running(connection: sqlite3.Connection, queues: Sequence[int], top: int) ->
     """Yield all calls below `top` that run, found among those that were taken."""
     taken = [seq for (packed,) in connection.execute("SELECT calls FROM takes").fetchall() for seq in seqs_of(packed)[::2]]
     for start in range(0, len(taken), TOGETHER):
-        some = given(seqs(taken[start : start + TOGETHER]), 1)
+        some = these(seqs(taken[start : start + TOGETHER]))
         for seq, queue in connection.execute(_RUNNING, {**some, "top": top}):
             if queue in queues:
                 yield seq

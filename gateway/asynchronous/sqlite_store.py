@@ -12,11 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from gateway.asynchronous import lists
+import msgspec
+
+from gateway.asynchronous import lists, lookups
 from gateway.asynchronous.bodies import Bodies
 from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
 from gateway.asynchronous.ledger import Ledger, Submit, Submitted
@@ -50,6 +53,25 @@ def _carried_through(
     return begun
 
 
+class _End(msgspec.Struct, frozen=True):
+    """The job of `Store.finish`."""
+
+    store: SqliteStore
+    lease: Lease
+    state: int
+    outcome: bytes
+    result: Stored
+    now: float
+    then: Sequence[Kept]
+
+    def __call__(self, connection: sqlite3.Connection) -> list[str] | None:
+        return self.store.ledger.finish(connection, self.lease, self.state, self.outcome, self.result, self.now, self.then)
+
+    def told(self, unused: list[str] | None) -> None:
+        if unused is not None:
+            self.store.ended_call(self.lease, unused)
+
+
 class SqliteStore:
     """Opens the store in `folder`, which exists. Blocks: make it in a thread. Raises StoreUnavailable.
 
@@ -60,7 +82,7 @@ class SqliteStore:
         self._path = folder / FILE
         self._bodies = Bodies(folder / FOLDER)
         self.spool = self._bodies.folder
-        self._ledger = ledger = Ledger()
+        self.ledger = ledger = Ledger()
         self._writer = Writer(self._path, MIGRATIONS, begun=ledger.begin, before_commit=ledger.write, rolled_back=ledger.load)
         self._writer.now(ledger.open)
         self._bodies.keep_only(self._writer.now(ledger.files))
@@ -81,7 +103,7 @@ class SqliteStore:
             if not _short(wanted.body):
                 return await self._submit_long(submissions, now, bounds)
             entries.append(_row_of(wanted, now))
-        done = await self._writer.run(Submit(self._ledger, entries, now, bounds), then=self._submitted)
+        done = await self._writer.run(Submit(self.ledger, entries, now, bounds), then=self._submitted)
         return done.receipts
 
     @_carried_through
@@ -90,7 +112,7 @@ class SqliteStore:
     ) -> list[Receipt]:
         entries = await self._kept(submissions, now)
         try:
-            done = await self._writer.run(Submit(self._ledger, entries, now, bounds), then=self._submitted)
+            done = await self._writer.run(Submit(self.ledger, entries, now, bounds), then=self._submitted)
         except Exception:
             await self._bodies.removed([entry.file for entry in entries if entry.file is not None])
             raise
@@ -106,17 +128,17 @@ class SqliteStore:
             return []
 
         def taken(calls: list[Call]) -> None:
-            self._ledger.leases.update((call.id, Held(call.takes, now + lease_s)) for call in calls)
+            self.ledger.leases.update((call.id, Held(call.takes, now + lease_s)) for call in calls)
 
         return await self._writer.run(
-            lambda connection: self._ledger.take(connection, limit, at_most, now), durable=False, late=True, then=taken
+            lambda connection: lookups.take(self.ledger, connection, limit, at_most, now), durable=False, late=True, then=taken
         )
 
     async def extend(self, lease: Lease, now: float, lease_s: float) -> bool:
-        held = self._ledger.leases.get(lease.id)
+        held = self.ledger.leases.get(lease.id)
         if held is None or held.take != lease.take:
             return False
-        self._ledger.leases[lease.id] = Held(lease.take, now + lease_s)
+        self.ledger.leases[lease.id] = Held(lease.take, now + lease_s)
         return True
 
     async def finish(
@@ -164,53 +186,55 @@ class SqliteStore:
         self, lease: Lease, state: State, outcome: Outcome, result: Stored, now: float, then: Sequence[Kept]
     ) -> asyncio.Future[list[str] | None]:
         """End a call whose files are where they belong; None when the lease is not held."""
-        told = encoded_outcome(outcome)
-        number = NUMBERS[state]
+        end = _End(self, lease, NUMBERS[state], encoded_outcome(outcome), result, now, then)
+        return self._writer.run(end, then=end.told)
 
-        def ended(unused: list[str] | None) -> None:
-            if unused is not None:
-                self._let_go(lease)
-                self._over(lease.id)
-            if unused:
-                removing = asyncio.create_task(self._bodies.removed(unused))
-                self.changes.add(removing)
-                removing.add_done_callback(self.changes.discard)
+    def ended_call(self, lease: Lease, unused: Sequence[str]) -> None:
+        """A call has ended: those who wait for that are told, and files that are of no more use are removed."""
+        self._let_go(lease)
+        for event in self._waiters.get(lease.id, ()):
+            event.set()
+        if unused:
+            removing = asyncio.create_task(self._bodies.removed(unused))
+            self.changes.add(removing)
+            removing.add_done_callback(self.changes.discard)
 
-        return self._writer.run(
-            lambda connection: self._ledger.finish(connection, lease, number, told, result, now, then), then=ended
-        )
-
-    @_carried_through
     async def retry(self, lease: Lease, due: float, outcome: Outcome, now: float) -> bool:
         told = encoded_outcome(outcome)
-        held = await self._writer.run(lambda _: self._ledger.retry(lease, due, told))
-        if held:
-            self._let_go(lease)
-        return held
 
-    @_carried_through
+        def waits(held: bool) -> None:
+            if held:
+                self._let_go(lease)
+
+        return await self._writer.run(lambda _: self.ledger.retry(lease, due, told), then=waits)
+
     async def release(self, leases: Sequence[Lease], now: float) -> None:
-        await self._writer.run(lambda _: self._ledger.release(leases), durable=False)
-        for lease in leases:
-            self._let_go(lease)
+        def wait(_: None) -> None:
+            for lease in leases:
+                self._let_go(lease)
+
+        await self._writer.run(lambda _: self.ledger.release(leases), durable=False, then=wait)
 
     @_carried_through
     async def cancel(self, call_id: str, now: float, *, then: Sequence[Submission] = ()) -> State | None:
         entries = [_row_of(wanted, now) for wanted in then]
-        found = await self._writer.run(lambda connection: self._ledger.cancel(connection, call_id, now, entries), late=True)
+        found = await self._writer.run(
+            lambda connection: lookups.cancel(self.ledger, connection, call_id, now, entries), late=True
+        )
         if found is None:
             return None
         state, unused = found
         if not state.ended:
-            self._ledger.leases.pop(call_id, None)
+            self.ledger.leases.pop(call_id, None)
             self._bell.set()
-            self._over(call_id)
+            for event in self._waiters.get(call_id, ()):
+                event.set()
         await self._bodies.removed(unused)
         return state
 
     @_carried_through
     async def replay(self, call_id: str, now: float) -> State | None:
-        found = await self._writer.run(lambda connection: self._ledger.replay(connection, call_id, now), late=True)
+        found = await self._writer.run(lambda connection: lookups.replay(self.ledger, connection, call_id, now), late=True)
         if found is None:
             return None
         self._bell.set()
@@ -220,14 +244,14 @@ class SqliteStore:
     @_carried_through
     async def replay_all(self, queue: str, now: float, at_most: int = 1000) -> int:
         count, unused = await self._writer.run(
-            lambda connection: self._ledger.replay_all(connection, queue, now, at_most), late=True
+            lambda connection: lookups.replay_all(self.ledger, connection, queue, now, at_most), late=True
         )
         self._bell.set()
         await self._bodies.removed(unused)
         return count
 
     async def get(self, call_id: str) -> Call | None:
-        return await self._reader.run(lambda connection: lists.one(connection, self._ledger.queues, call_id))
+        return await self._reader.run(lambda connection: lists.one(connection, self.ledger.queues, call_id))
 
     async def ended(self, call_id: str, timeout_s: float) -> Call | None:
         event = asyncio.Event()
@@ -250,12 +274,12 @@ class SqliteStore:
         self, queue: str | None = None, states: Sequence[State] = (), limit: int = 100, before: str = ""
     ) -> list[Call]:
         numbers = [NUMBERS[state] for state in states]
-        ledger = self._ledger
+        ledger = self.ledger
         chosen = None if queue is None else [ledger.names[queue].number] if queue in ledger.names else []
         return await self._reader.run(lambda connection: lists.page(connection, ledger.queues, chosen, numbers, limit, before))
 
     async def depths(self, now: float) -> Mapping[str, Depth]:
-        queues = [q for q in list(self._ledger.queues.values()) if q.waiting or q.running or q.dead]
+        queues = [q for q in list(self.ledger.queues.values()) if q.waiting or q.running or q.dead]
         by = microseconds(now)
         late = [q.number for q in queues if q.waiting and q.first_due <= by]
         found = await self._reader.run(lambda c: {number: lists.lateness(c, number, by) for number in late}) if late else {}
@@ -263,13 +287,13 @@ class SqliteStore:
 
     @_carried_through
     async def sweep(self, now: float, keep: Keep) -> bool:
-        overdue = [Lease(call_id, held.take) for call_id, held in self._ledger.leases.items() if held.until <= now]
+        overdue = [Lease(call_id, held.take) for call_id, held in self.ledger.leases.items() if held.until <= now]
         if overdue:
-            await self._writer.run(lambda _: self._ledger.end_leases(overdue, now), durable=False)
+            await self._writer.run(lambda _: self.ledger.end_leases(overdue, now), durable=False)
             for lease in overdue:
                 self._let_go(lease)
         more, unused = await self._writer.run(
-            lambda connection: self._ledger.forget(connection, now, keep), durable=False, late=True
+            lambda connection: lookups.forget(self.ledger, connection, now, keep), durable=False, late=True
         )
         await self._bodies.removed(unused)
         return more
@@ -280,7 +304,7 @@ class SqliteStore:
                 await self._bell.wait()
 
     async def next_due(self) -> float | None:
-        first = min((q.first_due for q in list(self._ledger.queues.values()) if q.waiting), default=NEVER)
+        first = min((q.first_due for q in list(self.ledger.queues.values()) if q.waiting), default=NEVER)
         return None if first == NEVER else first / 1e6
 
     def chunks(self, body: Body) -> AsyncIterator[bytes]:
@@ -300,13 +324,13 @@ class SqliteStore:
 
     def _any_due(self, now: float) -> bool:
         by = microseconds(now)
-        return any(q.waiting and q.first_due <= by for q in self._ledger.queues.copy().values())
+        return any(q.waiting and q.first_due <= by for q in self.ledger.queues.copy().values())
 
     def _let_go(self, lease: Lease) -> None:
         """The lease is over: there is room in the call's queue, or the call itself waits there."""
-        held = self._ledger.leases.get(lease.id)
+        held = self.ledger.leases.get(lease.id)
         if held is not None and held.take == lease.take:
-            del self._ledger.leases[lease.id]
+            del self.ledger.leases[lease.id]
         self._bell.set()
 
     def _over(self, call_id: str) -> None:

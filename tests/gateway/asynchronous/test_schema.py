@@ -126,7 +126,7 @@ async def test_calls_of_the_first_schema_go_on(tmp_path: Path) -> None:
     while await store.sweep(NOW + 1000, Keep(ended_s=100, dead_s=100)):
         pass
     assert await store.page() == [] and list(store.spool.iterdir()) == []
-    assert all(queue.kept == 0 for queue in store._ledger.queues.values())
+    assert all(queue.kept == 0 for queue in store.ledger.queues.values())
     await store.close()
 
 

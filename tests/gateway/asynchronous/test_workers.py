@@ -141,7 +141,7 @@ async def test_a_slow_function_leaves_room_for_others_and_keeps_its_own_limit(ma
 
 
 def _depths(lab: AsyncLab) -> list[Queue]:
-    return list(lab.store._ledger.queues.values())
+    return list(lab.store.ledger.queues.values())
 
 
 async def test_cancelling_breaks_off_a_call_that_runs(lab: AsyncLab) -> None:
@@ -243,7 +243,7 @@ async def test_an_edge_that_cannot_be_reached_is_tried_again_soon(lab: AsyncLab)
     (lab.folder / inner).rename(aside)
     await lab.work()
     call_id = await lab.submit()
-    await eventually(lambda: lab.store._ledger.queues and next(iter(lab.store._ledger.queues.values())).waiting)
+    await eventually(lambda: lab.store.ledger.queues and next(iter(lab.store.ledger.queues.values())).waiting)
     aside.rename(inner)
     ended = await lab.outcome(call_id)
     assert ended["state"] == "succeeded"
