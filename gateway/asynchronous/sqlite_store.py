@@ -192,8 +192,7 @@ class SqliteStore:
     def ended_call(self, lease: Lease, unused: Sequence[str]) -> None:
         """A call has ended: those who wait for that are told, and files that are of no more use are removed."""
         self._let_go(lease)
-        for event in self._waiters.get(lease.id, ()):
-            event.set()
+        self._over(lease.id)
         if unused:
             removing = asyncio.create_task(self._bodies.removed(unused))
             self.changes.add(removing)
@@ -227,8 +226,7 @@ class SqliteStore:
         if not state.ended:
             self.ledger.leases.pop(call_id, None)
             self._bell.set()
-            for event in self._waiters.get(call_id, ()):
-                event.set()
+            self._over(call_id)
         await self._bodies.removed(unused)
         return state
 
