@@ -131,6 +131,7 @@ async def _edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIter
             ),
             control=Endpoint(host=host.strip("[]"), port=int(port)),
             acceptor=calls.acceptor if calls is not None else None,
+            inside=calls.inside if calls is not None else {},
             secret=secret,
             look=_look(cluster.look()),
         )
@@ -151,7 +152,7 @@ async def _edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIter
             trouble=lambda: "; ".join(filter(None, (CUT_OFF, linked.member.trouble))) if linked.member.cut_off else "",
         )
         if calls is not None:
-            await stack.enter_async_context(calls.carried_out((name,), life.part_ended, looks=False))
+            await stack.enter_async_context(calls.carried_out((linked.edge.inner,), life.part_ended, looks=False))
 
         async def drain() -> None:
             if calls is not None:

@@ -98,16 +98,17 @@ class Asynchronous:
     @contextlib.asynccontextmanager
     async def carried_out(
         self,
-        edges: Sequence[str],
+        edges: Sequence[str | Accept],
         part_ended: Callable[[asyncio.Task[None]], None],
         tracing: CallTracing | None = None,
         *,
         looks: bool = True,
     ) -> AsyncIterator[None]:
-        """Carry out calls through these edges while entered, and tell what waits, unless another process `looks` at that.
-        `part_ended` is told when a task ended that must go on."""
-        sockets = [inner_socket(str(self._run_dir), name) for name in edges]
-        caller = Caller(sockets, self.store.spool, self.settings.result_bytes)
+        """Carry out calls through these edges, each known by its name or by the `inner` side of one in this process, while
+        entered, and tell what waits, unless another process `looks` at that. `part_ended` is told when a task ended that must
+        go on."""
+        ways = [inner_socket(str(self._run_dir), edge) if isinstance(edge, str) else edge for edge in edges]
+        caller = Caller(ways, self.store.spool, self.settings.result_bytes)
         carriers: dict[str, Carrier] = {"": FunctionCarrier(self.store, caller, self.functions), KIND: self.callbacks}
         execution = Execution(
             self.store,

@@ -210,7 +210,11 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         if settings.auth and settings.save_login and auth.login is not None:
             await asyncio.to_thread(save_login, url_of(settings.host, edge.port), auth.login.user, auth.login.password)
         await stack.enter_async_context(
-            calls.carried_out(edge.names, life.part_ended, traced.asynchronous(settings.trace_ratio))
+            calls.carried_out(
+                edge.names if isinstance(edge, Fleet) else (edge.inner,),
+                life.part_ended,
+                traced.asynchronous(settings.trace_ratio),
+            )
         )
         yield edge, monitor, calls
 

@@ -13,6 +13,7 @@ import msgspec
 from gateway.asynchronous.caller import Caller, Request, Response
 from gateway.asynchronous.calls import Call, Headers, Lease, Outcome, State, Submission
 from gateway.asynchronous.functions import Functions
+from gateway.asynchronous.heads import Spellings
 from gateway.asynchronous.retry import Again, Answer, Dead, Postponed, Succeeded, Verdict, after, before
 from gateway.asynchronous.settings import AsyncSettings
 from gateway.asynchronous.spool import second_name
@@ -26,7 +27,8 @@ BUSY_S: Final = 1.0
 REPEATED_FIRST_S: Final = 0.1
 REPEATED_LAST_S: Final = 2.0
 """Pauses before what came of an attempt is written once more, the first and the longest."""
-_NOT_KEPT: Final = frozenset(
+_HOST: Final = Spellings(("host",))
+_NOT_KEPT: Final = Spellings(
     ("connection", "keep-alive", "transfer-encoding", "content-length", "date", "x-call-id", "x-start-time")
 )
 
@@ -57,10 +59,11 @@ class FunctionCarrier:
         request = Request(
             method=call.method,
             target=f"/function/{call.function}{call.path}",
-            host=_value(call.headers, "host") or "localhost",
+            host=_host(call.headers) or "localhost",
             headers=call.headers,
             call_id=call.id,
             size=call.body.size,
+            data=call.body.data,
         )
         timeout_s = self._functions.of(call.queue).timeout_s + MARGIN_S
         return await self._caller.call(request, lambda: self._store.chunks(call.body), timeout_s)
@@ -138,7 +141,7 @@ class Execution:
         answer = response.answer
         outcome = Outcome(
             status=answer.status,
-            headers=tuple((name, value) for name, value in answer.headers if name.lower() not in _NOT_KEPT),
+            headers=tuple([field for field in answer.headers if not _NOT_KEPT[field[0]]]),
             reason="" if isinstance(verdict, Succeeded) else verdict.reason,
             started=started,
             ended=now,
@@ -178,5 +181,8 @@ class Execution:
             pause_s = min(REPEATED_LAST_S, pause_s * 2)
 
 
-def _value(headers: Headers, name: str) -> str:
-    return next((value for field, value in headers if field.lower() == name), "")
+def _host(headers: Headers) -> str:
+    for name, value in headers:
+        if _HOST[name]:
+            return value
+    return ""

@@ -73,9 +73,9 @@ def after(call: Call, answer: Answer, settings: RetrySettings, now: float, chanc
     """Judge an attempt; `chance` draws from 0 to 1."""
     if answer.final:
         return Dead(answer.failure)
-    internal = _header(answer.headers, "x-openfaas-internal")
-    if answer.status and answer.status < 400:
+    if 0 < answer.status < 400:
         return Succeeded()
+    internal = _header(answer.headers, "x-openfaas-internal")
     if internal and _header(answer.headers, BUSY) and not (call.expires and call.expires <= now):
         return Postponed()
     who = f"the {internal}" if internal else "the function"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from types import TracebackType
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 import msgspec
 
 from gateway.edge.edge import Edge
 from gateway.edge.gathered import Gathered
+from gateway.edge.inside import Accept
 from gateway.edge.member import Look, Member
 from gateway.edge.messages import Claim, Gone, Grant, Load, Recall, Relayed, Released, Return, Want
 from gateway.edge.report import Report
@@ -39,6 +40,7 @@ class LinkedEdge:
         secret: bytes,
         look: Look,
         acceptor: Endpoint | None = None,
+        inside: Mapping[Endpoint, Accept] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock = watched(clock, self._paused)
@@ -53,6 +55,7 @@ class LinkedEdge:
             on_released=self._released,
             on_slots=self._tell,
             acceptor=acceptor,
+            inside=inside,
             clock=clock,
         )
         self.edge.unlinked(NOBODY)

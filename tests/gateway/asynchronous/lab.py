@@ -73,7 +73,8 @@ class AsyncLab(Lab):
 
     async def work(self) -> Workers:
         """Carry out what was accepted."""
-        caller = Caller([self.edge.settings.inner_socket], self.store.spool, self.settings.result_bytes)
+        edge = self.edge.inner if self.within else self.edge.settings.inner_socket
+        caller = Caller([edge], self.store.spool, self.settings.result_bytes)
         self._stack.callback(caller.close)
         execution = Execution(self.store, self.known, {"": FunctionCarrier(self.store, caller, self.known)})
         self.workers = await self._stack.enter_async_context(Workers(self.store, self.known, execution, self.settings))
