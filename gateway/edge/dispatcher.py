@@ -2,8 +2,8 @@
 
 A call that comes gets a free slot on the replica with the fewest calls in flight; when there is none it waits in one
 FIFO, also while the revision is at zero. A freed slot goes to the oldest waiting call in the same turn of the event
-loop. The queue is bounded by calls and bytes here and by age through the calls' own deadlines; one more is refused at
-once. A call whose replica vanished before it was sent returns to the queue's front.
+loop. The queue (`waiting`) is bounded; one more is refused at once. A call whose replica vanished before it was sent returns to
+the queue's front. What comes and goes is load, which `telling` tells the scaler.
 
 With several edges a replica's limit is shared (`slots`): `limit` is then what this edge owns of it, which `share` sees
 to.
@@ -13,7 +13,6 @@ Nothing in this module knows sockets or reads a clock: callers say what time it 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from sys import maxsize
 from typing import Final, Protocol
@@ -24,6 +23,8 @@ from gateway.edge.messages import Return, Want
 from gateway.edge.refusal import Refusal
 from gateway.edge.share import Share
 from gateway.edge.tally import Tally
+from gateway.edge.telling import Telling
+from gateway.edge.waiting import Waiter, Waiting
 from orchestration.load import LoadSample
 from orchestration.names import DEFAULT_NAMESPACE
 from orchestration.replica import Endpoint, Replica, ReplicaState
@@ -31,29 +32,7 @@ from orchestration.starts import Start
 
 SERVED_IN_ONE_TURN: Final = 64
 """A replica that becomes ready takes no more waiting calls than this in one turn of the loop: others run between."""
-TELL_APART_S: Final = 0.1
-"""While replicas are ready, a queue that flickers between empty and not is told at most this often; one that has doubled
-since it was told of is told at once."""
-BURST_S: Final = 0.005
-"""At zero the first calls are told of when no more came in one turn of the loop, at the latest after this time: a burst takes a
-few turns to be read, and the first decision is to see all of it. A single call is told of one turn later."""
 RETRY_AFTER_BROKEN_S: Final = 10
-
-
-class Waiter(Protocol):
-    """A call as the dispatcher sees it: `held` bytes in memory, `started` at (monotonic seconds)."""
-
-    held: int
-    started: float
-
-    def waited(self, now: float, cold: bool) -> None:
-        """The call waited until `now` and will be started; `cold`: there was no replica when it came."""
-
-    def start(self, backend: Backend) -> None:
-        """A slot on `backend` is taken for the call: send it."""
-
-    def refuse(self, refusal: Refusal) -> None:
-        """The dispatcher has let go of the call: answer it."""
 
 
 class Observer(Protocol):
@@ -92,9 +71,8 @@ class Dispatcher:
         self.streams = streams
         """The timeout ends with the first response byte (the control API's logs stream for hours)."""
         self.in_flight = 0
-        self.waiting: OrderedDict[Waiter, bool] = OrderedDict()
-        """Who waits, oldest first, and whether because there was no replica."""
-        self.waiting_bytes = 0
+        self.queue = Waiting(f"{name}.{namespace}", queue_calls, queue_bytes)
+        self.waiting = self.queue.calls
         self.meter = LoadMeter(observer.now())
         self.broken = False
         """No replica runs, and those there are end by themselves."""
@@ -103,19 +81,14 @@ class Dispatcher:
         self.counted: Tally | None = None
         """Calls of this revision, by how long its replicas had them; None while its function has no other that is called."""
         self._observer = observer
-        self._edge = edge
-        self._queue_calls, self._queue_bytes = queue_calls, queue_bytes
+        self._telling = Telling(self, observer, edge)
         self._ready: list[Backend] = []
         self._resting: list[Backend] = []
         self._short: list[Backend] = []
         self._backends: dict[str, Backend] = {}
         self._replicas: dict[str, Replica] = {}
         self._active = False
-        self._telling = False
         self._serving = False
-        self._told_at = float("-inf")
-        self._told_waiting = 1
-        self._grown = 0
 
     def configure(self, *, timeout_s: float, concurrency: int) -> None:
         """Take a revision's settings, when its replicas were heard of before it."""
@@ -136,7 +109,7 @@ class Dispatcher:
             self._active = True
             self.meter.begin(now)
             self._observer.stirred(self)
-            self._tell_soon()
+            self._telling.soon()
         self.meter.arrived(now)
         if not self.waiting and (backend := self._least_loaded()) is not None:
             self._start(waiter, backend)
@@ -145,11 +118,8 @@ class Dispatcher:
             self.meter.left(now)
             waiter.refuse(refusal)
             return
-        self.waiting[waiter] = not (self._ready or self._resting)
-        self.waiting_bytes += waiter.held
-        waiting = len(self.waiting)
-        if not self._ready or waiting >= 2 * self._told_waiting or (waiting == 1 and now - self._told_at >= TELL_APART_S):
-            self._tell_soon()
+        self.queue.add(waiter, cold=not (self._ready or self._resting))
+        self._telling.waits(now)
         if self.share is not None:
             self.share.look()
 
@@ -160,9 +130,7 @@ class Dispatcher:
 
     def put_back(self, waiter: Waiter, backend: Backend) -> None:
         """A call that has a slot on `backend` was not served there: it waits again, before all others."""
-        self.waiting[waiter] = False
-        self.waiting.move_to_end(waiter, last=False)
-        self.waiting_bytes += waiter.held
+        self.queue.add_first(waiter)
         if self.broken:
             self._refuse_waiting()
         self._free(backend)
@@ -180,18 +148,16 @@ class Dispatcher:
 
     def leave(self, waiter: Waiter, now: float) -> None:
         """A waiting call gave up (its client left, or it waited too long)."""
-        del self.waiting[waiter]
-        self.waiting_bytes -= waiter.held
+        self.queue.remove(waiter)
         self.meter.left(now)
         if self.share is not None:
             self.share.look()
 
     def grew(self, waiter: Waiter, size: int) -> None:
         """A waiting call holds `size` bytes more; it is refused when all of them together hold too much."""
-        self.waiting_bytes += size
-        if self.waiting_bytes > self._queue_bytes:
+        if not self.queue.grew(size):
             self.leave(waiter, self._observer.now())
-            waiter.refuse(self._busy())
+            waiter.refuse(self.queue.full())
 
     def evict(self, now: float) -> list[Waiter]:
         """Let go of all waiting calls and return them, oldest first."""
@@ -239,7 +205,7 @@ class Dispatcher:
     def sweep(self, now: float) -> None:
         """Four times a second: tell of calls that still wait, give backends and slots whose rest is over another chance."""
         if self.waiting:
-            self._tell(now)
+            self._telling.tell(now)
         if not self._resting and not self._short:
             return
         self._ready += [b for b in self._resting if b.rested_at <= now]
@@ -254,7 +220,7 @@ class Dispatcher:
         """Each second: tell the load of a revision with activity. The last sample of an active time says so: all zero."""
         if not self._active:
             return
-        sample = self._tell(now)
+        sample = self._telling.tell(now)
         if sample.arrivals == 0 and sample.concurrency == 0.0 and self.meter.level == 0:
             self._active = False
 
@@ -270,7 +236,7 @@ class Dispatcher:
 
     def oldest_wait_s(self, now: float) -> float:
         """For how long the call at the queue's front has waited; 0 when none does."""
-        return now - next(iter(self.waiting)).started if self.waiting else 0.0
+        return self.queue.oldest_s(now)
 
     @property
     def quiet(self) -> bool:
@@ -346,8 +312,7 @@ class Dispatcher:
                 if self.share is not None:
                     self.share.look()
                 return
-            waiter, cold = self.waiting.popitem(last=False)
-            self.waiting_bytes -= waiter.held
+            waiter, cold = self.queue.take()
             waiter.waited(now, cold)
             self._start(waiter, backend)
         if self.waiting and not self._serving:
@@ -363,19 +328,12 @@ class Dispatcher:
     def _full(self, waiter: Waiter) -> Refusal | None:
         if self.broken:
             return self._cannot_run()
-        if len(self.waiting) >= self._queue_calls or self.waiting_bytes + waiter.held > self._queue_bytes:
-            return self._busy()
-        return None
-
-    def _busy(self) -> Refusal:
-        # 503, not 429: a 429 is the function's own word about one client; here all clients are told to come back.
-        text = f"function {self.name}.{self.namespace} is overloaded: {len(self.waiting)} calls wait already"
-        return Refusal(503, text, retry_after_s=1, busy=True)
+        return None if self.queue.has_room(waiter) else self.queue.full()
 
     def _cannot_run(self) -> Refusal:
         # Callers may be anybody: why (a line of code, a path) is for those with a login.
         address = self.name if self.namespace == DEFAULT_NAMESPACE else f"{self.name}.{self.namespace}"
-        text = f"function {self.name}.{self.namespace} cannot run; faas describe {address} and faas logs {address} say why"
+        text = f"function {self.queue.function} cannot run; faas describe {address} and faas logs {address} say why"
         return Refusal(503, text, retry_after_s=RETRY_AFTER_BROKEN_S)
 
     def _refuse_waiting(self) -> None:
@@ -432,39 +390,3 @@ class Dispatcher:
     def _released(self, replica_id: str) -> None:
         del self._backends[replica_id]
         self._observer.on_released(replica_id)
-
-    def _tell_soon(self) -> None:
-        if not self._telling:  # a burst within one turn of the loop, at zero within a few, is told as one
-            self._telling = True
-            self._grown = 0
-            self._observer.soon(self._tell_now)
-
-    def _tell_now(self) -> None:
-        now, waiting = self._observer.now(), len(self.waiting)
-        if not self._ready and waiting > self._grown and now - self.meter.began < BURST_S:
-            self._grown = waiting
-            self._observer.soon(self._tell_now)
-            return
-        self._telling = False
-        self._tell(now)
-
-    def _tell(self, now: float) -> LoadSample:
-        self._told_at = now
-        self._told_waiting = max(1, len(self.waiting))
-        interval_s, concurrency, arrivals = self.meter.read(now)
-        sample = LoadSample(
-            edge=self._edge,
-            namespace=self.namespace,
-            function=self.name,
-            revision=self.revision,
-            at=now,
-            interval_s=interval_s,
-            concurrency=concurrency,
-            arrivals=arrivals,
-            in_flight=self.in_flight,
-            queued=len(self.waiting),
-            oldest_wait_s=self.oldest_wait_s(now),
-            idle_replicas=tuple(b.id for b in self._ready if not b.in_flight),
-        )
-        self._observer.on_load(sample)
-        return sample

@@ -207,7 +207,7 @@ class DispatcherModel(RuleBasedStateMachine):
         assert list(self.dispatcher.waiting) == self.waiting()
         assert self.dispatcher.in_flight == len(self.running())
         assert self.dispatcher.meter.level == len(self.running()) + len(self.waiting())
-        assert self.dispatcher.waiting_bytes == sum(c.held for c in self.waiting())
+        assert self.dispatcher.queue.held_bytes == sum(c.held for c in self.waiting())
 
     @invariant()
     def limits_hold(self) -> None:
@@ -354,7 +354,7 @@ def test_bytes_bound_the_queue_too() -> None:
     big.held += 50
     dispatcher.grew(big, 50)
     assert big.refusal is not None
-    assert (dispatcher.waiting_bytes, dispatcher.meter.level) == (0, 0)
+    assert (dispatcher.queue.held_bytes, dispatcher.meter.level) == (0, 0)
 
 
 def test_a_ready_replica_takes_a_bounded_number_in_one_turn() -> None:
