@@ -220,12 +220,13 @@ class Ledger:
         self._back(running, microseconds(due), running.attempts, outcome)
         return True
 
-    def release(self, leases: Iterable[Lease]) -> None:
+    def release(self, leases: Iterable[Lease], now: float) -> None:
         """See `Store.release`."""
+        by = microseconds(now)
         for lease in leases:
             if (running := self._leased(lease)) is not None:
                 del self.running[lease.id]
-                self._back(running, running.due, running.attempts - 1)
+                self._back(running, min(running.due, by), running.attempts - 1)  # the clock may have been set back
 
     def end_leases(self, overdue: Iterable[Lease], now: float) -> None:
         """Let calls whose leases are over wait again."""

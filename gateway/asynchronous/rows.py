@@ -152,6 +152,11 @@ def reheaded(request: bytes, submitted: float, expires: float) -> bytes:
     return _encode((*msgspec.structs.astuple(_decode_request(request)), submitted, expires))
 
 
+def submitted_at(head: bytes) -> float:
+    """Return when the call of a head was submitted."""
+    return _decode_head(head).submitted
+
+
 def unexpiring(head: bytes) -> bytes:
     """Return a head without an expiry; it is as long."""
     return _encode(msgspec.structs.replace(_decode_head(head), expires=0.0))

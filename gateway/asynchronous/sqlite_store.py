@@ -27,6 +27,7 @@ from gateway.asynchronous.memory import NEVER, Held
 from gateway.asynchronous.reader import Reader
 from gateway.asynchronous.rows import NUMBERS, Kept, Stored, encoded_head, encoded_outcome, microseconds
 from gateway.asynchronous.schema import MIGRATIONS
+from gateway.asynchronous.setback import Setback, look
 from gateway.asynchronous.store import Bounds, Keep, unbounded
 from gateway.asynchronous.writer import Writer
 
@@ -88,6 +89,7 @@ class SqliteStore:
         self._bodies.keep_only(self._writer.now(ledger.files))
         self._writer.start()
         self._reader = Reader(self._path)
+        self._setback = Setback()
         self._bell = asyncio.Event()
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self.changes: set[asyncio.Task[Any]] = set()
@@ -212,7 +214,7 @@ class SqliteStore:
             for lease in leases:
                 self._let_go(lease)
 
-        await self._writer.run(lambda _: self.ledger.release(leases), durable=False, then=wait)
+        await self._writer.run(lambda _: self.ledger.release(leases, now), durable=False, then=wait)
 
     @_carried_through
     async def cancel(self, call_id: str, now: float, *, then: Sequence[Submission] = ()) -> State | None:
@@ -294,7 +296,19 @@ class SqliteStore:
             lambda connection: lookups.forget(self.ledger, connection, now, keep), durable=False, late=True
         )
         await self._bodies.removed(unused)
-        return more
+        return await self._look_ahead(now) or more
+
+    async def _look_ahead(self, now: float) -> bool:
+        """Look for what a clock that was set back would delay; True when there is more to look at."""
+        setback = self._setback
+        setback.saw(now)
+        if (place := setback.place) is None:
+            return False
+        setback.place = await self._writer.run(
+            lambda connection: look(self.ledger, connection, place, now), durable=False, late=True
+        )
+        self._bell.set()
+        return setback.place is not None
 
     async def changed(self, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -111,8 +111,8 @@ class Store(Protocol):
         """Let a call wait until `due` for its next attempt. False, and nothing is done, when the lease is not held."""
 
     async def release(self, leases: Sequence[Lease], now: float) -> None:
-        """Give calls back that were not carried out: they wait as before, and the attempts do not count. Leases that are not
-        held any more are passed over."""
+        """Give calls back that were not carried out: they wait as before and are due, and the attempts do not count. Leases
+        that are not held any more are passed over."""
 
     async def cancel(self, call_id: str, now: float, *, then: Sequence[Submission] = ()) -> State | None:
         """End an open call as CANCELLED, and submit what follows from that (`then`, without bounds, with short bodies) in the
@@ -144,8 +144,9 @@ class Store(Protocol):
 
     async def sweep(self, now: float, keep: Keep) -> bool:
         """Do what time asks for, a bounded piece at a time: leases that are over end (their calls wait again, due at once;
-        the attempt counts), and ended calls whose time is over are forgotten with their bodies. True when there is more to do
-        at once."""
+        the attempt counts), and ended calls whose time is over are forgotten with their bodies. Where `now` is before that of
+        the last sweep (the clock was set back), calls that were due when they were submitted are so all the same: at the
+        latest when there is no more to do. True when there is more to do at once."""
 
     async def changed(self, timeout_s: float) -> None:
         """Return when there may be something to take that was not there at the last `take`: a call was submitted, one

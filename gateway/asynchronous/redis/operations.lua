@@ -232,11 +232,12 @@ function operations.retry(o)
   return YES
 end
 
+-- ids and takes, now; the clock may have been set back
 function operations.release(o)
   for _, lease in ipairs(o[2]) do
     local c = leased(lease[1], lease[2])
     if c then
-      c.attempts = c.attempts - 1
+      c.attempts, c.due = c.attempts - 1, min(c.due, o[3])
       wait_again(c, c.due)
     end
   end

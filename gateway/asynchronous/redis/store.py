@@ -168,7 +168,7 @@ class RedisStore:
         return held
 
     async def release(self, leases: Sequence[Lease], now: float) -> None:
-        await self._quick.run(operation("release", [(lease.id, lease.take) for lease in leases]))
+        await self._quick.run(operation("release", [(lease.id, lease.take) for lease in leases], now))
         self._bell.set()
 
     async def cancel(self, call_id: str, now: float, *, then: Sequence[Submission] = ()) -> State | None:

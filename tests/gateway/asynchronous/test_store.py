@@ -157,6 +157,23 @@ async def test_nothing_follows_from_the_cancellation_of_a_call_that_has_ended(st
     assert await store.take(limit, 5, NOW, LEASE_S) == []
 
 
+async def test_a_clock_that_is_set_back_delays_no_call_that_was_due(store: Store) -> None:
+    back = NOW - 3600
+    await store.sweep(NOW - 1, Keep())
+    at_once, _, slow = await submit(store, call_of(), call_of(due=NOW + 60), call_of(SLOW))
+    (tried,) = await store.take(lambda queue: 1 if queue == queue_of(SLOW) else 0, 1, NOW, LEASE_S)
+    while await store.sweep(back, Keep()):
+        pass
+    await store.release([tried.lease], back)
+    (soon,) = [receipt.id for receipt in await store.submit([call_of(due=back + 60)], back)]
+    taken = await store.take(limit, 5, back + 1, LEASE_S)
+    assert {call.id for call in taken} == {at_once, slow}
+    assert all(call.submitted == NOW for call in taken)
+    assert [call.id for call in await store.take(limit, 5, back + 60, LEASE_S)] == [soon]
+    assert await store.take(limit, 5, NOW + 59, LEASE_S) == []
+    assert len(await store.take(limit, 5, NOW + 60, LEASE_S)) == 1
+
+
 async def test_the_same_key_is_the_same_call(store: Store) -> None:
     (first,) = await store.submit([call_of(idempotency_key="k")], NOW)
     again, same, other = await store.submit(
