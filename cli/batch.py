@@ -15,7 +15,7 @@ import click
 from builder.templates import Template
 from cli.build import BuildFailed, CannotBuild, build, image_of, template_of
 from cli.deploy_flags import DeployFlags
-from cli.deployment import send, taken_away, wait_ready
+from cli.deployment import Sent, send, taken_away, wait_ready
 from cli.dockerfile import build_for_registry, process_of
 from cli.errors import CliError, Misuse
 from cli.gate import TestsStopped, run_tests
@@ -24,6 +24,7 @@ from cli.handler_code import check_handler
 from cli.misspellings import misspelt
 from cli.options import open_gateway
 from cli.progress import Progress
+from cli.rollouts import TIMES, duration_s, follow
 from cli.selection import Selection, select
 from cli.stack import StackFunction
 from cli.tables import clean, counted, seconds_text
@@ -82,10 +83,13 @@ def make_plan(path: str, flags: DeployFlags, *, deploys: bool = True) -> Plan:
 def deploy_all(plan: Plan) -> int:
     """Deploy side by side and return the exit code. Raises what the one function, if it is one, failed of."""
 
-    def deploy(function: StackFunction, progress: Progress) -> str:
-        return deploy_one(function, plan, progress)
+    flags, deploying = plan.flags, threading.Semaphore(plan.flags.parallel)
 
-    return side_by_side(plan.functions, deploy, parallel=plan.flags.parallel, verbose=plan.flags.verbose, word="deployed")
+    def deploy(function: StackFunction, progress: Progress) -> str:
+        return deploy_one(function, plan, progress, deploying)
+
+    parallel = len(plan.functions) if flags.follows else flags.parallel  # while one rolls out, the next is built
+    return side_by_side(plan.functions, deploy, parallel=parallel, verbose=flags.verbose, word="deployed")
 
 
 def side_by_side(
@@ -142,14 +146,31 @@ def side_by_side(
     return codes.pop() if len(codes) == 1 else CliError.exit_code
 
 
-def deploy_one(function: StackFunction, plan: Plan, progress: Progress) -> str:
-    """Take one function all the way and return the line that says so."""
+def deploy_one(function: StackFunction, plan: Plan, progress: Progress, deploying: threading.Semaphore) -> str:
+    """Take one function all the way and return the line that says so. `deploying` bounds how many are built at a time."""
     started = time.monotonic()
+    name = shown(function)
+    rollout_s = duration_s(function) if plan.flags.follows else 0.0
+    with deploying:
+        sent, image = _deployed(function, plan, progress, follows=bool(rollout_s))
+    if sent is None:
+        return f"Built {name} in {seconds_text(time.monotonic() - started)}. Image: {image}"
+    if rollout_s and sent.revision:
+        progress.stage(name, "rolling out")
+        limit_s = TIMES * rollout_s + plan.timeout_s
+        follow(plan.gateway, function, sent.revision, limit_s, lambda line: progress.say(f"{name}: {line}"))
+    word = "Deployed" if plan.flags.waits else "Accepted"
+    return f"{word} {name} in {seconds_text(time.monotonic() - started)}. URL: {plan.gateway.url}/function/{name}"
+
+
+def _deployed(function: StackFunction, plan: Plan, progress: Progress, *, follows: bool) -> tuple[Sent | None, str]:
+    """Build and deploy the function, and wait until it is ready. Return what the gateway told (None: it is not deployed), and
+    the image. What there is to be said of its traffic is told, unless its rollout `follows`."""
     name, flags = shown(function), plan.flags
     image = _built(function, plan, progress)
     function = replace(function, fprocess=process_of(function))
     if not plan.deploys:
-        return f"Built {name} in {seconds_text(time.monotonic() - started)}. Image: {image}"
+        return None, image
     for line in misspelt(function.labels, function.annotations):
         progress.say(f"Note: {name}: {line}")
     progress.stage(name, "deploying")
@@ -157,17 +178,19 @@ def deploy_one(function: StackFunction, plan: Plan, progress: Progress) -> str:
     traffic = Traffic(plan.gateway, function.name, function.namespace or "")
     if flags.no_traffic and (flags.replace or not traffic.pin()):
         progress.say(f"Note: {name}: the first revision gets all calls, also with --no-traffic")
-    generation, revision = send(plan.gateway, function, image, update=flags.update, replace=flags.replace)
+    sent = send(plan.gateway, function, image, update=flags.update, replace=flags.replace)
     if flags.tag:
-        traffic.change({}, {flags.tag: revision}, ())
+        traffic.change({}, {flags.tag: sent.revision}, ())
     if gone:
         progress.say(f"Note: {name}: no longer set: {', '.join(gone)} (flags hold for one deploy; stack.yaml keeps settings)")
-    if flags.wait:
+    if flags.waits:
         progress.stage(name, "starting")
-        if told := wait_ready(plan.gateway, function, generation, plan.timeout_s):
+        told, rolls_out = wait_ready(plan.gateway, function, sent.generation, plan.timeout_s)
+        if rolls_out:
+            told = f"{told or 'its calls move'}; the rollout goes on by itself, and --wait would follow it"
+        if told and not follows:
             progress.say(f"Note: {name}: {told}")
-    word = "Deployed" if flags.wait else "Accepted"
-    return f"{word} {name} in {seconds_text(time.monotonic() - started)}. URL: {plan.gateway.url}/function/{name}"
+    return sent, image
 
 
 def _built(function: StackFunction, plan: Plan, progress: Progress) -> str:

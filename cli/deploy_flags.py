@@ -52,7 +52,12 @@ _OPTIONS = (
     click.option(
         "--gradual", metavar="TIME", default="", help="Move calls to the new revision in steps over TIME, such as 10m."
     ),
-    click.option("--wait/--no-wait", default=True, help="Wait until the functions are ready. Default: wait."),
+    click.option(
+        "--wait/--no-wait",
+        default=None,
+        help="Wait until the functions are ready; the default. --wait, where it is given, also follows gradual rollouts to"
+        " their end, for twice their time at most; the exit code is 1 when one is given up.",
+    ),
     click.option("--timeout", default="130s", show_default=True, metavar="TIME", help="Longest wait for one to become ready."),
     click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="How many to build at a time."),
     ENVSUBST,
@@ -96,7 +101,7 @@ class DeployFlags:
     no_traffic: bool
     tag: str
     gradual: str
-    wait: bool
+    wait: bool | None
     timeout: str
     parallel: int
     envsubst: bool
@@ -111,6 +116,16 @@ class DeployFlags:
     def of(cls, values: dict[str, Any]) -> DeployFlags:
         """Return the flags among the keyword arguments of a command."""
         return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+    @property
+    def waits(self) -> bool:
+        """Whether to wait until functions are ready."""
+        return self.wait is not False
+
+    @property
+    def follows(self) -> bool:
+        """Whether to follow gradual rollouts to their end."""
+        return self.wait is True and not self.no_traffic
 
     @property
     def timeout_s(self) -> float:

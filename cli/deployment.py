@@ -23,6 +23,13 @@ class Sent(NamedTuple):
     revision: str
 
 
+class Readiness(NamedTuple):
+    """What there is to be said of a ready function's traffic, or nothing; and whether its calls still move, step by step."""
+
+    told: str = ""
+    rolls_out: bool = False
+
+
 class NotReady(CliError):
     """The new revision does not come up; the message says why, in one line."""
 
@@ -86,8 +93,8 @@ def taken_away(gateway: Gateway, function: StackFunction) -> list[str]:
     return [f"{kind} {name}" for kind, had, has in kinds for name in sorted(had) if name not in has]
 
 
-def wait_ready(gateway: Gateway, function: StackFunction, generation: int | None, timeout_s: float) -> str:
-    """Return when the function's newest revision is ready; what there is to be said of its traffic, or nothing.
+def wait_ready(gateway: Gateway, function: StackFunction, generation: int | None, timeout_s: float) -> Readiness:
+    """Return when the function's newest revision is ready.
 
     Raises NotReady with the reason when it failed, or is not ready after `timeout_s`; and what calls of a gateway raise.
     """
@@ -104,11 +111,11 @@ def wait_ready(gateway: Gateway, function: StackFunction, generation: int | None
             raise NotReady(f"{function.name}: it was removed while it was deployed")
         if reply.status != 200:
             _wait_available(gateway, function, deadline)
-            return ""
+            return Readiness()
         details = reply.json()
         phase, message = condition_of(details)
         if phase == "Ready" or (phase == "Progressing" and details.get("rollout")):
-            return message  # a gradual rollout takes as long as was asked for
+            return Readiness(message, bool(details.get("rollout")))  # a gradual rollout takes as long as was asked for
         crash = _crash_of_newest(details)
         if phase == "Failed" or crash is not None:
             raise NotReady(f"{function.name}: {_hinted(message or crash or 'it does not become ready')}")

@@ -182,7 +182,9 @@ def counts(before: Function, after: Function, wanted: Mapping[str, int], failure
 
     What all calls need is read off the revision that most of them go to, and a share of it is rounded to the nearest: a
     replica is filled to 70 % at most unless it is set otherwise. The sum of all counts, each rounded up, would say more each
-    time that calls move, up to four replicas at the end of a rollout where one did.
+    time that calls move, up to four replicas at the end of a rollout where one did. One replica is the least that there can
+    be: it may be idle or full, and is taken for half full. So one each at 50 % are one at 100 %, where taking it for full
+    would start a second one that the autoscaler ends at once; with the load of two it starts that one itself.
     """
     shares = {t.revision: share_of(before.traffic, t.revision) for t in before.traffic if t.percent}
     total = sum(wanted.get(name, 0) for name in shares)
@@ -192,7 +194,8 @@ def counts(before: Function, after: Function, wanted: Mapping[str, int], failure
         name, share = revision.name, share_of(after.traffic, revision.name)
         count = wanted.get(name, 0)
         if share:
-            by_most = (2 * wanted.get(most, 0) * share + shares[most]) // (2 * shares[most])
+            halves = 2 * wanted.get(most, 0) - (wanted.get(most, 0) == 1)
+            by_most = (halves * share + shares[most]) // (2 * shares[most])
             count = max(count, min(ceil(total * share / ALL), max(by_most, min(total, 1))))
         elif not after.routes_to(name) and not (after.rolling and name == after.newest.name and name not in failures):
             count = 0

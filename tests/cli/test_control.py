@@ -225,5 +225,19 @@ async def test_a_gradual_deploy_does_not_wait_for_its_end(control: Faas) -> None
     assert (await control("deploy", "--image", "x:1", "--name", "hello")).code == 0
     second = await control("deploy", "--image", "x:2", "--name", "hello", "--gradual", "10m", "--timeout", "20s")
     assert second.code == 0, second.err
+    assert second.err.endswith("; the rollout goes on by itself, and --wait would follow it\n")
     assert "A gradual rollout of hello-00002 is under way" in (await control("traffic", "hello")).out
     assert (await control("promote", "hello")).out == "hello: 100 % to hello-00002.\n"
+
+
+async def test_a_gradual_deploy_that_waits_fails_when_its_rollout_is_ended(control: Faas) -> None:
+    assert (await control("deploy", "--image", "x:1", "--name", "hello")).code == 0
+    waits = asyncio.ensure_future(control("deploy", "--image", "x:2", "--name", "hello", "--gradual", "10m", "--wait"))
+    async with asyncio.timeout(20):
+        while "under way" not in (await control("traffic", "hello")).out:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.05)
+    assert (await control("rollback", "hello", "--to", "1")).code == 0
+    done = await waits
+    assert done.code == 1
+    assert "hello: hello-00002 gets 5 % of the calls that move\n" in done.err
+    assert "Error: hello: " in done.err and "Deployed" not in done.out

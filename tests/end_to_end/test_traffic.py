@@ -53,7 +53,7 @@ def shares(platform: Platform, name: str) -> dict[str, int]:
 
 def test_no_call_is_lost_when_traffic_moves(platform: Platform) -> None:
     platform.deploy("moving", VERSION.format(version="v1"))
-    good = [(200, f"v{n}") for n in range(1, 5)]
+    good = [(200, f"v{n}") for n in range(1, 6)]
     with Load(platform, "moving").running() as load:
         platform.deploy("moving", VERSION.format(version="v2"))
         platform.faas("traffic", "moving", "1=50", "2=50")
@@ -68,6 +68,8 @@ def test_no_call_is_lost_when_traffic_moves(platform: Platform) -> None:
         platform.deploy("moving", VERSION.format(version="v4"), *QUICK, "--gradual", "2s")
         assert shares(platform, "moving") == {"moving-00003": 90, "moving-00004": 10}
         until(lambda: shares(platform, "moving") == {"moving-00004": 100})
+        platform.deploy("moving", VERSION.format(version="v5"), *QUICK, "--gradual", "2s", "--wait")
+        assert shares(platform, "moving") == {"moving-00005": 100}
         until(lambda: load.answers[200, "v4"] > 20)
     assert load.others(*good) == {}
     assert load.answers[200, "v2"] > 20
@@ -76,7 +78,12 @@ def test_no_call_is_lost_when_traffic_moves(platform: Platform) -> None:
 def test_a_rollout_that_fails_is_given_up_and_says_why(platform: Platform) -> None:
     platform.deploy("failing", VERSION.format(version="v1"))
     with Load(platform, "failing").running() as load:
-        platform.deploy("failing", FAILING % 2, *QUICK, "--gradual", "60s")
+        folder = platform.home / "failing"
+        (folder / "handler.py").write_text(FAILING % 2)
+        rollout = ("--name", "failing", "--lang", "python3-http", *QUICK, "--gradual", "60s", "--wait")
+        done = platform.faas("deploy", folder, *rollout, check=False)
+        assert done.returncode == 1
+        assert "Error: failing: failing-00002: given up at 10 % of the calls: " in done.stderr
         until(lambda: shares(platform, "failing") == {"failing-00001": 100})
         given_up = load.answers[500, "v2"]
         before = load.answers[200, "v1"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from math import ceil
 
 import msgspec
 import pytest
@@ -259,6 +260,29 @@ def test_a_rollout_to_half_of_the_calls_never_has_more_replicas_than_all_calls_h
         function = moved
         assert wanted[NEW] == count, "those that serve stay until the load says otherwise"
         assert min(1, count) <= wanted[OLD] <= count
+
+
+@pytest.mark.parametrize(
+    ("load", "asked"),
+    [
+        (0.1, [1, 1, 1, 1]),
+        (1.0, [1, 1, 1, 1]),
+        (1.4, [1, 1, 1, 1]),
+        (3.0, [1, 1, 2, 4]),
+        (5.0, [1, 1, 3, 6]),
+        (20.0, [1, 5, 10, 20]),
+    ],
+)
+def test_each_step_of_a_rollout_asks_for_what_its_calls_need(load: float, asked: list[int]) -> None:
+    """`load` is in replicas filled as they should be; during each step the autoscaler brings the counts to it."""
+    function, wanted, found = promote(second(), 3.0), {NEW: max(1, ceil(load)), OLD: 0}, []
+    for step in (5, 25, 50, 100):
+        rest = (TrafficTarget(NEW, 100 - step),) if step < 100 else ()
+        moved = set_traffic(function, (*rest, TrafficTarget(OLD, step)), 4.0)
+        found.append(counts(function, moved, wanted, {})[OLD])
+        wanted = {NEW: max(1, ceil(load * (100 - step) / 100)), OLD: max(1, ceil(load * step / 100))}
+        function = moved
+    assert found == asked
 
 
 def test_a_table_that_is_set_again_asks_for_no_more_replicas() -> None:
