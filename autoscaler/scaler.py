@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary, ref
 
 import msgspec
 
-from autoscaler.alarms import Alarms
+from autoscaler.alarm_clock import AlarmClock
 from autoscaler.decider import Decider
 from autoscaler.history import History
 from autoscaler.keep_alive import KeepAlive
@@ -31,7 +31,6 @@ from autoscaler.starts import StartLimits, Starts
 from autoscaler.warmth import AHEAD_S, Warmth
 from autoscaler.watched import FIRST_RETRY_S, Followed, RevisionKey, Watched, settings_of
 from orchestration.decisions import Decision, Rule, Scaling, ScalingFigures
-from orchestration.duration import format_duration
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.function import Function
 from orchestration.load import LoadSample
@@ -77,8 +76,7 @@ class Scaler:
         self._watched: dict[RevisionKey, Watched] = {}
         self._settings: WeakKeyDictionary[ScaleSettings, ref[ScaleSettings]] = WeakKeyDictionary()
         self._starts: Starts[RevisionKey] = Starts(limits or StartLimits())
-        self._alarms: Alarms[RevisionKey] = Alarms()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarms: AlarmClock[RevisionKey] = AlarmClock(clock, self.ring)
         self._warmth = Warmth(orchestrator)
         self._closed = False
 
@@ -89,8 +87,7 @@ class Scaler:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._closed = True
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarms.close()
         tasks = [w.writing for w in self._watched.values() if w.writing is not None]
         for task in tasks:
             task.cancel()
@@ -140,7 +137,7 @@ class Scaler:
         watched = self._main(function)
         if watched is not None and watched.decider is not None:
             watched.decider.expect(self._clock() + at - self._wall())
-            self._wake_at(watched.key, watched.decider.look_at - AHEAD_S)
+            self._alarms.set(watched.key, watched.decider.look_at - AHEAD_S)
 
     def forget_edge(self, edge: str) -> None:
         """Drop what an edge that is gone had reported; its calls ended with it."""
@@ -157,29 +154,18 @@ class Scaler:
                 watched.written = None  # whoever led until now wrote the last count, not a user
                 self._touch(watched)
 
+    def ring(self) -> None:
+        """Look at every revision whose time has come."""
+        for key in self._alarms.due():
+            if watched := self._watched.get(key):
+                self._touch(watched)
+
+    # what it tells
+
     def explain(self, function: FunctionId) -> Scaling | None:
         """Return what was decided for a function and why; None for one that is not known."""
         watched = self._main(function)
-        if watched is None:
-            return None
-        return Scaling(
-            settings=watched.settings,
-            latest=watched.latest,
-            changes=tuple(reversed(watched.changes)),
-            learnt=self._learnt(watched),
-            trouble=watched.trouble,
-        )
-
-    @staticmethod
-    def _learnt(watched: Watched) -> str:
-        decider = watched.decider
-        if decider is None or decider.keep_alive is None:
-            return ""
-        plan = decider.keep_alive.plan(watched.settings.zero_after_s)
-        gone = f"idle, it goes to zero after {format_duration(plan.keep_s)}"
-        if plan.prewarm_after_s < inf:
-            gone += f" and is back from {format_duration(plan.prewarm_after_s)} to {format_duration(plan.until_s)}"
-        return f"{plan.reason}; {gone}"
+        return watched.explained() if watched is not None else None
 
     def watched(self) -> list[tuple[FunctionId, ScaleSettings, int]]:
         """Return each function with its settings and how many of its replicas are ready."""
@@ -194,6 +180,8 @@ class Scaler:
         return [
             ScalingFigures(w.function, w.settings, w.latest is not None and w.latest.rule is Rule.MAX, w.decided) for w in mains
         ]
+
+    # functions come, change and go
 
     def _function_changed(self, function: Function) -> None:
         try:
@@ -341,11 +329,11 @@ class Scaler:
             self._starts.served(watched.key)
         self._start_next()
         watched.latest = decision
-        self._wake_at(watched.key, decider.look_at)
+        self._alarms.set(watched.key, decider.look_at)
         if decision.replicas:
             watched.warm_for = -inf
         elif self._leads:
-            self._wake_at(watched.key, self._warmth.at_zero(watched, now, decider.due_at, decision.idle_s))
+            self._alarms.set(watched.key, self._warmth.at_zero(watched, now, decider.due_at, decision.idle_s))
         if decision.replicas != wanted and self._leads:
             watched.changes = (*watched.changes[-CHANGES_KEPT + 1 :], decision)
             watched.decided[decision.rule] = watched.decided.get(decision.rule, 0) + 1
@@ -402,26 +390,3 @@ class Scaler:
             self._starts.set(watched.key, starting)
             self._starts.served(watched.key)
             self._start_next()
-
-    # time
-
-    def _wake_at(self, key: RevisionKey, at: float) -> None:
-        first = self._alarms.first
-        self._alarms.set(key, at)
-        if self._alarms.first != first:
-            self._set_alarm()
-
-    def _set_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        first = self._alarms.first
-        if first < inf and not self._closed:
-            self._alarm = asyncio.get_running_loop().call_later(max(0.0, first - self._clock()), self.ring)
-
-    def ring(self) -> None:
-        """Look at every revision whose time has come."""
-        for key in self._alarms.due(self._clock()):
-            if watched := self._watched.get(key):
-                self._touch(watched)
-        self._set_alarm()

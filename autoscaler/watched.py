@@ -12,7 +12,8 @@ from math import inf
 import msgspec
 
 from autoscaler.decider import Decider
-from orchestration.decisions import Decision, Rule
+from orchestration.decisions import Decision, Rule, Scaling
+from orchestration.duration import format_duration
 from orchestration.function import Function
 from orchestration.names import FunctionId
 from orchestration.replica import Replica, ReplicaState
@@ -85,6 +86,26 @@ class Watched:
         """Return the replicas that no edge has a call on."""
         edges = list(self.idle.values())
         return tuple(replica for replica in edges[0] if all(replica in other for other in edges[1:])) if edges else ()
+
+    def explained(self) -> Scaling:
+        """Return what was decided and why."""
+        return Scaling(
+            settings=self.settings,
+            latest=self.latest,
+            changes=tuple(reversed(self.changes)),
+            learnt=self._learnt(),
+            trouble=self.trouble,
+        )
+
+    def _learnt(self) -> str:
+        """Say in one line what its idle times taught."""
+        if self.decider is None or self.decider.keep_alive is None:
+            return ""
+        plan = self.decider.keep_alive.plan(self.settings.zero_after_s)
+        gone = f"idle, it goes to zero after {format_duration(plan.keep_s)}"
+        if plan.prewarm_after_s < inf:
+            gone += f" and is back from {format_duration(plan.prewarm_after_s)} to {format_duration(plan.until_s)}"
+        return f"{plan.reason}; {gone}"
 
     def becomes(self, revision: str, now: float) -> None:
         """The calls go to another revision: what was told of the old one's replicas is over."""

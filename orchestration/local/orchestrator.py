@@ -12,15 +12,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from orchestration import rollout
 from orchestration.bundle import BundleSource, UnknownBundle
 from orchestration.events import Event, FunctionChanged, FunctionRemoved, ReplicaChanged
 from orchestration.function import Function
+from orchestration.local.deploys import check_deploy, first_record, next_record
 from orchestration.local.failures import Conflict, StorageError
 from orchestration.local.launch import LaunchFailed
-from orchestration.local.limits import check_resources
 from orchestration.local.logs import KEEP_S, QUOTA_BYTES
 from orchestration.local.machine import Machine
 from orchestration.local.namespaces import Namespaces
@@ -31,7 +29,7 @@ from orchestration.local.supervisor import Supervisor
 from orchestration.local.usage import ConsumptionMeter, UsageMeter
 from orchestration.local.zygotes import Zygotes
 from orchestration.locks import Locks
-from orchestration.names import FunctionId, check_function_name
+from orchestration.names import FunctionId
 from orchestration.orchestrator import (
     AlreadyExists,
     Consumption,
@@ -46,8 +44,7 @@ from orchestration.orchestrator import (
 from orchestration.queueing import secrets_named
 from orchestration.replica import Replica, ReplicaState, troubles
 from orchestration.revision import Revision
-from orchestration.scaling_labels import scale_settings, scale_warnings
-from orchestration.settings import InvalidSetting, wants_zygote
+from orchestration.scaling_labels import scale_warnings
 from orchestration.spec import FunctionSpec
 from orchestration.starts import StartBook
 from orchestration.traffic import Table
@@ -74,10 +71,7 @@ class LocalOrchestrator:
         self._keeper = machine.keeper
         self._stems = machine.stems
         self._clock = clock
-        self._locks = Locks()
-        self._namespaces = Namespaces(
-            state.namespaces, store, machine.secrets, self._functions, self._locks.changes, machine.isolation.namespaces
-        )
+        self._locks = locks = Locks()
         self._watchers = Watchers(self._snapshot)
         self._zygotes = Zygotes(machine.launcher(self._user_of), machine.budget)
         self.starts = StartBook()
@@ -87,10 +81,13 @@ class LocalOrchestrator:
             store,
             self._supervisor,
             self._watchers.tell,
-            self._locks.function,
+            locks.function,
             clock,
             ready_within_s,
             self._zygotes.keep,
+        )
+        self._namespaces = Namespaces(
+            state.namespaces, store, machine.secrets, self._rollouts.functions, locks.changes, machine.isolation.namespaces
         )
         self._usage = UsageMeter()
         self._running_commands = machine.running_commands
@@ -160,7 +157,8 @@ class LocalOrchestrator:
 
     async def apply(self, spec: FunctionSpec, *, create: bool | None = None) -> Function:
         """Deploy; durable on return. See `Orchestrator.apply`."""
-        self._check(spec)
+        check_deploy(spec)
+        self._namespaces.check(spec.namespace)
         try:
             bundle = await asyncio.to_thread(self._bundles.resolve, spec.image)
         except UnknownBundle as error:
@@ -176,7 +174,7 @@ class LocalOrchestrator:
             if current is None:
                 self._logs.clear(*spec.id)  # an earlier function's of that name
             try:
-                record = await self._store.put(self._deploy(current, spec, bundle.digest))
+                record = await self._store.put(self._deployed(current, spec, bundle.digest))
             except Conflict:  # the namespace was removed at the same time
                 raise NotFound(f"there is no namespace {spec.namespace!r}") from None
             self._rollouts.records[spec.id] = record
@@ -321,17 +319,6 @@ class LocalOrchestrator:
         await self._namespaces.delete(name)
         self._logs.clear(name)
 
-    def _check(self, spec: FunctionSpec) -> None:
-        check_function_name(spec.service)
-        self._namespaces.check(spec.namespace)
-        scale_settings(spec)
-        wants_zygote(spec.labels, spec.annotations)
-        check_resources("limits", spec.limits)
-        check_resources("requests", spec.requests)
-        for key, value in (spec.env_vars or {}).items():
-            if not key or "=" in key or "\0" in key + value:
-                raise InvalidSetting(f"environment variable {key!r}: a name may not be empty or hold '=', nothing may hold NUL")
-
     async def _moved(self, identity: FunctionId, change: Callable[[Record, float], Function]) -> Function:
         """Move calls as a user asks, unless a revision that they would come to lacks a secret. Raises Refused, NotFound, …"""
 
@@ -345,22 +332,10 @@ class LocalOrchestrator:
         async with self._locks.uses(identity.namespace):  # and the function's lock inside: see `locks`
             return await self._rollouts.move(identity, moved)
 
-    def _deploy(self, current: Record | None, spec: FunctionSpec, bundle: str) -> Record:
-        """Return the record after deploying: which revisions there are and how many replicas each should have."""
-        function = rollout.deploy(current.function if current else None, spec, bundle, self._clock())
-        settings = scale_settings(spec)
-        least = max(1, settings.min_replicas)
+    def _deployed(self, current: Record | None, spec: FunctionSpec, bundle: str) -> Record:
         if current is None:
-            return Record(function, {function.newest.name: max(least, settings.initial_replicas)}, {}, 0, 0)
-        trouble = troubles(self._supervisor.replicas(spec.id)).get(current.function.newest.name, "")
-        told = rollout.superseded(current.function, function, trouble) | current.failures
-        failures = {r.name: told[r.name] for r in function.revisions if r.name in told}
-        newest = function.newest.name
-        failures.pop(newest, None)
-        wanted = rollout.counts(current.function, function, current.wanted, failures)
-        if function.rolling:  # it rolls out, or it is tried again: at least one starts, so that a broken one is seen
-            wanted[newest] = rollout.needed(function, max(least, wanted.get(function.serving.name, 0)))
-        return msgspec.structs.replace(current, function=function, wanted=wanted, failures=failures)
+            return first_record(spec, bundle, self._clock())
+        return next_record(current, spec, bundle, self._clock(), self._rollouts.trouble(current.function.newest))
 
     def _status(self, record: Record) -> FunctionStatus:
         function = record.function
@@ -386,9 +361,6 @@ class LocalOrchestrator:
                 *scale_warnings(function.spec),
             ),
         )
-
-    def _functions(self) -> dict[FunctionId, Function]:
-        return {identity: record.function for identity, record in self._rollouts.records.items()}
 
     def _outdated(self, revision: Revision) -> None:
         self._zygotes.outdated(revision)

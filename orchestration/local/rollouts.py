@@ -116,7 +116,7 @@ class Rollouts:
         """Say where the function's newest revision is, and why it is not further."""
         function, newest = record.function, record.function.newest
         wanted, ready = record.wanted.get(newest.name, 0), self._supervisor.ready(newest)
-        trouble = self._trouble(newest)
+        trouble = self.trouble(newest)
         if failure := record.failures.get(newest.name):
             return Condition(Phase.FAILED, failure)
         if function.rolling:
@@ -128,6 +128,15 @@ class Rollouts:
         if not ready and self._clock() >= self._deadlines.get(newest.key, float("inf")):
             return Condition(Phase.FAILED, trouble or self._late())
         return Condition(Phase.PROGRESSING, trouble or f"{ready} of {wanted} replicas are ready")
+
+    def trouble(self, revision: Revision) -> str:
+        """Return why a replica of the revision is not ready; empty where none says so."""
+        replicas = self._supervisor.replicas(FunctionId(revision.namespace, revision.function))
+        return troubles(replicas).get(revision.name, "")
+
+    def functions(self) -> dict[FunctionId, Function]:
+        """Return all that are deployed."""
+        return {identity: record.function for identity, record in self.records.items()}
 
     def _settle(self, identity: FunctionId) -> None:
         self._touched.discard(identity)
@@ -202,7 +211,7 @@ class Rollouts:
                 return
             if not record.function.rolling:  # there is nothing better: it is tried for ever
                 return
-            failure = self._trouble(revision) or self._late()
+            failure = self.trouble(revision) or self._late()
             record = msgspec.structs.replace(
                 record,
                 wanted=record.wanted | {revision.name: 0},
@@ -251,10 +260,6 @@ class Rollouts:
         identity = FunctionId(revision.namespace, revision.function)
         if identity in self.records:
             self._do(identity, revision, self._give_up(identity, revision))
-
-    def _trouble(self, revision: Revision) -> str:
-        replicas = self._supervisor.replicas(FunctionId(revision.namespace, revision.function))
-        return troubles(replicas).get(revision.name, "")
 
     def _late(self) -> str:
         return f"not ready within {self._ready_within_s:.0f} s: its import, or its start, takes longer"
