@@ -109,11 +109,11 @@ function begin() {
 
 function route() {
   if (!open) return
-  const [, place, namespace, name] = location.hash.split('/').map(decodeURIComponent)
+  const [, place, namespace, name, part] = location.hash.split('/').map(decodeURIComponent)
   view?.leave?.()
   const [title, made] =
     place === 'f' && name
-      ? [name, functionView({ namespace, name })]
+      ? [name, functionView({ namespace, name }, part)]
       : place === 'deploy'
         ? ['Deploy', deployView()]
         : place === 'async'

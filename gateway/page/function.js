@@ -16,7 +16,8 @@ const WINDOWS = { '5m': '5 min', '1h': '1 hour', '24h': '1 day' }
 const POLL_MS = 2000
 const WARM_MS = 75000
 
-export function functionView(f) {
+/** One function; where `part` is `async`, the view opens at its asynchronous calls. */
+export function functionView(f, part) {
   const path = f.namespace === 'openfaas-fn' ? f.name : `${f.name}.${f.namespace}`
   const query = `?namespace=${encodeURIComponent(f.namespace)}`
   const stop = new AbortController()
@@ -237,8 +238,7 @@ export function functionView(f) {
       live.addEventListener('change', changed)
       const row = live.rows.get(key(f))
       if (row) header(row)
-      refresh()
-      poll()
+      Promise.all([refresh(), poll()]).then(() => part === 'async' && queue.element.scrollIntoView())
       logs.start()
       timer = setInterval(() => Date.now() - changedAt < WARM_MS && poll(), POLL_MS)
     },

@@ -1,11 +1,12 @@
 // The list of all functions.
 
+import { get } from './api.js'
 import { chart, sparkline } from './charts.js'
 import { h, say, show } from './dom.js'
 import { count, milliseconds, percent, plural, rate } from './format.js'
-import { live } from './live.js'
+import { key, live } from './live.js'
 
-const RANK = { Failed: 0, Progressing: 1, Ready: 2 }
+const DEAD_EVERY_MS = 5000
 
 // name of the column, what is sorted by, whether it is a number, whether small screens have it
 const COLUMNS = [
@@ -40,11 +41,13 @@ class Line {
     this.link = h('a', { href: `#/f/${encodeURIComponent(row.namespace)}/${encodeURIComponent(row.name)}` }, row.name)
     this.why = h('span', { className: 'why' })
     this.space = row.namespace === 'openfaas-fn' ? null : h('span', { className: 'muted' }, row.namespace)
+    this.given = h('a', { className: 'dead', href: `${this.link.hash}/async`, hidden: true })
+    this.dead = 0
     this.spark = sparkline()
     this.cells = COLUMNS.map(([title, , number, small], i) =>
       i ? h('td', { className: `${number ? 'num' : ''} ${small ? '' : 'wide'}`.trim() }) : h('th', { scope: 'row' }),
     )
-    this.cells[0].append(...[this.dot, this.link, this.state, this.space, this.why].filter(Boolean))
+    this.cells[0].append(...[this.dot, this.link, this.state, this.space, this.given, this.why].filter(Boolean))
     this.cells[3].append(this.spark.element)
     this.element = h('tr', {}, this.cells)
     this.update(row)
@@ -80,6 +83,13 @@ class Line {
     this.draw()
   }
 
+  /** Show how many of its asynchronous calls were given up; the link leads to where they are replayed. */
+  bury(dead) {
+    this.dead = dead
+    this.given.hidden = !dead
+    say(this.given, dead ? plural(dead, 'dead call') : '')
+  }
+
   draw() {
     this.spark.draw(this.row.recent)
   }
@@ -87,6 +97,9 @@ class Line {
 
 export function functionsView() {
   const rows = new Map()
+  const stop = new AbortController()
+  let dead = new Map() // asynchronous calls that were given up, by the function's key
+  let timer = 0
   const totals = h('p', { className: 'totals' })
   const search = h('input', {
     type: 'search',
@@ -127,7 +140,8 @@ export function functionsView() {
       return (sort.down ? -order : order) || a.row.name.localeCompare(b.row.name) || a.row.namespace.localeCompare(b.row.namespace)
     }
     const wanted = words.toLowerCase().split(/\s+/).filter(Boolean)
-    const fits = ({ row }) => wanted.every((word) => `${row.name}.${row.namespace} ${condition(row)[1]}`.toLowerCase().includes(word))
+    const told = ({ row, dead }) => `${row.name}.${row.namespace} ${condition(row)[1]}${dead ? ' dead' : ''}`.toLowerCase()
+    const fits = (line) => wanted.every((word) => told(line).includes(word))
     const shown = [...rows.values()].filter(fits).sort(compare)
     const elements = shown.map((line) => line.element)
     if (elements.length !== body.children.length || elements.some((element, i) => element !== body.children[i])) show(body, elements)
@@ -145,6 +159,7 @@ export function functionsView() {
     const sum = (figure) => all.reduce((n, row) => n + figure(row), 0)
     const failing = all.filter((row) => condition(row)[0] === 'bad').length
     const errors = sum((r) => r.minuteErrors)
+    const buried = [...rows.values()].reduce((n, line) => n + line.dead, 0)
     show(
       totals,
       h('span', {}, h('b', {}, count(all.length)), all.length === 1 ? ' function' : ' functions'),
@@ -152,6 +167,7 @@ export function functionsView() {
       h('span', {}, h('b', {}, rate(sum((r) => r.rate))), ' calls/s'),
       h('span', { className: errors ? 'bad' : '' }, h('b', {}, count(errors)), ' errors in the last minute'),
       failing ? h('span', { className: 'bad' }, h('b', {}, count(failing)), ' failing') : null,
+      buried ? h('a', { className: 'bad', href: '#/async' }, h('b', {}, count(buried)), buried === 1 ? ' dead call' : ' dead calls') : null,
     )
     const calls = new Array(60).fill(0)
     for (const row of all) row.recent.forEach((n, i) => (calls[i] += n))
@@ -164,6 +180,7 @@ export function functionsView() {
       const line = rows.get(name)
       if (line) line.update(row)
       else rows.set(name, new Line(row))
+      rows.get(name).bury(dead.get(name) ?? 0)
     }
     for (const name of detail.gone) rows.delete(name)
     arrange()
@@ -172,6 +189,20 @@ export function functionsView() {
 
   function second() {
     for (const line of rows.values()) line.draw()
+    total()
+  }
+
+  async function lookForDead() {
+    if (document.hidden) return
+    try {
+      const queues = await get('/api/v1/async/queues', { signal: stop.signal })
+      dead = new Map(queues.filter((queue) => queue.dead && !queue.queue.includes('#')).map((queue) => [key(queue), queue.dead]))
+    } catch (error) {
+      if (error.status === 404) clearInterval(timer) // this gateway keeps no asynchronous calls
+      return
+    }
+    for (const [name, line] of rows) line.bury(dead.get(name) ?? 0)
+    arrange()
     total()
   }
 
@@ -190,8 +221,12 @@ export function functionsView() {
       live.addEventListener('change', changed)
       live.addEventListener('second', second)
       changed({ detail: { changed: [...live.rows.keys()], gone: [] } })
+      timer = setInterval(lookForDead, DEAD_EVERY_MS)
+      lookForDead()
     },
     leave() {
+      clearInterval(timer)
+      stop.abort()
       live.removeEventListener('change', changed)
       live.removeEventListener('second', second)
     },

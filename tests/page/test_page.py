@@ -176,6 +176,11 @@ def test_asynchronous_calls_are_made_followed_replayed_and_cancelled(page: Page,
         assert platform.request("GET", f"/async-function/{call}?wait=10s").json()["state"] == "dead"
     delayed = submit(platform, "queued", "/later", X_Delay_Seconds="3000")
 
+    page.get_by_role("searchbox").fill("dead")  # the list tells of them, and leads to where they are replayed
+    expect(page.get_by_role("link", name="2 dead calls")).to_have_count(2)  # of all functions, and of this one
+    page.get_by_role("row", name=re.compile("queued")).get_by_role("link", name="2 dead calls").click()
+    expect(section(page, "Asynchronous calls")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Replay all dead calls")).to_be_visible()
     page.goto(f"{platform.url}/ui/#/f/openfaas-fn/queued")
     page.get_by_label("Asynchronously").check()
     page.get_by_label("Path and query").fill("/long")
