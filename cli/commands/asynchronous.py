@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -34,25 +34,47 @@ def asynchronous() -> None:
 @asynchronous.command("list", short_help="List calls.")
 @click.argument("name", metavar="[NAME]", default="", shell_complete=complete_function)
 @click.option("--state", "-s", type=click.Choice(STATES), help="Only those in this state.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="At most so many.")
+@click.option("--before", metavar="ID", default="", help="Go on behind this call, the last one of a list.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only ids, one a line.")
 @namespace_option
 @json_option
 @gateway_options
 def list_calls(
-    name: str, state: str | None, limit: int, namespace: str, as_json: bool, gateway: str | None, tls_no_verify: bool
+    name: str,
+    state: str | None,
+    limit: int,
+    before: str,
+    quiet: bool,
+    namespace: str,
+    as_json: bool,
+    gateway: str | None,
+    tls_no_verify: bool,
 ) -> None:
-    """List asynchronous calls, the newest first: of one function, or of all."""
+    """List asynchronous calls, the newest first: of one function, or of all.
+
+    \b
+    faas async list resize --state dead
+    faas async list resize --state waiting -q --limit 100000 | faas async cancel -
+    """
     if name:
         name, namespace = addressed(name, namespace)
     query = {"name": name, "namespace": namespace if name else "", "state": state}
-    rows = _calls(open_gateway(gateway, tls_no_verify), query, limit)
+    rows, following = _calls(open_gateway(gateway, tls_no_verify), query, limit, before)
     if as_json:
         return print_json(rows)
+    if quiet:
+        for row in rows:
+            click.echo(row["id"])
+        return None
     if not rows:
         click.echo("No such calls." if name or state else "No asynchronous calls are known.")
         return None
     head = ("ID", "FUNCTION", "STATE", "AGE", "ATTEMPTS", "STATUS", "WHY")
-    return print_table(head, [_row(row) for row in rows], shrink=-1)
+    print_table(head, [_row(row) for row in rows], shrink=-1)
+    if following:
+        click.echo(f"Note: there may be older ones: --limit shows more, --before {following} goes on", err=True)
+    return None
 
 
 @asynchronous.command("get", short_help="Show one call, or its result.")
@@ -79,10 +101,13 @@ def get(call_id: str, wait: str | None, result: bool, as_json: bool, gateway: st
 @click.argument("call_ids", metavar="ID...", nargs=-1, required=True)
 @gateway_options
 def cancel(call_ids: Sequence[str], gateway: str | None, tls_no_verify: bool) -> int:
-    """Cancel calls that wait or run; an attempt that is under way is broken off."""
+    """Cancel calls that wait or run; an attempt that is under way is broken off. With - their ids come from standard input.
+
+    The exit code is 1 where one could not be cancelled; the others are.
+    """
     connection = open_gateway(gateway, tls_no_verify)
     failed = 0
-    for call_id in call_ids:
+    for call_id in _named(call_ids):
         reply = connection.call("DELETE", f"/async-function/{_checked(call_id)}", accept=(202, 404, 409))
         if reply.status == 202:
             click.echo(f"Cancelled {call_id}; it was {reply.json()['was']}.")
@@ -98,7 +123,10 @@ def cancel(call_ids: Sequence[str], gateway: str | None, tls_no_verify: bool) ->
 @namespace_option
 @gateway_options
 def replay(call_ids: Sequence[str], name: str | None, namespace: str, gateway: str | None, tls_no_verify: bool) -> int:
-    """Let dead calls wait again, with all their attempts."""
+    """Let dead calls wait again, with all their attempts. With - their ids come from standard input.
+
+    The exit code is 1 where one could not be replayed; the others are.
+    """
     if bool(call_ids) == bool(name):
         raise Misuse("say which calls: their ids, or --all NAME for all dead ones of a function")
     connection = open_gateway(gateway, tls_no_verify)
@@ -109,7 +137,7 @@ def replay(call_ids: Sequence[str], name: str | None, namespace: str, gateway: s
         click.echo(f"{counted(count, 'call')} of {name} will be tried again.")
         return 0
     failed = 0
-    for call_id in call_ids:
+    for call_id in _named(call_ids):
         reply = connection.call("POST", f"/api/v1/async/calls/{_checked(call_id)}/replay", accept=(202, 404, 409))
         if reply.status == 202:
             click.echo(f"{call_id} will be tried again.")
@@ -180,9 +208,18 @@ def queue_table(rows: Sequence[Mapping[str, Any]], rates: Mapping[str, float], w
     return [color(lines[0], "dim"), *lines[1:]]
 
 
-def _calls(gateway: Gateway, query: Mapping[str, object], limit: int) -> list[dict[str, Any]]:
+def _named(call_ids: Sequence[str]) -> Iterator[str]:
+    """Yield the ids, those of standard input in the place of `-`."""
+    for call_id in call_ids:
+        if call_id == "-":
+            yield from (word for line in sys.stdin for word in line.split())
+        else:
+            yield call_id
+
+
+def _calls(gateway: Gateway, query: Mapping[str, object], limit: int, before: str) -> tuple[list[dict[str, Any]], str]:
+    """Return the calls, and behind which one there may be more; empty where there are none."""
     rows: list[dict[str, Any]] = []
-    before = ""
     while len(rows) < limit:
         wanted = {**query, "limit": min(PAGE, limit - len(rows)), "before": before}
         page = _known(gateway, gateway.call("GET", "/api/v1/async/calls", query=wanted, accept=(200, 404))).json()
@@ -190,7 +227,7 @@ def _calls(gateway: Gateway, query: Mapping[str, object], limit: int) -> list[di
         before = page["next"]
         if not before:
             break
-    return rows
+    return rows, before
 
 
 def _queues(gateway: Gateway) -> list[dict[str, Any]]:

@@ -55,6 +55,28 @@ def test_list_goes_on_to_the_next_page(gateway: Gateway, faas: Faas) -> None:
     assert gateway.asked[-1].query == {"limit": "1", "before": "a1"}
 
 
+def test_a_script_lists_ids_page_by_page(gateway: Gateway, faas: Faas) -> None:
+    tells(gateway, "GET /api/v1/async/calls", {"calls": [call(id="b2"), call()], "next": "a1"})
+    assert faas("async", "list", "echo", "-q", "--limit", "2", "--before", "c3").out == "b2\na1\n"
+    assert gateway.asked[-1].query == {"name": "echo", "limit": "2", "before": "c3"}
+    assert "--before a1 goes on" in faas("async", "list", "--limit", "2").err
+    tells(gateway, "GET /api/v1/async/calls", {"calls": [], "next": ""})
+    assert faas("async", "list", "-q").out == ""
+
+
+def test_ids_of_standard_input_are_replayed_and_cancelled(gateway: Gateway, faas: Faas) -> None:
+    for name in ("a1", "b2"):
+        tells(gateway, f"POST /api/v1/async/calls/{name}/replay", {}, 202)
+        tells(gateway, f"DELETE /async-function/{name}", {"was": "waiting"}, 202)
+    tells(gateway, "POST /api/v1/async/calls/c3/replay", "call c3 is not dead: it waits", 409)
+    done = faas("async", "replay", "-", stdin="a1\nc3\n\nb2\n")
+    assert done.out == "a1 will be tried again.\nb2 will be tried again.\n"
+    assert (done.code, "c3" in done.err) == (1, True)
+    done = faas("async", "cancel", "-", stdin="a1\nb2\n")
+    assert (done.code, done.out.count("Cancelled ")) == (0, 2)
+    assert faas("async", "replay", "-", stdin="").code == 0
+
+
 def test_get_shows_a_call_and_waits_for_it(gateway: Gateway, faas: Faas) -> None:
     tells(gateway, "GET /async-function/a1", call())
     done = faas("async", "get", "a1", "--wait", "5s")
