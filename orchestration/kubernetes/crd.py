@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import msgspec
 
 from orchestration.kubernetes.names import GROUP, KIND, PLURAL, VERSION
-from orchestration.kubernetes.resource import Manifest, Rule, Spec, Status
+from orchestration.kubernetes.resource import Manifest, Spec, Status
+from orchestration.kubernetes.schema import Rule
 
 NAME_RULES = (
     Rule("self.metadata.name.size() <= 50", "the name of a function has at most 50 characters"),

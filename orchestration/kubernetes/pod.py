@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from orchestration.duration import InvalidDuration, parse_duration_s
 from orchestration.kubernetes.names import CONTAINER, FUNCTION_LABEL, MANAGED_BY, OPENFAAS_LABEL, PINNACE, PORT, REVISION_LABEL
+from orchestration.kubernetes.pod_spec import Pod, Probe, Volume
 from orchestration.kubernetes.record import Record
-from orchestration.kubernetes.resource import Manifest, Pod, Probe, Volume
+from orchestration.kubernetes.resource import Manifest
 from orchestration.revision import Revision
 from orchestration.settings import InvalidSetting
 

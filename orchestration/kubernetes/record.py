@@ -10,7 +10,9 @@ import hashlib
 import msgspec
 
 from orchestration.kubernetes.names import API_VERSION, FUNCTION_LABEL, KIND, MANAGED_BY, PINNACE
-from orchestration.kubernetes.resource import FunctionResource, Manifest, Metadata, Pod, Quantity, Spec, Unreadable, owner
+from orchestration.kubernetes.pod_spec import Pod
+from orchestration.kubernetes.resource import FunctionResource, Manifest, Metadata, Spec, Unreadable, owner
+from orchestration.kubernetes.schema import Quantity
 from orchestration.names import FunctionId
 from orchestration.revision import Revision
 from orchestration.spec import FunctionSpec, Resources

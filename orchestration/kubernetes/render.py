@@ -24,8 +24,9 @@ from orchestration.kubernetes.names import (
     SECRETS_ANNOTATION,
 )
 from orchestration.kubernetes.pod import annotations_of, pod_labels, pod_spec
+from orchestration.kubernetes.pod_spec import ServiceAccount
 from orchestration.kubernetes.record import Record
-from orchestration.kubernetes.resource import FunctionResource, Manifest, Network, ServiceAccount, owner
+from orchestration.kubernetes.resource import FunctionResource, Manifest, Network, owner
 
 PLATFORM_NAMESPACE: Final = "pinnace"
 PLATFORM_LABEL: Final = "app.kubernetes.io/name"

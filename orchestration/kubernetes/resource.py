@@ -1,7 +1,8 @@
 """The `Function` resource: one description from which come its schema, its documentation, and what the code reads.
 
-`Spec` says what a function is, `Status` what is true of it. Texts, bounds and CEL rules stand at the fields; `crd` makes the
-schema from them. Objects are read here after the API server has checked them and filled in defaults.
+`Spec` says what a function is (`pod_spec` its part about pods), `Status` what is true of it. Texts, bounds and CEL rules stand
+at the fields, in the words of `schema`; `crd` makes the definition from them. Objects are read here after the API server has
+checked them and filled in defaults.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import enum
 from typing import Annotated, Any, ClassVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
 
 from orchestration.kubernetes.names import API_VERSION, KIND
+from orchestration.kubernetes.pod_spec import Pod
+from orchestration.kubernetes.schema import Name, Part, Quantity, Rule, ShortName, Text, listed
 from orchestration.scaling import HIGHEST_REPLICAS
 from orchestration.traffic import MOST_TARGETS, TAG_LIMIT
 
@@ -20,164 +23,12 @@ Manifest = dict[str, Any]
 """A Kubernetes object as JSON has it."""
 
 
-class Rule(msgspec.Struct, frozen=True):
-    """A CEL expression that must hold, and what people are told when it does not."""
-
-    rule: str
-    message: str
-
-
-def _free(text: str) -> Meta:
-    """Return the annotation of a field that holds a piece of the pod API: it is checked where the pod is made."""
-    return Meta(description=text, extra_json_schema={"x-kubernetes-preserve-unknown-fields": True})
-
-
-def _listed(text: str, most: int, *, by: str = "") -> Meta:
-    """Return the annotation of a list without duplicates: of texts, or of objects that differ in the field `by`."""
-    kind = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [by]} if by else {"x-kubernetes-list-type": "set"}
-    return Meta(description=text, max_length=most, extra_json_schema=kind)
-
-
-Quantity = Annotated[
-    str | int,
-    Meta(
-        extra_json_schema={
-            "x-kubernetes-int-or-string": True,
-            "maxLength": 32,
-            "pattern": r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)(m|[kMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$",
-        }
-    ),
-]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
-ShortName = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
-Text = Annotated[str, Meta(max_length=32768)]
-Path = Annotated[str, Meta(pattern=r"^/[^:]*$", max_length=1024)]
-
-
-class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    rules: ClassVar[tuple[Rule, ...]] = ()
-
-
 class Network(enum.StrEnum):
     OPEN = "Open"
     PLATFORM_ONLY = "PlatformOnly"
 
 
-class PullPolicy(enum.StrEnum):
-    ALWAYS = "Always"
-    IF_NOT_PRESENT = "IfNotPresent"
-    NEVER = "Never"
-
-
-class Toleration(_Part, frozen=True, kw_only=True):
-    """As in the pod API."""
-
-    key: Annotated[str, Meta(max_length=317)] | None = None
-    operator: Annotated[str, Meta(extra_json_schema={"enum": ["Exists", "Equal"]})] | None = None
-    value: Annotated[str, Meta(max_length=63)] | None = None
-    effect: Annotated[str, Meta(extra_json_schema={"enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"]})] | None = None
-    toleration_seconds: int | None = None
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("!has(self.operator) || self.operator != 'Exists' || !has(self.value)", "operator Exists takes no value"),
-        Rule("has(self.key) || (has(self.operator) && self.operator == 'Exists')", "without a key the operator must be Exists"),
-    )
-
-
-class Volume(_Part, frozen=True, kw_only=True):
-    """A folder in the container, from exactly one source."""
-
-    name: ShortName
-    mount_path: Annotated[Path, Meta(description="Where it appears.")]
-    read_only: Annotated[bool, Meta(description="Whether it can only be read.")] = False
-    empty_dir: Annotated[dict[str, Any], _free("An empty folder that lives as long as the pod.")] | None = None
-    config_map: Annotated[dict[str, Any], _free("A ConfigMap's keys as files.")] | None = None
-    secret: Annotated[dict[str, Any], _free("A Secret's keys as files.")] | None = None
-    persistent_volume_claim: Annotated[dict[str, Any], _free("A PersistentVolumeClaim.")] | None = None
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "[has(self.emptyDir), has(self.configMap), has(self.secret), has(self.persistentVolumeClaim)]"
-            ".filter(x, x).size() == 1",
-            "exactly one of emptyDir, configMap, secret and persistentVolumeClaim",
-        ),
-        Rule(
-            "self.mountPath != '/tmp' && !self.mountPath.startsWith('/var/openfaas/secrets')",
-            "the platform's own folders are not for volumes",
-        ),
-    )
-
-
-class Probe(_Part, frozen=True, kw_only=True):
-    """How the kubelet asks a pod how it is. The platform asks by itself, and sooner."""
-
-    path: Annotated[Path, Meta(description="Path of the HTTP request. Absent: a TCP connection is enough.")] | None = None
-    initial_delay_seconds: Annotated[int, Meta(description="Before the first one.", ge=0, le=3600)] = 0
-    period_seconds: Annotated[int, Meta(description="Between two.", ge=1, le=3600)] = 10
-    timeout_seconds: Annotated[int, Meta(description="For the answer.", ge=1, le=600)] = 5
-    failure_threshold: Annotated[int, Meta(description="Failures in a row that count.", ge=1, le=1000)] = 3
-    success_threshold: Annotated[int, Meta(description="Successes in a row that count.", ge=1, le=1000)] = 1
-
-
-class ServiceAccount(_Part, frozen=True, kw_only=True):
-    """An account of the function's own. What it may do is for a RoleBinding to say."""
-
-    annotations: Annotated[
-        dict[str, Annotated[str, Meta(max_length=1024)]],
-        Meta(description="Its annotations, such as those by which a cloud knows it.", max_length=32),
-    ] = {}
-
-
-class Pod(_Part, frozen=True, kw_only=True):
-    """What is said about the pods and has no word in OpenFaaS's API. A change makes a new revision."""
-
-    service_account_name: Annotated[Name, Meta(description="Service account; its token is mounted only then.")] | None = None
-    service_account: (
-        Annotated[ServiceAccount, Meta(description="Makes a service account of the function's name, for its pods.")] | None
-    ) = None
-    image_pull_secrets: Annotated[
-        tuple[Name, ...], _listed("Secrets of type `kubernetes.io/dockerconfigjson` for private registries.", 16)
-    ] = ()
-    image_pull_policy: Annotated[PullPolicy, Meta(description="Default: Kubernetes's own, by the tag.")] | None = None
-    node_selector: Annotated[
-        dict[str, Annotated[str, Meta(max_length=63)]], Meta(description="Labels a node must have.", max_length=64)
-    ] = {}
-    tolerations: Annotated[tuple[Toleration, ...], Meta(description="Taints the pods tolerate.", max_length=64)] = ()
-    affinity: Annotated[dict[str, Any], _free("Affinity, as in the pod API.")] | None = None
-    topology_spread_constraints: Annotated[
-        tuple[dict[str, Any], ...],
-        Meta(
-            description="As in the pod API; without a `labelSelector` the revision's pods are counted.",
-            max_length=16,
-            extra_json_schema={"items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-        ),
-    ] = ()
-    priority_class_name: Annotated[Name, Meta(description="Priority class.")] | None = None
-    runtime_class_name: Annotated[Name, Meta(description="Runtime class, such as gVisor's.")] | None = None
-    run_as_user: Annotated[
-        int, Meta(description="User and group id of the function's processes, never root's.", ge=1, le=2**31 - 1)
-    ] = 12000
-    volumes: Annotated[tuple[Volume, ...], _listed("Further folders in the container.", 64, by="name")] = ()
-    liveness: Annotated[Probe, Meta(description="Restarts a container that fails it. Default: `/_/health`.")] | None = None
-    readiness: Annotated[Probe, Meta(description="Takes a pod out of the Service. Default: `/_/ready`.")] | None = None
-    termination_grace_period_seconds: (
-        Annotated[
-            int,
-            Meta(
-                description="How long calls in flight may take at a stop. Default: the function's timeout and 5 s.",
-                ge=3,
-                le=90000,
-            ),
-        ]
-        | None
-    ) = None
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("!(has(self.serviceAccount) && has(self.serviceAccountName))", "either serviceAccount or serviceAccountName"),
-    )
-
-
-class TrafficRequest(_Part, frozen=True, kw_only=True):
+class TrafficRequest(Part, frozen=True, kw_only=True):
     """A share of the calls that is asked for: of one revision, or of the newest that is ready."""
 
     revision: Annotated[ShortName, Meta(description="A revision, by its name.")] | None = None
@@ -203,7 +54,7 @@ class TrafficRequest(_Part, frozen=True, kw_only=True):
     )
 
 
-class Spec(_Part, frozen=True, kw_only=True):
+class Spec(Part, frozen=True, kw_only=True):
     """What a function is."""
 
     image: Annotated[
@@ -259,13 +110,15 @@ class Spec(_Part, frozen=True, kw_only=True):
     )
     env: Annotated[dict[str, Text], Meta(description="Environment variables.", max_length=512)] | None = None
     secrets: (
-        Annotated[tuple[Name, ...], _listed("Secrets of the namespace, as files below `/var/openfaas/secrets`.", 64)] | None
+        Annotated[tuple[Name, ...], listed("Secrets of the namespace, as files below `/var/openfaas/secrets`.", 64)] | None
     ) = None
     labels: Annotated[
         dict[str, Annotated[str, Meta(max_length=1024)]],
         Meta(description="Labels of the function, such as those that set its scaling.", max_length=128),
-    ] = {}
-    annotations: Annotated[dict[str, Text], Meta(description="Annotations of the function.", max_length=128)] = {}
+    ] = field(default_factory=dict)
+    annotations: Annotated[dict[str, Text], Meta(description="Annotations of the function.", max_length=128)] = field(
+        default_factory=dict
+    )
     constraints: (
         Annotated[
             tuple[Annotated[str, Meta(pattern=r"^[^=\s!]+\s*==?\s*[^=\s]*$", max_length=400)], ...],
@@ -321,7 +174,7 @@ class Spec(_Part, frozen=True, kw_only=True):
     )
 
 
-class TrafficEntry(_Part, frozen=True, kw_only=True):
+class TrafficEntry(Part, frozen=True, kw_only=True):
     """A share of the calls."""
 
     revision: ShortName
@@ -329,7 +182,7 @@ class TrafficEntry(_Part, frozen=True, kw_only=True):
     tag: ShortName | None = None
 
 
-class Rollout(_Part, frozen=True, kw_only=True):
+class Rollout(Part, frozen=True, kw_only=True):
     """The rollout of the newest revision: of which generation it is, since when, and why it was given up, if it was."""
 
     revision: ShortName
@@ -349,14 +202,14 @@ class Rollout(_Part, frozen=True, kw_only=True):
     step_since: Annotated[str, Meta(description="RFC 3339.", extra_json_schema={"format": "date-time"})] | None = None
 
 
-class Failed(_Part, frozen=True, kw_only=True):
+class Failed(Part, frozen=True, kw_only=True):
     """A revision that is not the newest any more, and why it never took over."""
 
     revision: ShortName
     why: Text
 
 
-class Condition(_Part, frozen=True, kw_only=True, omit_defaults=False):
+class Condition(Part, frozen=True, kw_only=True, omit_defaults=False):
     """As Kubernetes's conventions have it."""
 
     type: Annotated[str, Meta(max_length=64)]
@@ -367,7 +220,7 @@ class Condition(_Part, frozen=True, kw_only=True, omit_defaults=False):
     observed_generation: Annotated[int, Meta(extra_json_schema={"format": "int64"})] = 0
 
 
-class Status(_Part, frozen=True, kw_only=True):
+class Status(Part, frozen=True, kw_only=True):
     """What is true of a function. Only the controller writes it."""
 
     observed_generation: Annotated[
@@ -387,11 +240,11 @@ class Status(_Part, frozen=True, kw_only=True):
     rollout: Annotated[Rollout, Meta(description="The rollout of the latest revision.")] | None = None
     failed: Annotated[
         tuple[Failed, ...],
-        _listed("Older revisions that never took over: going back passes them over.", 200, by="revision"),
+        listed("Older revisions that never took over: going back passes them over.", 200, by="revision"),
     ] = ()
     conditions: Annotated[
         tuple[Condition, ...],
-        _listed("`Ready`: calls are answered. `Progressing`: a revision rolls out. `Degraded`: it failed.", 16, by="type"),
+        listed("`Ready`: calls are answered. `Progressing`: a revision rolls out. `Degraded`: it failed.", 16, by="type"),
     ] = ()
 
 
