@@ -6,8 +6,11 @@ local LATER, KEYED, REPLAYED = 1, 2, 4  -- flags: it is in :d:Q; it has a key; i
 local has = bit.band
 -- A record: state, flags, N, Q; nothing more, and no key, of a call that was never taken.
 local THIN, THIN_BYTES = '>BBI6I4', 12
--- Else: takes, attempts, due, end, bytes asked for, of the body, kept, of the result; where body and result are; outcome; result.
-local FULL = '>BBI6I4I4I4ddI4I4I4I4Bc0Bc0I4c0'
+-- Else takes, attempts, due, bytes asked for, of the body. An end adds to that: its time, bytes kept, of the result, where body
+-- and result are, outcome, result. What is not yet is 0.
+local TAKEN, TAKEN_BYTES = '>BBI6I4I4I4dI4I4', 36
+local FULL, PLACES_AT = TAKEN .. 'dI4I4Bc0Bc0I4c0', TAKEN_BYTES + 17
+local NOTHING = string.rep('\0', 22)
 -- An entry: due, bytes asked for, of the body; where that is if it is not at the end; key; what is read by nobody here.
 local HEADER = '>dI4I4Bc0I2c0'
 
@@ -19,7 +22,7 @@ local function keep_body(where, data)
 end
 
 local function stream_of(c) return line(has(c.flags, LATER) ~= 0 and 'd' or 's', c.queue) end
-local function entry_of(c) return call('XRANGE', stream_of(c), c.n .. '-0', c.n .. '-0')[1][2][2] end
+local function entry_of(c) return call('XRANGE', stream_of(c), c.n, c.n)[1][2][2] end
 -- Of calls that are due at the same time the one that was submitted first is first: members sort by their text.
 local function member(c) return string.format('%012.0f', c.n) .. c.id end
 
@@ -42,18 +45,18 @@ local function found(id)
     c.fresh = has(c.flags, LATER) == 0
     return with_entry(c, entry_of(c))
   end
-  c.state, c.flags, c.n, c.queue, c.takes, c.attempts, c.due, c.ended, c.size, c.body_size, c.kept, c.result_size, c.where,
+  c.state, c.flags, c.n, c.queue, c.takes, c.attempts, c.due, c.size, c.body_size, c.ended, c.kept, c.result_size, c.where,
     c.result_where, c.outcome, after = parse(FULL, text)
   c.result = sub(text, after)
   return c
 end
 local function keep(c)
-  write_record(c.id, pack(FULL, c.state, c.flags, c.n, c.queue, c.takes, c.attempts, c.due, c.ended, c.size, c.body_size, c.kept,
-    c.result_size, #c.where, c.where, #c.result_where, c.result_where, #c.outcome, c.outcome) .. c.result)
+  write_record(c.id, pack(FULL, c.state, c.flags, c.n, c.queue, c.takes, c.attempts, c.due, c.size, c.body_size, c.ended,
+    c.kept, c.result_size, #c.where, c.where, #c.result_where, c.result_where, #c.outcome, c.outcome) .. c.result)
 end
 local function leased(id, take)
   local text = record(id)
-  if not text or string.byte(text) ~= RUNNING then return nil end
+  if not text or byte(text) ~= RUNNING then return nil end
   local c = found(id)
   return c.takes == take and c or nil
 end
@@ -76,7 +79,7 @@ local function await_no_more(c)
 end
 local function run_no_more(c)
   local q = queue_by(c.queue)
-  remove(P .. ':l', c.id)
+  remove(LEASES, c.id)
   q.running, q.touched = q.running - 1, true
 end
 
@@ -93,11 +96,11 @@ local function insert(queue, id, entry, later, key, size)
   local n = counted(SEQ, 1)
   local number = q.number
   if later then
-    call('XADD', line('d', number), n .. '-0', id, entry)
+    call('XADD', line('d', number), n, id, entry)
     await({ id = id, n = n, queue = number }, (parse('>d', entry)))
   else
     if q.fresh == 0 then q.cursor, q.holes = n - 1, 0 end
-    call('XADD', line('s', number), n .. '-0', id, entry)
+    call('XADD', q.stream, n, id, entry)
     q.waiting, q.fresh, q.touched, work = q.waiting + 1, q.fresh + 1, true, true
   end
   if key ~= '' then call('HSET', line('k', number), key, id) end
@@ -151,23 +154,27 @@ local function replay(c, now)
 end
 
 -- Who forgets a call that is no dead one takes it from :e.
-local function forget(c)
-  local q = queue_by(c.queue)
-  if has(c.flags, KEYED) ~= 0 then
+local function forget(id)
+  local text = record(id)
+  local state, flags, n, number = parse(THIN, text)
+  local kept, _, where, result_where = parse('>I4I4Bc0Bc0', text, TAKEN_BYTES + 9)
+  local q, c = queue_by(number), { id = id, n = n, queue = number, flags = flags }
+  if has(flags, KEYED) ~= 0 then
     local _, _, _, _, key = parse(HEADER, entry_of(c))
-    call('HDEL', line('k', c.queue), key)
+    call('HDEL', line('k', number), key)
   end
-  write_record(c.id, false)
-  gather(entries, stream_of(c), c.n .. '-0')
-  drop_body(c.where)
-  drop_body(c.result_where)
-  if c.state == DEAD then
+  write_record(id, false)
+  gather(entries, stream_of(c), n)
+  drop_body(where)
+  drop_body(result_where)
+  if state == DEAD then
     q.dead = q.dead - 1
-    remove(P .. ':g', c.id)
-  elseif c.state == CANCELLED and has(c.flags, LATER) == 0 and c.n > q.cursor then
+    remove(P .. ':g', id)
+  elseif state == CANCELLED and has(flags, LATER) == 0 and n > q.cursor then
     q.holes = q.holes - 1
   end
-  if c.state ~= SUCCEEDED then remove(standing(c.queue, c.state), c.id) end
+  if state ~= SUCCEEDED then remove(standing(number, state), id) end
   q.calls, q.touched = q.calls - 1, true
-  counted(KEPT, -c.kept)
+  counted(KEPT, -kept)
 end
+local function end_of(id) return (parse('>d', record(id), TAKEN_BYTES + 1)) end

@@ -28,6 +28,7 @@ class Lane:
     """`send` carries out a batch and returns the script's reply; `parallel()` is how many batches may be under way now."""
 
     def __init__(self, send: Send, parallel: Callable[[], int] = lambda: 1) -> None:
+        self._loop = asyncio.get_running_loop()
         self._send = send
         self._parallel = parallel
         self._waiting: deque[Waiting] = deque()
@@ -43,13 +44,12 @@ class Lane:
             raise StoreUnavailable("the store is closed")
         if len(self._waiting) >= WAITING_AT_MOST or self._bytes >= WAITING_BYTES:
             raise StoreUnavailable(f"{len(self._waiting)} changes wait already; the Redis server is too slow")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Fields] = loop.create_future()
+        future: asyncio.Future[Fields] = self._loop.create_future()
         self._waiting.append((operation, future))
         self._bytes += len(operation)
         if not self._called:
             self._called = True
-            loop.call_soon(self._start)  # what comes in the same turn of the loop goes along
+            self._loop.call_soon(self._start)  # what comes in the same turn of the loop goes along
         return future
 
     async def close(self) -> None:
@@ -90,11 +90,9 @@ class Lane:
                 _fail(future, "the work was broken off")
             raise
         for (_, future), fields in zip(batch, found, strict=True):
-            if future.done():
-                continue
             if fields[0] == b"error":
                 _fail(future, f"Redis: {fields[1].decode(errors='replace')}")
-            else:
+            elif not future.done():
                 future.set_result(fields)
 
 

@@ -3,13 +3,13 @@
 local LOOKED_AT = 1000  -- calls that a page passes over in one run
 
 function operations.get(o)
-  local c, out = found(o[2]), { 'ok' }
+  local c, out = found(o[2]), { size = 0 }
   if c then show(out, c, true) end
-  return out
+  return { 'ok', out }
 end
 
--- Sources of calls, the newest first: each gives the next one below `top`, as a call, or as no more than { n } where it has passed
--- over enough others in this run: so each comes on by ten at least, and a page to its end.
+-- Sources of calls, the newest first: each gives the next one below `top`, as a call, or as no more than { n } where it has
+-- passed over enough others in this run: so each comes on by ten at least, and a page to its end.
 
 local sources = {}
 local function of_stream(kind, number, floor, wanted)
@@ -20,7 +20,7 @@ local function of_stream(kind, number, floor, wanted)
       if not entry then return nil end
       top = tonumber(sub(entry[1], 1, -3))
       local id = entry[2][1]
-      if not wanted or wanted[string.byte(record(id))] then return { n = top, id = id, entry = entry[2][2] } end
+      if not wanted or wanted[byte(record(id))] then return { n = top, id = id, entry = entry[2][2] } end
       passed = passed + 1
     end
     return { n = top }
@@ -34,7 +34,7 @@ local function of_zset(set)
   end
 end
 local function of_running(number)
-  local ids, running, next_one = call('ZRANGE', apply(P .. ':l'), 0, -1), {}, 0
+  local ids, running, next_one = call('ZRANGE', apply(LEASES), 0, -1), {}, 0
   read_records(ids)
   for _, id in ipairs(ids) do
     local _, _, n, queue = parse(THIN, record(id))
@@ -69,24 +69,24 @@ local function find_sources(numbers, one_queue, states)
   if wanted[RUNNING] and not wanted[SUCCEEDED] then also(of_running(one_queue)) end
 end
 
--- queue or '', states, how many, before which call or '', before which number or 0 → '' or the number to go on before, then calls
+-- queue or '', states, how many, before which call or '', before which number or 0 → '' or the number to go on before, calls
 function operations.page(o)
   local top, numbers, one_queue, left = meta[SEQ] + 1, {}, nil, o[4]
   if o[6] > 0 then
     top = o[6]
   elseif o[5] ~= '' then
     local text, _ = record(o[5]), nil
-    if not text then return { 'ok', '' } end
+    if not text then return { 'ok', '', '' } end
     _, _, top = parse(THIN, text)
   end
   if o[2] == '' then
     for _, number in ipairs(call('HVALS', P .. ':names')) do numbers[#numbers + 1] = tonumber(number) end
   else
     one_queue = number_of(o[2])
-    if not one_queue then return { 'ok', '' } end
+    if not one_queue then return { 'ok', '', '' } end
     numbers[1] = one_queue
   end
-  local heads, out = {}, { 'ok', '' }
+  local heads, out, on = {}, { size = 0 }, ''
   sources = {}
   find_sources(numbers, one_queue, o[3])
   for _, source in ipairs(sources) do
@@ -104,7 +104,7 @@ function operations.page(o)
     for i, head in ipairs(heads) do if head.n > heads[best].n then best = i end end
     local head = heads[best]
     if not head.id then
-      out[2] = exact(head.n)
+      on = exact(head.n)
       break
     end
     local c = found(head.id)
@@ -119,7 +119,7 @@ function operations.page(o)
       table.remove(heads, best)
     end
   end
-  return out
+  return { 'ok', on, out }
 end
 
 -- When the first call of a queue's stream that waits was due, or, with very many holes before it, one of those.
@@ -145,9 +145,9 @@ function operations.depths(o)
           due = due + call('ZCOUNT', set, '-inf', now)
         end
       end
-      for _, field in ipairs({ q.name, exact(q.waiting), exact(q.running), exact(q.dead), exact(q.bytes), oldest, exact(due) }) do
-        out[#out + 1] = field
-      end
+      local counts = { exact(q.waiting), exact(q.running), exact(q.dead), exact(q.bytes), oldest, exact(due) }
+      out[#out + 1] = q.name
+      for i = 1, #counts do out[#out + 1] = counts[i] end
     end
   end
   return out
@@ -155,9 +155,9 @@ end
 
 -- now, seconds that ended calls are kept, dead ones, bytes of both
 function operations.sweep(o)
-  local now, leases, dead, list = o[2], P .. ':l', P .. ':g', P .. ':e'
+  local now, dead, list = o[2], P .. ':g', P .. ':e'
   if call('EXISTS', P .. ':queues') == 1 then return { 'older' } end
-  local over_due = call('ZRANGEBYSCORE', apply(leases), '-inf', now, 'LIMIT', 0, SWEPT_AT_ONCE)
+  local over_due = call('ZRANGEBYSCORE', apply(LEASES), '-inf', now * 1000, 'LIMIT', 0, SWEPT_AT_ONCE)
   read_records(over_due)
   for _, id in ipairs(over_due) do
     local c = found(id)
@@ -170,20 +170,19 @@ function operations.sweep(o)
     local count = 0
     read_records(ids)
     for _, id in ipairs(ids) do
-      local c = found(id)
-      if gone >= SWEPT_AT_ONCE or not so(c) then break end
-      forget(c)
+      if gone >= SWEPT_AT_ONCE or not so(id) then break end
+      forget(id)
       gone, count = gone + 1, count + 1
     end
     return count
   end
   local function forget_listed(so)
     local first = call('LINDEX', list, 0)
-    if not first or not so(found(first)) then return end
+    if not first or not so(first) then return end
     local count = forget_first(call('LRANGE', list, 0, SWEPT_AT_ONCE - gone - 1), so)
     if count > 0 then call('LTRIM', list, count, -1) end
   end
-  forget_listed(function(c) return c.ended <= now - o[3] end)
+  forget_listed(function(id) return end_of(id) <= now - o[3] end)
   forget_first(call('ZRANGEBYSCORE', apply(dead), '-inf', now - o[4], 'LIMIT', 0, SWEPT_AT_ONCE), function() return true end)
   if gone == 0 and meta[KEPT] > o[5] then
     local function so() return meta[KEPT] > o[5] end

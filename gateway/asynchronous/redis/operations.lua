@@ -3,8 +3,8 @@ local YES, NO, LOST = { 'ok' }, { 'no' }, { 'lost' }
 local SWEPT_AT_ONCE, TAKEN_AT_ONCE, FOREIGN, PASSED = 500, 500, 200, 2000
 local INLINE = 65536
 
--- A submission: its length, queue, calls and bytes that may wait there, id, another one if somebody chose the first, bytes of the
--- body that is to be kept apart, whether it is to wait, the entry.
+-- A submission: its length, queue, calls and bytes that may wait there, id, another one if somebody chose the first, bytes of
+-- the body that is to be kept apart, whether it is to wait, the entry.
 local SUBMISSION = '>I4Bc0ddBc0Bc0I4c0B' .. sub(HEADER, 2)
 local function submission_at(batch, from)
   local length, queue, calls, bytes, id, other, data, later, _, size, _, where, key = parse(SUBMISSION, batch, from)
@@ -79,27 +79,39 @@ end
 -- Its length, id, take, state, now, size of the result, where it is kept if not with the call, outcome, bytes of the result if
 -- they come along; then what follows from the end.
 local FINISH = '>I4Bc0I4BdI4Bc0I4c0I4c0'
+local SUCCESS = string.char(SUCCEEDED)
 local function finish(batch, from)
   local length, id, take, state, now, size, where, outcome, data, after = parse(FINISH, batch, from)
-  local c = leased(id, take)
-  if not c then return NO end
+  local text = record(id)
+  if not text or byte(text) ~= RUNNING then return NO end
+  local number, takes, _, _, asked = parse('>I4I4I4dI4', text, 9)
+  if takes ~= take then return NO end
+  if state == SUCCEEDED and where == '' and after == from + length and byte(text, PLACES_AT) == 0 then  -- as most are
+    local q, kept = queue_by(number), ENTRY + asked + size + #outcome
+    write_record(id, SUCCESS .. sub(text, 2, TAKEN_BYTES) .. pack('>dI4I4HI4', now, kept, size, 0, #outcome) .. outcome .. data)
+    remove(LEASES, id)
+    q.running, q.bytes, q.touched = q.running - 1, q.bytes - asked, true
+    counted(KEPT, kept)
+    over[#over + 1], told[#told + 1], work = id, id, true
+    return YES
+  end
   if lost(where, data) then return LOST end
   local follows = submissions_until(batch, after, from + length)
   for _, e in ipairs(follows) do
     if lost(e.where, e.data) then return LOST end
   end
-  ended(c, state, now, outcome, size, where, data)
+  ended(found(id), state, now, outcome, size, where, data)
   if #follows > 0 then submit(follows, false) end
   return YES
 end
 
--- Up to `count` calls of the stream that wait, behind the holes before them; how far that is, how many holes, and when the last one
--- that was looked at was due. There are fewer only where very many holes are in the way.
+-- Up to `count` calls of the stream that wait, behind the holes before them; how far that is, how many holes, and when the last
+-- one that was looked at was due. There are fewer only where very many holes are in the way.
 local function fresh_of(q, count)
   local out, passed, holes, due = {}, q.cursor, 0, 0
   while #out < count and holes < PASSED do
     local most = count - #out + min(q.holes - holes, 200)
-    local entries, ids = call('XRANGE', line('s', q.number), '(' .. passed .. '-0', '+', 'COUNT', most), {}
+    local entries, ids = call('XRANGE', q.stream, '(' .. passed .. '-0', '+', 'COUNT', most), {}
     if #entries == 0 then break end
     if q.holes > holes then
       for i = 1, #entries do ids[i] = entries[i][2][1] end
@@ -112,8 +124,12 @@ local function fresh_of(q, count)
       if q.holes > holes and #record(id) ~= THIN_BYTES then
         holes, due = holes + 1, parse('>d', entry)
       else
-        local c = with_entry({ id = id, n = passed, queue = q.number, flags = 0, fresh = true, behind = holes }, entry)
-        out[#out + 1], due = c, c.due
+        local size, body_size, where, key
+        due, size, body_size, where, key = parse(HEADER, entry)
+        out[#out + 1] = {
+          id = id, n = passed, queue = q.number, flags = key ~= '' and KEYED or 0, due = due, size = size,
+          body_size = body_size, where = where, entry = entry, behind = holes,
+        }
       end
     end
   end
@@ -151,27 +167,31 @@ local function out_of_line(q, count, now)
   return list
 end
 
--- A call as it goes to who asks: id, queue, record, entry, body and result where these are apart and not long. Without bodies all of that is cut
--- off.
+-- A call as it goes to who asks, after the lengths of these: id, queue, record, entry, body and result where they are apart and
+-- not long. Without bodies all of that is cut off.
 local function show(out, c, bodies)
-  local text, entry, body, result = record(c.id), c.entry or entry_of(c), '', ''
-  local _, _, body_size, where = parse(HEADER, entry)
+  local id, name, text, entry, body, result = c.id, queue_by(c.queue).name, record(c.id), c.entry or entry_of(c), '', ''
   if not bodies then
+    local _, _, body_size, where = parse(HEADER, entry)
     if where == '' then entry = sub(entry, 1, #entry - body_size) end
     text = sub(text, 1, #text - #c.result)
   else
-    if where ~= '' and c.where ~= '' and body_size <= INLINE then body = call('GET', body_key(where)) or '' end
-    if c.result_where ~= '' and c.result_size <= INLINE then result = call('GET', body_key(c.result_where)) or '' end
+    if c.where ~= '' and c.body_size <= INLINE then body = call('GET', body_key(c.where)) or '' end
+    if c.result_where and c.result_where ~= '' and c.result_size <= INLINE then
+      result = call('GET', body_key(c.result_where)) or ''
+    end
   end
-  local last = #out
-  out[last + 1], out[last + 2], out[last + 3], out[last + 4], out[last + 5], out[last + 6] = c.id, queue_by(c.queue).name, text,
-    entry, body, result
+  local head, last = pack('>BBI4I4I4I4', #id, #name, #text, #entry, #body, #result) .. id .. name .. text, #out
+  out[last + 1], out[last + 2], out[last + 3], out[last + 4] = head, entry, body, result
+  out.size = out.size + #head + #entry + #body + #result
 end
+
+local function until_ms(time) return math.ceil(time * 1000) end
 
 local operations = {}
 
--- now, end of the lease, how many, limits by queue, whether those of others do not matter → whether there is more, queues whose limit
--- is not told, then the calls
+-- now, end of the lease, how many, limits by queue, whether those of others do not matter → whether there is more, queues whose
+-- limit is not told, the calls
 function operations.take(o)
   local now, limits, left = o[2], o[5], min(o[4], TAKEN_AT_ONCE)
   local foreign, some, more = {}, {}, ''
@@ -204,22 +224,28 @@ function operations.take(o)
       if #one.calls < one.got then more = '1' end
     end
   end
-  local out, lease = { 'ok', more, exact(#foreign), unpacked(foreign) }, exact(o[3])
+  local out, calls, lease = { 'ok', more, exact(#foreign), unpacked(foreign) }, { size = 0 }, until_ms(o[3])
   for _, deal in ipairs(dealt) do
     local c = deal[1].calls[deal[2]]
     if c then
-      c.state, c.takes, c.attempts = RUNNING, c.takes + 1, c.attempts + 1
-      keep(c)
-      add(P .. ':l', lease, c.id)
-      show(out, c, true)
+      if c.behind then
+        write_record(c.id, pack(TAKEN, RUNNING, c.flags, c.n, c.queue, 1, 1, c.due, c.size, c.body_size) .. (c.where == ''
+          and NOTHING or pack('>dI4I4Bc0BI4', 0, 0, 0, #c.where, c.where, 0, 0)))
+      else
+        c.state, c.takes, c.attempts = RUNNING, c.takes + 1, c.attempts + 1
+        keep(c)
+      end
+      add(LEASES, lease, c.id)
+      show(calls, c, true)
     end
   end
+  out[#out + 1] = calls
   return out
 end
 
 function operations.extend(o)
   if not leased(o[2], o[3]) then return NO end
-  add(P .. ':l', exact(o[4]), o[2])
+  add(LEASES, until_ms(o[4]), o[2])
   return YES
 end
 

@@ -27,6 +27,7 @@ from gateway.asynchronous.redis.script import ADDING, ENDING
 from gateway.asynchronous.redis.server import Server
 from gateway.asynchronous.redis.settings import RedisSettings
 from gateway.asynchronous.redis.wire import (
+    OK,
     SMALL_BYTES,
     Entry,
     blob,
@@ -97,13 +98,15 @@ class RedisStore:
         self, submissions: Sequence[Submission], now: float, bounds: Callable[[str], Bounds] = unbounded
     ) -> list[Receipt]:
         entries = await self._entries(submissions, now, bounds)
-        word, *told = await self._adding.run(submission(entries))
+        fields = await self._adding.run(submission(entries))
+        if fields is OK:
+            self._bell.set()
+            return [Receipt(entry.id) for entry in entries]
+        word, *told = fields
         if word != b"ok":
             await self._dropped([entry.where for entry in entries])
             raise _full(told, bounds) if word == b"full" else _too_slow()
         self._bell.set()
-        if not told:
-            return [Receipt(entry.id) for entry in entries]
         receipts = [Receipt(call_id.decode(), how == b"r") for call_id, how in zip(told[::2], told[1::2], strict=True)]
         await self._dropped([entry.where for entry, receipt in zip(entries, receipts, strict=True) if receipt.repeated])
         return receipts
@@ -118,7 +121,7 @@ class RedisStore:
             foreign = int(count)
             for name in found[:foreign]:
                 self._queues[name.decode()] = None
-            calls = list(calls_of(found[foreign:]))
+            calls = [] if foreign == len(found) else calls_of(found[foreign])
             if calls or not (foreign or more):
                 break
         for call in calls:  # those that have calls stay known
@@ -141,23 +144,27 @@ class RedisStore:
         body: bytes | Path = b"",
         then: Sequence[Submission] = (),
     ) -> bool:
+        if isinstance(body, bytes) and len(body) <= SMALL_BYTES:
+            size, data, where = len(body), body, ""
+        else:
+            try:
+                size, data, where = await self._stored(body)
+            except BaseException:
+                await _removed(then)
+                raise
         try:
-            size, data, where = await self._stored(body)
-        except BaseException:
-            await _removed(then)
-            raise
-        try:
-            entries = await self._entries(then, now)
+            entries = await self._entries(then, now) if then else ()
         except BaseException:
             await self._dropped([where])
             raise
-        (word,) = await self._ending.run(finish(lease, state, outcome, now, size, data, where, entries))
-        if word != b"ok":
+        fields = await self._ending.run(finish(lease, state, outcome, now, size, data, where, entries))
+        if fields is not OK:
             await self._dropped([where, *(entry.where for entry in entries)])
-            if word == b"lost":
+            if fields[0] == b"lost":
                 raise _too_slow()
             return False
-        self._over([lease.id])
+        if self._waiters:
+            self._over([lease.id])
         self._bell.set()
         return True
 
@@ -195,7 +202,7 @@ class RedisStore:
         return count
 
     async def get(self, call_id: str) -> Call | None:
-        return next(calls_of((await self._quick.run(operation("get", call_id)))[1:]), None)
+        return next(iter(calls_of((await self._quick.run(operation("get", call_id)))[1])), None)
 
     async def ended(self, call_id: str, timeout_s: float) -> Call | None:
         event = asyncio.Event()
@@ -223,7 +230,7 @@ class RedisStore:
         numbers, calls, on = [NUMBERS[state] for state in states], list[Call](), 0
         while len(calls) < limit:
             words = operation("page", queue or "", numbers, limit - len(calls), calls[-1].id if calls else before, on)
-            _, further, *found = await self._quick.run(words)
+            _, further, found = await self._quick.run(words)
             calls += calls_of(found, bodies=False)
             if not further:
                 break
@@ -330,7 +337,11 @@ class RedisStore:
         entries: list[Entry] = []
         try:
             for wanted in submissions:
-                size, data, where = await self._stored(wanted.body)
+                body = wanted.body
+                if isinstance(body, bytes) and len(body) <= SMALL_BYTES:
+                    size, data, where = len(body), body, ""
+                else:
+                    size, data, where = await self._stored(body)
                 entries.append(entry_of(wanted, now, bounds(wanted.queue), size, data, where))
         except BaseException:
             await self._dropped([entry.where for entry in entries])
@@ -339,7 +350,7 @@ class RedisStore:
         return entries
 
     async def _stored(self, body: bytes | Path) -> tuple[int, bytes, str]:
-        """Return a body's length, its bytes if they go with the operation, and where it is, if it has a place of its own."""
+        """Return the length of a body that is not short, its bytes if they go with the operation, and where it is."""
         if isinstance(body, Path):
             try:
                 size = (await asyncio.to_thread(body.stat)).st_size
@@ -351,7 +362,7 @@ class RedisStore:
                 await asyncio.to_thread(body.unlink, True)
             return size, b"", where
         if len(body) <= INLINE_BYTES:
-            return len(body), body, _new_place() if len(body) > SMALL_BYTES else ""
+            return len(body), body, _new_place()
         where = _new_place()
         await self._upload(where, len(body), body)
         return len(body), b"", where

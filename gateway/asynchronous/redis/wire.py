@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,22 +19,30 @@ goes when the call has ended."""
 OK: Final = (b"ok",)
 NO: Final = (b"no",)
 
-_FIELDS: Final = 6
-"""Of a call in an answer: id, queue, record, entry, body and result where these are apart and not long."""
+_PARTS: Final = struct.Struct(">BBIIII")
+"""How long the parts of a call are: id, queue, record, entry, body and result where these are apart and not long."""
 _THIN: Final = 12
 """Bytes of the record of a call that was never taken."""
+_TAKEN: Final = 58
+"""… of one that was taken, of which nothing has come yet, and whose body has no place of its own."""
+_NO_BODY: Final = Body()
 _REPLAYED: Final = 4
 _YES, _MORE = b"+="
 _FRAME: Final = struct.Struct(">cI")
 _LENGTH: Final = struct.Struct(">I")
 _SHORT: Final = struct.Struct("B")
 _KEY: Final = struct.Struct(">H")
+# Of SUBMISSION in `operations.lua`: its length and the queue's; bounds and the id's length; what is about an entry and before
+# its places, and all of that in one piece, where other id, body apart, place and key are empty.
+_FRONT: Final = struct.Struct(">IB")
 _BOUNDS: Final = struct.Struct(">ddB")
 _AHEAD: Final = struct.Struct(">BdIIB")
-_AROUND: Final = 2 * _LENGTH.size + 2 * _SHORT.size + _BOUNDS.size + _AHEAD.size + _KEY.size
-_HEADER: Final = struct.Struct(">dIIB")
-_RECORD: Final = struct.Struct(">12xIIdd12xI")
+_PLAIN: Final = struct.Struct(">5xBdII3x")
+_AROUND: Final = _FRONT.size + _BOUNDS.size + _PLAIN.size
+# Of FINISH there; of HEADER and FULL in `calls.lua`, up to the places.
 _END: Final = struct.Struct(">IBdIB")
+_HEADER: Final = struct.Struct(">dIIB")
+_RECORD: Final = struct.Struct(">12xIId8xd4xI")
 
 Fields = Sequence[bytes]
 
@@ -78,35 +86,27 @@ def blob(data: bytes) -> msgspec.Raw:
 
 def entry_of(wanted: Submission, now: float, may: Bounds, size: int, data: bytes, where: str) -> Entry:
     """Return a submission whose body is `data`, or was brought to `where` before; `may` is what may wait in its queue."""
-    function, key = wanted.function, wanted.idempotency_key.encode()
+    function, wished = wanted.function, wanted.id or new_id(now)
     kept = encoded(
         Kept(function.namespace, function.name, wanted.method, wanted.path, wanted.headers, wanted.url, now, wanted.expires)
     )
-    wished = wanted.id or new_id(now)
-    queue, call_id = wanted.queue.encode(), wished.encode()
-    other = new_id(now).encode() if wanted.id else b""
-    apart = data if where else b""
-    length = _AROUND + len(queue) + len(call_id) + len(other) + len(apart) + len(where) + len(key) + len(kept)
-    length += len(data) - len(apart)
-    later = wanted.due > now
-    packed = (
-        _LENGTH.pack(length),
-        _SHORT.pack(len(queue)),
-        queue,
-        _BOUNDS.pack(may.calls, may.bytes, len(call_id)),
-        call_id,
-        _SHORT.pack(len(other)),
-        other,
-        _LENGTH.pack(len(apart)),
-        apart,
-        _AHEAD.pack(later, wanted.due if later else now, len(kept) + size, size, len(where)),
-        where.encode(),
-        _KEY.pack(len(key)),
-        key,
-        kept,
-        data if not where else b"",
+    queue, call_id, later = wanted.queue.encode(), wished.encode(), wanted.due > now
+    due = wanted.due if later else now
+    most = _BOUNDS.pack(may.calls, may.bytes, len(call_id))
+    if not (wanted.id or where or wanted.idempotency_key):  # as most are: lengths of nothing are all in one piece
+        front = _FRONT.pack(_AROUND + len(queue) + len(call_id) + len(kept) + size, len(queue))
+        plain = _PLAIN.pack(later, due, len(kept) + size, size)
+        return Entry(wished, b"".join((front, queue, most, call_id, plain, kept, data)))
+    key, other = wanted.idempotency_key.encode(), new_id(now).encode() if wanted.id else b""
+    apart, data = (data, b"") if where else (b"", data)
+    around = _SHORT.pack(len(other)), other, _LENGTH.pack(len(apart)), apart
+    ahead = _AHEAD.pack(later, due, len(kept) + size, size, len(where)), where.encode(), _KEY.pack(len(key)), key
+    length = _AROUND + sum(map(len, (queue, call_id, other, apart, where, key, kept, data)))
+    return Entry(
+        wished,
+        b"".join((_FRONT.pack(length, len(queue)), queue, most, call_id, *around, *ahead, kept, data)),
+        where,
     )
-    return Entry(wished, b"".join(packed), where)
 
 
 def submission(entries: Sequence[Entry]) -> bytes:
@@ -161,59 +161,80 @@ def answers(reply: bytes, count: int) -> Sequence[Fields]:
     return found
 
 
-def calls_of(fields: Fields, *, bodies: bool = True) -> Iterator[Call]:
-    """Yield the calls of an answer. Without `bodies` it has none."""
-    for start in range(0, len(fields), _FIELDS):
-        yield _call(bodies, *fields[start : start + _FIELDS])
+def calls_of(packed: bytes, *, bodies: bool = True) -> list[Call]:
+    """Return the calls of an answer. Without `bodies` it has none."""
+    calls, end, whole = [], 0, len(packed)
+    while end < whole:
+        ids, queues, records, entries, body_size, result_size = _PARTS.unpack_from(packed, end)
+        queue_at = end + _PARTS.size + ids
+        record_at = queue_at + queues
+        entry_at = record_at + records
+        body_at = entry_at + entries
+        result_at = body_at + body_size
+        call_id = packed[queue_at - ids : queue_at].decode()
+        queue = packed[queue_at:record_at].decode()
+        end = result_at + result_size
+        due, _, size, places = _HEADER.unpack_from(packed, entry_at)
+        key_at = entry_at + _HEADER.size + places + _KEY.size
+        where = packed[key_at - _KEY.size - places : key_at - _KEY.size].decode() if places else ""
+        kept_at = key_at + _KEY.unpack_from(packed, key_at - _KEY.size)[0]
+        body = packed[body_at:result_at]
+        kept_ends = body_at
+        if bodies and not places:
+            kept_ends -= size
+            body = packed[kept_ends:body_at]
+        kept = _decode_kept(packed[kept_at:kept_ends])
+        state, flags = STATES[packed[record_at]], packed[record_at + 1]
+        attempts, takes, ended, outcome, result = 0, 0, 0.0, None, _NO_BODY
+        if records > _THIN:
+            takes, attempts, due, ended, length = _RECORD.unpack_from(packed, record_at)
+            if records > _TAKEN:
+                outcome, result = _come_of(packed, record_at + _RECORD.size, entry_at, length, packed[result_at:end], bodies)
+        calls.append(
+            Call(
+                id=call_id,
+                queue=queue,
+                function=FunctionId(kept.namespace, kept.name),
+                state=state,
+                method=kept.method,
+                path=kept.path,
+                headers=kept.headers,
+                url=kept.url,
+                body=Body(size, None)
+                if size and (not bodies or state is State.SUCCEEDED or state is State.CANCELLED)
+                else _body(size, body, where),
+                submitted=kept.submitted,
+                due=due,
+                expires=0.0 if flags & _REPLAYED else kept.expires,
+                ended=ended,
+                attempts=attempts,
+                takes=takes,
+                idempotency_key=packed[key_at:kept_at].decode() if key_at < kept_at else "",
+                outcome=outcome,
+                result=result,
+            )
+        )
+    return calls
 
 
-def _call(bodies: bool, name: bytes, queue: bytes, record: bytes, entry: bytes, body: bytes, result: bytes) -> Call:
-    due, _, size, length = _HEADER.unpack_from(entry)
-    key_starts = _HEADER.size + length + _KEY.size
-    key_ends = key_starts + int.from_bytes(entry[key_starts - _KEY.size : key_starts])
-    where = entry[_HEADER.size : _HEADER.size + length].decode()
-    kept_ends = len(entry) if where or not bodies else len(entry) - size
-    kept = _decode_kept(entry[key_ends:kept_ends])
-    state, flags = STATES[record[0]], record[1]
-    attempts, takes, ended, told, result_size, result_where = 0, 0, 0.0, b"", 0, ""
-    if len(record) > _THIN:
-        takes, attempts, due, ended, result_size = _RECORD.unpack_from(record)
-        position = _RECORD.size + 1 + record[_RECORD.size]  # where the body is: nothing that the entry does not tell
-        start = position + 1
-        position = start + record[position]
-        result_where = record[start:position].decode()
-        start = position + 4
-        position = start + int.from_bytes(record[start - 4 : start])
-        told = record[start:position]
-        if not result_where:
-            result = record[position:]
-    gone = not bodies or state is State.SUCCEEDED or state is State.CANCELLED
-    return Call(
-        id=name.decode(),
-        queue=queue.decode(),
-        function=FunctionId(kept.namespace, kept.name),
-        state=state,
-        method=kept.method,
-        path=kept.path,
-        headers=kept.headers,
-        url=kept.url,
-        body=Body(size, None) if gone and size else _body(size, body if where else entry[kept_ends:], where),
-        submitted=kept.submitted,
-        due=due,
-        expires=0.0 if flags & _REPLAYED else kept.expires,
-        ended=ended,
-        attempts=attempts,
-        takes=takes,
-        idempotency_key=entry[key_starts:key_ends].decode(),
-        outcome=_decode_outcome(told) if told else None,
-        result=_body(result_size, result, result_where) if bodies else Body(result_size, None) if result_size else Body(),
-    )
+def _come_of(packed: bytes, at: int, end: int, size: int, apart: bytes, bodies: bool) -> tuple[Outcome | None, Body]:
+    """Return the outcome and the result that a record tells of, whose places begin at `at`."""
+    at += 1 + packed[at]  # where the body is: nothing that the entry does not tell
+    where_at = at + 1
+    at = where_at + packed[at]
+    where = packed[where_at:at].decode()
+    told_at = at + _LENGTH.size
+    told_ends = told_at + _LENGTH.unpack_from(packed, at)[0]
+    outcome = _decode_outcome(packed[told_at:told_ends]) if told_at < told_ends else None
+    if not bodies:
+        return outcome, Body(size, None) if size else _NO_BODY
+    return outcome, _body(size, apart if where else packed[told_ends:end], where)
 
 
 def _body(size: int, data: bytes, where: str) -> Body:
-    if size <= INLINE_BYTES:
-        return Body(size, data) if len(data) == size else Body(size, None)  # gone meanwhile
-    return Body(size, None, where)
+    if size > INLINE_BYTES:
+        return Body(size, None, where)
+    return Body(size, data if len(data) == size else None)  # None: gone meanwhile
 
 
 def depths_of(fields: Fields) -> dict[str, Depth]:
