@@ -78,9 +78,9 @@ def serve(settings: ServeSettings) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if settings.role != "all":
-            from cli import apart
+            from cli.apart.serve import serve as serve_apart
 
-            return runner.run(apart.serve(settings))
+            return runner.run(serve_apart(settings))
         return runner.run(_platform(settings))
 
 
