@@ -1,13 +1,16 @@
 """Asynchronous calls: what their stores cost beside the bare ones, how long a call takes, and a million that wait.
 
-    python -m benchmarks.asynchronous stores [--rounds 3] [--calls 20000]
+    python -m benchmarks.asynchronous stores [--rounds 3] [--calls 20000] [--store sqlite]
     python -m benchmarks.asynchronous latency [--rate 100] [--seconds 20]
     python -m benchmarks.asynchronous million [--calls 1000000] [--store sqlite]
 
 `stores`: calls that are accepted, and that are taken and ended, a second, by 256 callers at a time, each of which waits for
-its answer. Yardsticks of the same run and disk: inserting the same bytes into a bare SQLite table, a commit each and as many
-a commit as the store's own groups had; `redis-benchmark` adding the same bytes to a stream (XADD) of the same server with as
-many clients. Both sync each commit: `synchronous = FULL`, `appendfsync always`.
+its answer, and what a call costs in CPU, all threads together: of that the machine's other work takes nothing away. Yardsticks
+of the same run and disk: inserting the same bytes into a bare SQLite table, a commit each and as many a commit as the store's
+own groups had, by one thread that waits for nobody; reading, marking and updating such rows in the same groups, which is what
+it is to complete calls (that many inserts a second are told beside it: the same rows are written then without being found
+first, and once instead of twice); `redis-benchmark` adding the same bytes to a stream (XADD) of the same server with as many
+clients. All sync each commit: `synchronous = FULL`, `appendfsync always`.
 
 `latency`: from the submission's first byte to the answer of a long poll for its end, on a real platform, at a fixed rate.
 
@@ -19,9 +22,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
-import sqlite3
 import statistics
 import subprocess
 import tempfile
@@ -32,10 +35,11 @@ from typing import Final, NamedTuple
 
 import uvloop
 
+from benchmarks.asynchronous_bare import bare_completions, bare_inserts
 from benchmarks.embedded import deploy_s, rss_mib
 from gateway.asynchronous.calls import Outcome, State, Submission, queue_of
 from gateway.asynchronous.redis.store import RedisStore
-from gateway.asynchronous.rows import encoded_request
+from gateway.asynchronous.rows import encoded_outcome, encoded_request
 from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.asynchronous.store import Keep, Store
 from orchestration.names import FunctionId
@@ -45,9 +49,12 @@ from tests.gateway.asynchronous.redis_server import RedisServer
 CALLERS: Final = 256
 TAKERS: Final = 4
 """Calls are taken while others end, as workers do."""
+TAKEN: Final = CALLERS // TAKERS
+"""Calls that are taken at a time, at most."""
 FUNCTION: Final = FunctionId("openfaas-fn", "bench")
 BODY: Final = b"b" * 256
 HEADERS: Final = (("Content-Type", "application/json"), ("User-Agent", "benchmark/1.0"), ("Host", "gateway.example:8080"))
+OUTCOME: Final = Outcome(status=200, headers=HEADERS[:1])
 
 
 def wanted(due: float = 0.0) -> Submission:
@@ -55,9 +62,14 @@ def wanted(due: float = 0.0) -> Submission:
 
 
 class Rate(NamedTuple):
+    """Calls a second, CPU microseconds a call, calls a commit that was synced."""
+
     accepted: float
     completed: float
-    group: float
+    accepted_us: float
+    completed_us: float
+    accepted_group: float
+    completed_group: float
 
 
 async def many(count: int, work: Callable[[], Awaitable[object]]) -> float:
@@ -76,51 +88,31 @@ async def many(count: int, work: Callable[[], Awaitable[object]]) -> float:
 
 
 async def measured(store: Store, calls: int, batches: Callable[[], int]) -> Rate:
-    """Submit calls, then take and end them all; `batches` counts the store's commits."""
-    before = batches()
+    """Submit calls, then take and end them all; `batches` counts the store's synced commits."""
+    before, cpu_s = batches(), time.process_time()
     accepted = await many(calls, lambda: store.submit([wanted()], time.time()))
-    group = calls / (batches() - before)
+    accepted_us = (time.process_time() - cpu_s) / calls * 1e6
+    accepted_group = calls / (batches() - before)
     depth = (await store.depths(time.time()))[queue_of(FUNCTION)]
     assert depth.waiting == calls, f"{depth.waiting} of {calls} calls are there: it was not accepting that was measured"
-    outcome = Outcome(status=200, headers=HEADERS[:1])
 
     async def carry_out() -> int:
         ended = 0
-        while taken := await store.take(lambda _: CALLERS, CALLERS // TAKERS, time.time(), 30):
-            finishes = (store.finish(call.lease, State.SUCCEEDED, outcome, time.time(), body=BODY) for call in taken)
+        while taken := await store.take(lambda _: CALLERS, TAKEN, time.time(), 30):
+            finishes = (store.finish(call.lease, State.SUCCEEDED, OUTCOME, time.time(), body=BODY) for call in taken)
             ended += sum(await asyncio.gather(*finishes))
         return ended
 
+    before, cpu_s = batches(), time.process_time()
     started = time.perf_counter()
     ended = sum(await asyncio.gather(*(carry_out() for _ in range(TAKERS))))
     completed = ended / (time.perf_counter() - started)
+    completed_us = (time.process_time() - cpu_s) / calls * 1e6
     assert ended == calls, f"{ended} of {calls} calls have ended"
+    completed_group = calls / max(1, batches() - before)
     while await store.sweep(time.time() + 1, Keep(ended_s=0)):
         pass
-    return Rate(accepted, completed, group)
-
-
-def bare_sqlite(folder: Path, inserts: int, group: int) -> float:
-    """Rows inserted a second, `group` a commit, each commit synced."""
-    connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("CREATE TABLE calls (seq INTEGER PRIMARY KEY, id TEXT UNIQUE, due REAL, request BLOB, body BLOB)")
-    request = encoded_request(wanted())
-    started = time.perf_counter()
-    for start in range(0, inserts, group):
-        connection.execute("BEGIN IMMEDIATE")
-        for number in range(start, min(inserts, start + group)):
-            row = (f"{number:036}", time.time(), request, BODY)
-            connection.execute("INSERT INTO calls (id, due, request, body) VALUES (?, ?, ?, ?)", row)
-        connection.execute("COMMIT")
-    took = time.perf_counter() - started
-    (count,) = connection.execute("SELECT count(*) FROM calls").fetchone()
-    assert count == inserts
-    connection.close()
-    for file in folder.glob("bare.db*"):
-        file.unlink()
-    return inserts / took
+    return Rate(accepted, completed, accepted_us, completed_us, accepted_group, completed_group)
 
 
 def bare_redis(server: RedisServer, adds: int, pipeline: int) -> float:
@@ -139,65 +131,89 @@ def verdict(ratio: float, goal: float) -> str:
     return f"{ratio:.2f} of it, goal ≥ {goal}: {'met' if ratio >= goal else 'MISSED'}"
 
 
-async def stores(rounds: int, calls: int) -> None:
-    sqlite: list[Rate] = []
-    redis: list[Rate] = []
-    one: list[float] = []
-    grouped: list[float] = []
-    single: list[float] = []
-    piped: list[float] = []
+async def of_file(folder: Path, calls: int) -> Rate:
+    """Measure the store of one machine."""
+    store = SqliteStore(folder)
+    synced = [0]
+    choose = store._writer._sync
+
+    def counted(wanted: bool) -> None:
+        synced[0] += wanted
+        choose(wanted)
+
+    store._writer._sync = counted  # type: ignore[method-assign]
+    try:
+        return await measured(store, calls, lambda: synced[0])
+    finally:
+        await store.close()
+
+
+async def of_server(server: RedisServer, folder: Path, calls: int) -> Rate:
+    """Measure the store in Redis."""
+    store = RedisStore(server.settings, folder / "spool")
+    batches = [0]
+    send = store._adding._send
+
+    async def sent(batch: list[bytes]) -> bytes:
+        batches[0] += 1
+        return await send(batch)
+
+    store._adding._send = sent  # type: ignore[assignment]
+    try:
+        return await measured(store, calls, lambda: batches[0])
+    finally:
+        await store.close()
+
+
+def say(title: str, rates: list[Rate]) -> Rate:
+    """Print the middle of what was measured, and return it."""
+    middle = Rate(*(statistics.median(values) for values in zip(*rates, strict=True)))
+    print(
+        f"{title}: {middle.accepted:,.0f} accepted/s, {middle.accepted_us:.1f} us of CPU each,"
+        f" {middle.accepted_group:.0f} a commit; {middle.completed:,.0f} completed/s, {middle.completed_us:.1f} us each"
+    )
+    return middle
+
+
+def compare(rate: float, kind: str, yardstick: str, found: list[float], goal: float = 0.0) -> None:
+    """Print how a rate stands beside a yardstick's, measured in the same rounds."""
+    ratio = rate / statistics.median(found)
+    says = verdict(ratio, goal) if goal else f"{ratio:.2f} of it"
+    print(f"    {yardstick}: {statistics.median(found):,.0f}/s; {kind} {says}")
+
+
+async def stores_in_file(rounds: int, calls: int) -> None:
+    rates: list[Rate] = []
+    one, inserts, completions = [], [], []
+    request, outcome = encoded_request(wanted()), encoded_outcome(OUTCOME)
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            rates.append(await of_file(folder, calls))
+            group, ends = round(rates[-1].accepted_group), round(rates[-1].completed_group)
+            one.append(bare_inserts(folder, request, BODY, max(1, calls // 20), 1))
+            inserts.append(bare_inserts(folder, request, BODY, calls, group))
+            completions.append(bare_completions(folder, request, BODY, outcome, calls, taken=TAKEN, group=ends))
+    middle = say("SQLite", rates)
+    compare(middle.accepted, "accepted", "bare insert, a commit each", one)
+    compare(middle.accepted, "accepted", "bare insert, grouped the same", inserts, 0.5)
+    compare(middle.completed, "completed", "bare select, mark and update, grouped the same", completions, 0.5)
+    compare(middle.completed, "completed", "bare insert, grouped as the accepted", inserts)
+
+
+async def stores_in_server(rounds: int, calls: int) -> None:
+    rates: list[Rate] = []
+    single, piped = [], []
     with tempfile.TemporaryDirectory() as name, RedisServer() as server:
-        folder = Path(name)
         assert b"always" in server.command("CONFIG", "GET", "appendfsync")
         for _ in range(rounds):
-            file_store = SqliteStore(folder)
-            counts = [0]
-            commit = file_store._writer._before_commit
-
-            def counted(connection: sqlite3.Connection, commit: Callable[..., None] = commit, n: list[int] = counts) -> None:
-                n[0] += 1
-                commit(connection)
-
-            file_store._writer._before_commit = counted
-            sqlite.append(await measured(file_store, calls, lambda n=counts: n[0]))  # type: ignore[misc]
-            await file_store.close()
-            one.append(bare_sqlite(folder, max(1, calls // 20), 1))
-            grouped.append(bare_sqlite(folder, calls, max(1, round(sqlite[-1].group))))
-            server_store = RedisStore(server.settings, folder / "spool")
-            batches = [0]
-            send = server_store._adding._send
-
-            async def sent(batch: list[bytes], send: Callable[..., Awaitable[bytes]] = send, n: list[int] = batches) -> bytes:
-                n[0] += 1
-                return await send(batch)
-
-            server_store._adding._send = sent  # type: ignore[assignment]
-            redis.append(await measured(server_store, calls, lambda n=batches: n[0]))  # type: ignore[misc]
-            await server_store.close()
+            rates.append(await of_server(server, Path(name), calls))
             single.append(bare_redis(server, calls, 1))
             piped.append(bare_redis(server, calls, 16))
-    middle = statistics.median
-    for title, rates, yardsticks in (
-        (
-            "SQLite",
-            sqlite,
-            (("bare insert, a commit each", one, 0.0), ("bare insert, grouped the same", grouped, 0.5)),
-        ),
-        (
-            "Redis",
-            redis,
-            (("redis-benchmark XADD, as many clients", single, 0.5), ("… each 16 at a time", piped, 0.0)),
-        ),
-    ):
-        accepted, completed = middle(r.accepted for r in rates), middle(r.completed for r in rates)
-        print(
-            f"{title}: {accepted:,.0f} accepted/s, {middle(r.group for r in rates):.0f} a commit; {completed:,.0f} completed/s"
-        )
-        for text, found, goal in yardsticks:
-            for kind, rate in (("accepted", accepted), ("completed", completed)):
-                ratio = rate / middle(found)
-                says = verdict(ratio, goal) if goal else f"{ratio:.2f} of it"
-                print(f"    {text}: {middle(found):,.0f}/s; {kind} {says}")
+    middle = say("Redis", rates)
+    for yardstick, found, goal in (("redis-benchmark XADD, as many clients", single, 0.5), ("… each 16 at a time", piped, 0.0)):
+        compare(middle.accepted, "accepted", yardstick, found, goal)
+        compare(middle.completed, "completed", yardstick, found, goal)
 
 
 async def post_and_wait(platform: Platform, name: str) -> float:
@@ -324,10 +340,15 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=0)
     parser.add_argument("--rate", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--store", choices=["sqlite", "redis", "both"], default="both", help="of the million")
+    parser.add_argument("--store", choices=["sqlite", "redis", "both"], default="both", help="of stores and million")
     options = parser.parse_args()
     if options.what == "stores":
-        uvloop.run(stores(options.rounds, options.calls or 20_000))
+        gc.collect()
+        gc.freeze()  # as the platform does once it has begun: what was imported is not looked through again and again
+        if options.store != "redis":
+            uvloop.run(stores_in_file(options.rounds, options.calls or 20_000))
+        if options.store != "sqlite":
+            uvloop.run(stores_in_server(options.rounds, options.calls or 20_000))
     elif options.what == "latency":
         latency(options.rate, options.seconds)
     else:
