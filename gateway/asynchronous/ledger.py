@@ -1,7 +1,7 @@
 """What `queue.db` says, and the counts of each queue in memory: the jobs of `sqlite_store`, all run by its writer's thread.
 
 Most jobs work on what is in memory, and what they change is written for all of a batch at once (`gathered`). Jobs that look for
-rows (`lookups`) come after those and find everything written.
+rows (`lookups`) come before those of their batch.
 
 Counts are kept beside the rows, one row a queue: so nothing is ever counted by reading calls, with a million of them waiting as
 with none. Leases are only in memory: one process has the file open, and when it ended, nobody carries anything out any more.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from gateway.asynchronous.calls import Lease, Receipt, new_id
-from gateway.asynchronous.gathered import Gathered
+from gateway.asynchronous.gathered import Gathered, prepare
 from gateway.asynchronous.groups import seqs_of
 from gateway.asynchronous.known import Known
 from gateway.asynchronous.memory import Held, Queue, Running, Taken
@@ -60,6 +60,8 @@ class Ledger:
         self.known = Known()
         self._next = 1
         """The number of the next call; none is given twice while the file is open, since `takes` and `ends` name them."""
+        self._queues = 0
+        """The number of the last queue."""
         self.takes = 0
         """The number of the last record of what was taken."""
 
@@ -67,11 +69,14 @@ class Ledger:
 
     def open(self, connection: sqlite3.Connection) -> None:
         """Take up what the file says: what ran when the last process ended waits again."""
+        prepare(connection)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("DELETE FROM queues WHERE NOT EXISTS (SELECT 1 FROM calls WHERE queue = number)")
         self.load(connection)
         for running in self.running.values():
             self._back(running, running.due, running.attempts)
+            if self.gathered.full:
+                self.flush(connection)
         self.running.clear()
         self.write(connection)
         connection.execute("COMMIT")
@@ -86,6 +91,7 @@ class Ledger:
         order = [number for number in known if number in rows] + [number for number in rows if number not in self.queues]
         self.queues = OrderedDict((number, Queue(*rows[number])) for number in order)
         self.names = {queue.name: queue for queue in self.queues.values()}
+        self._queues = max(self._queues, *rows, 0)
         (last,) = connection.execute("SELECT ifnull(max(seq), 0) FROM calls").fetchone()
         self._next = max(self._next, last + 1)
         self.running = {}
@@ -109,7 +115,7 @@ class Ledger:
                 self.gathered.settled.append(number)
 
     def begin(self, connection: sqlite3.Connection, jobs: Sequence[object]) -> None:
-        """Look for the ids and keys that the jobs of a batch ask about."""
+        """Look for the ids and keys that jobs of a batch ask about: those that gather, before the first of them."""
         self.known.clear()
         ids: list[str] = []
         keys: list[tuple[int, str]] = []
@@ -125,8 +131,15 @@ class Ledger:
             self.known.look(connection, ids, keys)
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Write what was gathered."""
+        """Write what was gathered, at the end of a batch."""
         self.gathered.write(connection)
+
+    def flush(self, connection: sqlite3.Connection) -> None:
+        """Write what was gathered before the batch ends."""
+        if self.gathered.any:
+            if not connection.in_transaction:
+                connection.execute("BEGIN IMMEDIATE")
+            self.gathered.write(connection)
 
     # jobs that work in memory
 
@@ -220,20 +233,24 @@ class Ledger:
         self._back(running, microseconds(due), running.attempts, outcome)
         return True
 
-    def release(self, leases: Iterable[Lease], now: float) -> None:
+    def release(self, connection: sqlite3.Connection, leases: Iterable[Lease], now: float) -> None:
         """See `Store.release`."""
         by = microseconds(now)
         for lease in leases:
             if (running := self._leased(lease)) is not None:
                 del self.running[lease.id]
                 self._back(running, min(running.due, by), running.attempts - 1)  # the clock may have been set back
+                if self.gathered.full:
+                    self.flush(connection)
 
-    def end_leases(self, overdue: Iterable[Lease], now: float) -> None:
+    def end_leases(self, connection: sqlite3.Connection, overdue: Iterable[Lease], now: float) -> None:
         """Let calls whose leases are over wait again."""
         for lease in overdue:
             if (running := self._leased(lease)) is not None:
                 del self.running[lease.id]
                 self._back(running, microseconds(now), running.attempts)
+                if self.gathered.full:
+                    self.flush(connection)
 
     @staticmethod
     def files(connection: sqlite3.Connection) -> set[str]:
@@ -245,11 +262,10 @@ class Ledger:
 
     # inside
 
-    def _begun(self, connection: sqlite3.Connection, name: str) -> Queue:
+    def _begun(self, name: str) -> Queue:
         """Return a queue that is new."""
-        number = connection.execute("INSERT INTO queues (name) VALUES (?)", (name,)).lastrowid
-        assert number is not None
-        queue = self.names[name] = self.queues[number] = Queue(number, name, 0, 0, 0, 0, 0)
+        self._queues += 1
+        queue = self.names[name] = self.queues[self._queues] = Queue(self._queues, name, 0, 0, 0, 0, 0)
         return queue
 
     def _keyed(self, connection: sqlite3.Connection, name: str, key: str) -> str:
@@ -268,7 +284,7 @@ class Ledger:
 
     def _add(self, connection: sqlite3.Connection, entry: Kept, call_id: str, now: float) -> None:
         wanted = entry.submission
-        queue = self.names.get(wanted.queue) or self._begun(connection, wanted.queue)
+        queue = self.names.get(wanted.queue) or self._begun(wanted.queue)
         due = microseconds(max(wanted.due, now))
         gathered = self.gathered
         gathered.new(self._next, call_id, queue.number, due, entry)
@@ -281,7 +297,7 @@ class Ledger:
         if due < queue.first_due:
             queue.first_due = due
         if gathered.full:
-            self.write(connection)
+            self.flush(connection)
 
     def _leased(self, lease: Lease) -> Running | None:
         """Return the call that runs under this lease."""

@@ -1,7 +1,5 @@
-"""The jobs that look for rows: what others of their batch have gathered is written before, and they write at once.
-
-They are late (`writer`), so that a batch has to be written once, before the first of them.
-"""
+"""The jobs that look for rows. They come before those of their batch that only gather, so that nothing has to be written before
+they look: but what another one of them has gathered is."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ from gateway.asynchronous.turns import deal, interleaved
 
 def take(ledger: Ledger, connection: sqlite3.Connection, limit: Callable[[str], int], at_most: int, now: float) -> list[Call]:
     """See `Store.take`."""
-    ledger.write(connection)
+    ledger.flush(connection)
     by = microseconds(now)
     room = {
         queue: free
@@ -57,7 +55,7 @@ def cancel(
     ledger: Ledger, connection: sqlite3.Connection, call_id: str, now: float, then: Sequence[Kept]
 ) -> tuple[State, list[str]] | None:
     """Return the state before and the files that are of no more use. See `Store.cancel`."""
-    ledger.write(connection)
+    ledger.flush(connection)
     row = connection.execute(
         "SELECT seq, queue, state, due, attempts, takes, length(head), ifnull(length(outcome), 0), body_size, body_file"
         " FROM calls WHERE id = ?",
@@ -93,7 +91,7 @@ def cancel(
 
 def replay(ledger: Ledger, connection: sqlite3.Connection, call_id: str, now: float) -> tuple[State, list[str]] | None:
     """Return the state before and the files that are of no more use. See `Store.replay`."""
-    ledger.write(connection)
+    ledger.flush(connection)
     row = connection.execute("SELECT seq, state FROM calls WHERE id = ?", (call_id,)).fetchone()
     if row is None:
         return None
@@ -105,7 +103,7 @@ def replay(ledger: Ledger, connection: sqlite3.Connection, call_id: str, now: fl
 
 def replay_all(ledger: Ledger, connection: sqlite3.Connection, name: str, now: float, at_most: int) -> tuple[int, list[str]]:
     """Return how many, and the files that are of no more use. See `Store.replay_all`."""
-    ledger.write(connection)
+    ledger.flush(connection)
     queue = ledger.names.get(name)
     if queue is None or not queue.dead:
         return 0, []
@@ -118,7 +116,7 @@ def replay_all(ledger: Ledger, connection: sqlite3.Connection, name: str, now: f
 def forget(ledger: Ledger, connection: sqlite3.Connection, now: float, keep: Keep) -> tuple[bool, list[str]]:
     """Delete ended calls whose time is over, and the oldest ones where they take too much space, a bounded number of them.
     Returns whether there may be more, and the files that are of no more use."""
-    ledger.write(connection)
+    ledger.flush(connection)
     kept = sum(queue.kept for queue in ledger.queues.values())
     gone = forgetting.forget(connection, now, keep, kept)
     for number, size, dead in gone.counts:

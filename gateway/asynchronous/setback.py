@@ -45,7 +45,7 @@ class Setback:
 
 def look(ledger: Ledger, connection: sqlite3.Connection, place: Place, now: float) -> Place | None:
     """Let calls be due that were so when they were submitted, from `place` on; return how far that is, None when it is all."""
-    ledger.write(connection)
+    ledger.flush(connection)
     by = microseconds(now)
     left = AT_ONCE
     for number in sorted(number for number, queue in ledger.queues.items() if queue.waiting and number >= place[0]):

@@ -105,7 +105,7 @@ class SqliteStore:
             if not _short(wanted.body):
                 return await self._submit_long(submissions, now, bounds)
             entries.append(_row_of(wanted, now))
-        done = await self._writer.run(Submit(self.ledger, entries, now, bounds), then=self._submitted)
+        done = await self._writer.run(Submit(self.ledger, entries, now, bounds), gathers=True, then=self._submitted)
         return done.receipts
 
     @_carried_through
@@ -114,7 +114,7 @@ class SqliteStore:
     ) -> list[Receipt]:
         entries = await self._kept(submissions, now)
         try:
-            done = await self._writer.run(Submit(self.ledger, entries, now, bounds), then=self._submitted)
+            done = await self._writer.run(Submit(self.ledger, entries, now, bounds), gathers=True, then=self._submitted)
         except Exception:
             await self._bodies.removed([entry.file for entry in entries if entry.file is not None])
             raise
@@ -133,7 +133,7 @@ class SqliteStore:
             self.ledger.leases.update((call.id, Held(call.takes, now + lease_s)) for call in calls)
 
         return await self._writer.run(
-            lambda connection: lookups.take(self.ledger, connection, limit, at_most, now), durable=False, late=True, then=taken
+            lambda connection: lookups.take(self.ledger, connection, limit, at_most, now), durable=False, then=taken
         )
 
     async def extend(self, lease: Lease, now: float, lease_s: float) -> bool:
@@ -189,7 +189,7 @@ class SqliteStore:
     ) -> asyncio.Future[list[str] | None]:
         """End a call whose files are where they belong; None when the lease is not held."""
         end = _End(self, lease, NUMBERS[state], encoded_outcome(outcome), result, now, then)
-        return self._writer.run(end, then=end.told)
+        return self._writer.run(end, gathers=True, then=end.told)
 
     def ended_call(self, lease: Lease, unused: Sequence[str]) -> None:
         """A call has ended: those who wait for that are told, and files that are of no more use are removed."""
@@ -207,21 +207,21 @@ class SqliteStore:
             if held:
                 self._let_go(lease)
 
-        return await self._writer.run(lambda _: self.ledger.retry(lease, due, told), then=waits)
+        return await self._writer.run(lambda _: self.ledger.retry(lease, due, told), gathers=True, then=waits)
 
     async def release(self, leases: Sequence[Lease], now: float) -> None:
         def wait(_: None) -> None:
             for lease in leases:
                 self._let_go(lease)
 
-        await self._writer.run(lambda _: self.ledger.release(leases, now), durable=False, then=wait)
+        await self._writer.run(
+            lambda connection: self.ledger.release(connection, leases, now), gathers=True, durable=False, then=wait
+        )
 
     @_carried_through
     async def cancel(self, call_id: str, now: float, *, then: Sequence[Submission] = ()) -> State | None:
         entries = [_row_of(wanted, now) for wanted in then]
-        found = await self._writer.run(
-            lambda connection: lookups.cancel(self.ledger, connection, call_id, now, entries), late=True
-        )
+        found = await self._writer.run(lambda connection: lookups.cancel(self.ledger, connection, call_id, now, entries))
         if found is None:
             return None
         state, unused = found
@@ -234,7 +234,7 @@ class SqliteStore:
 
     @_carried_through
     async def replay(self, call_id: str, now: float) -> State | None:
-        found = await self._writer.run(lambda connection: lookups.replay(self.ledger, connection, call_id, now), late=True)
+        found = await self._writer.run(lambda connection: lookups.replay(self.ledger, connection, call_id, now))
         if found is None:
             return None
         self._bell.set()
@@ -244,7 +244,7 @@ class SqliteStore:
     @_carried_through
     async def replay_all(self, queue: str, now: float, at_most: int = 1000) -> int:
         count, unused = await self._writer.run(
-            lambda connection: lookups.replay_all(self.ledger, connection, queue, now, at_most), late=True
+            lambda connection: lookups.replay_all(self.ledger, connection, queue, now, at_most)
         )
         self._bell.set()
         await self._bodies.removed(unused)
@@ -289,11 +289,13 @@ class SqliteStore:
     async def sweep(self, now: float, keep: Keep) -> bool:
         overdue = [Lease(call_id, held.take) for call_id, held in self.ledger.leases.items() if held.until <= now]
         if overdue:
-            await self._writer.run(lambda _: self.ledger.end_leases(overdue, now), durable=False)
+            await self._writer.run(
+                lambda connection: self.ledger.end_leases(connection, overdue, now), gathers=True, durable=False
+            )
             for lease in overdue:
                 self._let_go(lease)
         more, unused = await self._writer.run(
-            lambda connection: lookups.forget(self.ledger, connection, now, keep), durable=False, late=True
+            lambda connection: lookups.forget(self.ledger, connection, now, keep), durable=False
         )
         await self._bodies.removed(unused)
         return await self._look_ahead(now) or more
@@ -304,9 +306,7 @@ class SqliteStore:
         setback.saw(now)
         if (place := setback.place) is None:
             return False
-        setback.place = await self._writer.run(
-            lambda connection: look(self.ledger, connection, place, now), durable=False, late=True
-        )
+        setback.place = await self._writer.run(lambda connection: look(self.ledger, connection, place, now), durable=False)
         self._bell.set()
         return setback.place is not None
 

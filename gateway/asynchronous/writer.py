@@ -4,8 +4,9 @@ A *job* is a function of the connection. Those that wait while a commit is under
 the next one: a thousand submissions at once cost a few syncs of the disk. A batch in which nobody asked for durability is not
 synced: it outlives the process, and the next synced one brings it to the disk too.
 
-The jobs of a batch have all been asked for before any of them is answered: so those that are *late* are done behind the others,
-and what these have gathered need be written only once before something reads it.
+The jobs of a batch have all been asked for before any of them is answered, so their order is the writer's choice. Those that
+*gather* write nothing themselves; they come last, and `before_commit` writes what they have decided. Where nothing else wrote,
+that is one statement, which SQLite begins and commits by itself.
 
 A job raises before it writes or gathers anything, or not at all, but for errors of SQLite's: after one of those the batch is
 rolled back and each of its jobs is done by itself. Where even that fails (a disk that gives errors) all of them fail, and the
@@ -46,7 +47,7 @@ class _Entry(msgspec.Struct):
     job: Job[Any]
     future: asyncio.Future[Any]
     durable: bool
-    late: bool
+    gathers: bool
     then: Callable[[Any], object] | None
     result: Any = None
     failed: BaseException | None = None
@@ -56,8 +57,9 @@ class Writer:
     """Opens `path` with mode 0600, brings it to the newest schema and starts the thread. Blocks: open it in a thread.
 
     `migrations` are scripts, or functions of the connection; the n-th brings a file from `user_version` n-1 to n.
-    `begun(connection, jobs)` runs at the beginning of each batch, `before_commit(connection)` at its end,
-    `rolled_back(connection)` after one was rolled back. `run` is for one event loop. Raises StoreUnavailable.
+    `begun(connection, jobs)` runs before the jobs of a batch that gather, `before_commit(connection)` at its end, within a
+    transaction only where another job had one begun. `rolled_back(connection)` runs after one was rolled back. `run` is for
+    one event loop. Raises StoreUnavailable.
     """
 
     def __init__(
@@ -122,12 +124,12 @@ class Writer:
         job: Job[Result],
         *,
         durable: bool = True,
-        late: bool = False,
+        gathers: bool = False,
         then: Callable[[Result], object] | None = None,
     ) -> asyncio.Future[Result]:
-        """Do `job`, behind the others of its batch where it is `late`; the future has its result once what it wrote is
-        committed, and synced where `durable`. `then` is called with it before, also when whoever waited has left: that does
-        not take back what is being written.
+        """Do `job`, which writes nothing itself where it `gathers`; the future has its result once what it wrote is committed,
+        and synced where `durable`. `then` is called with it before, also when whoever waited has left: that does not take back
+        what is being written.
 
         Raises StoreUnavailable at once; the future raises it too, and what the job raises."""
         if self._closed:
@@ -136,7 +138,7 @@ class Writer:
             raise StoreUnavailable(f"{self._path}: {WAITING_AT_MOST} changes wait already; the disk is too slow")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append(_Entry(job, future, durable, late, then))
+        self._waiting.append(_Entry(job, future, durable, gathers, then))
         if len(self._waiting) == 1:  # the thread may wait
             loop.call_soon(self._ready.set)  # what comes in the same turn of the loop goes along
         return future
@@ -177,20 +179,17 @@ class Writer:
             if self._astray:
                 self._roll_back()
             self._sync(any(entry.durable for entry in batch))
-            connection.execute("BEGIN IMMEDIATE")
-            self._begun(connection, [entry.job for entry in batch])
-            for late in (False, True):
-                for entry in batch:
-                    if entry.late is late:
-                        entry.failed = None
-                        try:
-                            entry.result = entry.job(connection)
-                        except sqlite3.Error:
-                            raise
-                        except Exception as error:
-                            entry.failed = error
+            write = [entry for entry in batch if not entry.gathers]
+            if write:
+                connection.execute("BEGIN IMMEDIATE")
+                self._do_all(write)
+            if len(write) < len(batch):
+                gather = [entry for entry in batch if entry.gathers] if write else batch
+                self._begun(connection, [entry.job for entry in gather])
+                self._do_all(gather)
             self._before_commit(connection)
-            connection.execute("COMMIT")
+            if connection.in_transaction:
+                connection.execute("COMMIT")
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 self._roll_back()
@@ -200,6 +199,17 @@ class Writer:
                 return
             for entry in batch:
                 entry.failed = self._failure(error)
+
+    def _do_all(self, entries: list[_Entry]) -> None:
+        connection = self._connection
+        for entry in entries:
+            entry.failed = None
+            try:
+                entry.result = entry.job(connection)
+            except sqlite3.Error:
+                raise
+            except Exception as error:
+                entry.failed = error
 
     def _roll_back(self) -> None:
         """Undo what the batch has done. Until that was possible nothing else is."""
