@@ -41,6 +41,9 @@ _ALWAYS = {
 }
 _UNREACHABLE = re.compile(r"Retrying \(.*(?:NewConnectionError|Connection|Timeout|ProxyError|SSLError|Name)", re.IGNORECASE)
 
+_VERSIONS = re.compile(r"\(from versions: (.*)\)")
+VERSIONS_SHOWN = 5
+
 
 class PipFailed(RuntimeError):
     """pip could not do it; the message is one line that says why."""
@@ -73,7 +76,7 @@ def run_pip(
 
     def said(line: str) -> None:
         lines.append(line)
-        log(line)
+        log(_VERSIONS.sub(_newest, line))
 
     try:
         deadline = time.monotonic() + time_limit_s
@@ -82,6 +85,12 @@ def run_pip(
         raise PipFailed(f"pip took longer than {time_limit_s:g} s") from None
     if code:
         raise PipFailed(why_it_failed(lines, code, target))
+
+
+def _newest(versions: re.Match[str]) -> str:
+    """Of a list of all versions that there are, often a hundred, the last ones."""
+    listed = versions[1].split(", ")
+    return versions[0] if len(listed) <= VERSIONS_SHOWN else f"(from versions: …, {', '.join(listed[-VERSIONS_SHOWN:])})"
 
 
 def why_it_failed(lines: Sequence[str], code: int, target: Target | None = None) -> str:
@@ -93,7 +102,9 @@ def why_it_failed(lines: Sequence[str], code: int, target: Target | None = None)
             return f"the package index cannot be reached, so pip says: {missing[-1]}"
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         fits = str(target) if target is not None else f"Python {version} on {os.uname().machine}"
-        return f"{missing[-1]} (wheels for {fits}; source distributions are not built)"
+        there = [found[1] for error in errors if (found := _VERSIONS.search(error)) and found[1] != "none"]
+        newest = f"; the newest is {there[-1].rpartition(', ')[2]}" if there else ""
+        return f"{missing[-1]}{newest} (wheels for {fits}; source distributions are not built)"
     if conflict := [error for error in errors if "conflicting dependencies" in error]:
         return conflict[0]
     telling = [error for error in errors if not error.startswith("ResolutionImpossible")]

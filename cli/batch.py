@@ -190,6 +190,8 @@ def _deployed(function: StackFunction, plan: Plan, progress: Progress, *, follow
             told = f"{told or 'its calls move'}; the rollout goes on by itself, and --wait would follow it"
         if told and not follows:
             progress.say(f"Note: {name}: {told}")
+        elif flags.gradual and sent.revision and not told:
+            progress.say(f"Note: {name}: no calls move in steps: {sent.revision} had all of them, or is the first revision")
     return sent, image
 
 

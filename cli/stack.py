@@ -260,7 +260,8 @@ def _function(key: str, value: Any, name: str, base: Path, envsubst: bool, envir
         inline.update(_environment_file(_located(file, base), envsubst, environment))
     handler, lang, image = given.text("handler"), given.text("lang"), given.text("image")
     if not handler and not image:
-        raise Misuse(f"{name}: {where} needs 'handler' (a folder, with 'lang'), or 'image'")
+        slips = "".join(f"; {slip}" for slip in _unknown(value, _FUNCTION_FIELDS, ""))
+        raise Misuse(f"{name}: {where} needs 'handler' (a folder, with 'lang'), or 'image'{slips}")
     return StackFunction(
         name=key,
         lang=DOCKERFILE if lang.lower() == DOCKERFILE else lang,

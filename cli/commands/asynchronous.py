@@ -300,12 +300,16 @@ def _fields(call: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("Submitted", f"{age(call['submittedAt'])} ago"),
         ("Attempts", call["attempts"]),
         ("Next attempt", _in(call["dueAt"]) if call["state"] == "waiting" else None),
-        ("Took", seconds_text(call["endedAt"] - call["startedAt"]) if call.get("startedAt") and call.get("endedAt") else None),
+        ("Took", _took(call["endedAt"] - call["startedAt"]) if call.get("startedAt") and call.get("endedAt") else None),
         ("Key", call.get("idempotencyKey")),
         ("Status", response.get("status")),
         ("Headers", [f"{name}: {value}" for name, value in response.get("headers", ())]),
         ("Body", clean(body) if body and len(body) <= 200 else f"{response['bodyBytes']} bytes" if response else None),
     ]
+
+
+def _took(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else seconds_text(seconds)
 
 
 def _in(moment: float) -> str:

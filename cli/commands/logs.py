@@ -85,12 +85,15 @@ def logs(
                 print(json.dumps(line, ensure_ascii=False), flush=follow)
             else:
                 print(_plain(line, times, *(key for key, wanted in shown_keys if wanted)), flush=follow)
-    if call and silent and not follow:
-        click.echo(f"Note: {_silent_call(connection, name, namespace or DEFAULT_NAMESPACE, call)}", err=True)
+    if silent and not follow:
+        click.echo(f"Note: {_silent(connection, name, namespace or DEFAULT_NAMESPACE, call, since)}", err=True)
 
 
-def _silent_call(connection: Gateway, name: str, namespace: str, call: str) -> str:
-    """Return what is to be said of a call that wrote nothing. Raises CliError where it is another's, or not known at all."""
+def _silent(connection: Gateway, name: str, namespace: str, call: str, since: str) -> str:
+    """Return what is to be said of a function, or a call, that wrote nothing. Raises CliError where the call is another's, or
+    not known at all."""
+    if not call:
+        return f"{name} has written nothing{f' since {since}' if since else ''}; what its code prints is shown here"
     found = connection.call("GET", f"/api/v1/calls/{quote(call, safe='')}", accept=(200, 404, 405, 501))
     if found.status == 200:
         told = found.json()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
         ),
         (
             [
+                "ERROR: Could not find a version that satisfies the requirement x==9 (from versions: 1.0, 1.1, 2.0.dev1, 2.0)",
+                "ERROR: No matching distribution found for x==9",
+            ],
+            f"No matching distribution found for x==9; the newest is 2.0 (wheels for Python {VERSION} on ",
+        ),
+        (
+            [
                 "WARNING: Retrying (Retry(total=1)) after connection broken by 'NewConnectionError(...)': /simple/x/",
                 "ERROR: No matching distribution found for x",
             ],
@@ -42,6 +50,21 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 )
 def test_the_line_that_says_what_is_wrong(output: list[str], reason: str) -> None:
     assert why_it_failed(output, 2).startswith(reason)
+
+
+def test_of_a_hundred_versions_the_last_ones_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = ", ".join(f"1.{n}" for n in range(100))
+
+    def pip(command: object, said: Callable[[str], None], *_: object, **__: object) -> int:
+        said(f"ERROR: Could not find a version that satisfies the requirement x==9 (from versions: {versions})")
+        said("ERROR: No matching distribution found for x==9")
+        return 1
+
+    monkeypatch.setattr(module, "run_child", pip)
+    lines: list[str] = []
+    with pytest.raises(PipFailed, match=r"the newest is 1\.99 "):
+        run_pip(["install"], tmp_path, lines.append)
+    assert lines[0].endswith("(from versions: …, 1.95, 1.96, 1.97, 1.98, 1.99)")
 
 
 def test_output_comes_line_by_line(tmp_path: Path) -> None:

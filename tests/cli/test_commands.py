@@ -281,6 +281,12 @@ def test_logs_for_people_and_for_programs(gateway: Gateway, faas: Faas, monkeypa
 CALL = {"name": "f", "namespace": "openfaas-fn", "call": {"id": "c9", "status": 204}}
 
 
+def test_of_a_function_that_wrote_nothing_it_is_said(gateway: Gateway, faas: Faas) -> None:
+    done = faas("logs", "f")
+    assert (done.code, done.out, done.err) == (0, "", "Note: f has written nothing; what its code prints is shown here\n")
+    assert faas("logs", "f", "--since", "5m").err.startswith("Note: f has written nothing since 5m; ")
+
+
 def test_of_a_call_that_wrote_nothing_it_is_said_what_is_known(gateway: Gateway, faas: Faas) -> None:
     gateway.log_lines = list(LINES)
     unknown = faas("logs", "f", "--call", "c9")

@@ -230,6 +230,13 @@ async def test_a_gradual_deploy_does_not_wait_for_its_end(control: Faas) -> None
     assert (await control("promote", "hello")).out == "hello: 100 % to hello-00002.\n"
 
 
+async def test_a_gradual_deploy_that_moves_nothing_says_so(control: Faas) -> None:
+    first = await control("deploy", "--image", "x:1", "--name", "hello", "--gradual", "10m", "--wait")
+    assert first.code == 0
+    told = "Note: hello: no calls move in steps: hello-00001 had all of them, or is the first revision\n"
+    assert first.err == told
+
+
 async def test_a_gradual_deploy_that_waits_fails_when_its_rollout_is_ended(control: Faas) -> None:
     assert (await control("deploy", "--image", "x:1", "--name", "hello")).code == 0
     waits = asyncio.ensure_future(control("deploy", "--image", "x:2", "--name", "hello", "--gradual", "10m", "--wait"))

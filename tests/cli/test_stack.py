@@ -151,6 +151,10 @@ def test_a_handler_is_looked_for_here_and_then_beside_the_file(project: Path) ->
         (HEAD + "functions: [a]", "functions must be a mapping of names to functions, not a list"),
         (HEAD + "functions:\n  f:\n", "functions.f must be a mapping"),
         (HEAD + "functions:\n  f: {}\n", "functions.f needs 'handler'"),
+        (
+            HEAD + "functions:\n  f: {lang: python3, hander: ./f}\n",
+            "or 'image'; hander is not a known field and does nothing; did you mean handler?",
+        ),
         (HEAD + "functions:\n  f: {image: x}\n  f: {image: y}\n", "stack.yaml line 6: 'f' is there twice"),
         (HEAD + "functions:\n  F_: {image: x}\n", "functions.F_: function name 'F_'"),
         (HEAD + "functions:\n  f: {image: x, namespace: A}\n", "functions.f: namespace 'A'"),
