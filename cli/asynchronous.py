@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,10 +18,11 @@ from cli.settings import ServeSettings
 from gateway.asynchronous.acceptor import Acceptor
 from gateway.asynchronous.backlog import Backlog
 from gateway.asynchronous.caller import Caller
-from gateway.asynchronous.calls import Call
+from gateway.asynchronous.calls import Call, queue_of
 from gateway.asynchronous.carrier import Carrier, Execution, FunctionCarrier
 from gateway.asynchronous.functions import Functions
-from gateway.asynchronous.retry import Verdict
+from gateway.asynchronous.pace import Pace, retry_after_s
+from gateway.asynchronous.retry import Again, Verdict
 from gateway.asynchronous.settings import AsyncSettings
 from gateway.asynchronous.store import Store
 from gateway.asynchronous.tracing import CallTracing
@@ -32,8 +34,9 @@ from gateway.edge.inside import Accept
 from gateway.edge.settings import inner_socket
 from gateway.metrics.queues import Queues
 from gateway.metrics.triggers import Callbacks as CallbackCounts
-from orchestration.events import Event
+from orchestration.events import Event, FunctionRemoved
 from orchestration.load import LoadSample
+from orchestration.names import FunctionId
 from orchestration.replica import Endpoint
 
 SOCKET: Final = "async.sock"
@@ -54,6 +57,7 @@ class Asynchronous:
         self.backlog = Backlog(store, on_load)
         self._queues = Queues(lambda: self.backlog.depths, self.functions.has)
         self._told = CallbackCounts(self.callbacks.counts)
+        self._pace = Pace(time.monotonic())
         self.acceptor = Endpoint(unix=str(run_dir / SOCKET))
         self.workers: Workers | None = None
         self.accepting: Acceptor | None = None
@@ -72,6 +76,8 @@ class Asynchronous:
     def apply(self, event: Event) -> None:
         """Follow a change that an orchestrator's `watch` yielded."""
         self.functions.apply(event)
+        if isinstance(event, FunctionRemoved):
+            self._pace.forget(queue_of(FunctionId(event.namespace, event.name)))
         self.backlog.apply(event)
 
     def counted(self, openmetrics: bool) -> Iterator[str]:
@@ -91,7 +97,15 @@ class Asynchronous:
         if self.workers is not None:
             self.workers.pause()
 
+    def room_in_s(self, queue: str) -> int:
+        """Return in how many seconds a queue that is full has room."""
+        depth = self.backlog.depths.get(queue)
+        waiting = depth.waiting if depth is not None else self.functions.bounds(queue, self.settings.bounds).calls
+        return retry_after_s(waiting, self._pace.per_s(queue, time.monotonic()))
+
     def _attempted(self, call: Call, verdict: Verdict) -> None:
+        if not (call.url or isinstance(verdict, Again)):
+            self._pace.ended(call.queue, time.monotonic())
         self.callbacks.attempted(call, verdict)
         self._queues.attempted(call, verdict)
 
@@ -160,5 +174,6 @@ async def opened(
             cancelled=parts.cancelled,
             follow=parts.callbacks.cancelled,
             check=parts.callbacks.check,
+            room_in_s=parts.room_in_s,
         ) as parts.accepting:
             yield parts

@@ -39,7 +39,7 @@ from cli.asynchronous import Asynchronous
 from cli.http_server import control_server, uvicorn_server
 from cli.metrics import Metering, metrics_port, no_consumption
 from cli.outgoing import outgoing
-from cli.process import CannotServe, Life, auth_of, bundle_store, cancel_task, cannot_listen, save_login, url_of
+from cli.process import CannotServe, Life, auth_of, bundle_store, cancel_task, cannot_listen, collect_seldom, save_login, url_of
 from cli.settings import ServeSettings
 from cli.tracing import tracing
 from gateway.control.app import control_app
@@ -74,6 +74,7 @@ log = logging.getLogger("pinnace.platform")
 def serve(settings: ServeSettings) -> int:
     """Run the embedded platform until SIGTERM or SIGINT; return the exit code. Raises CannotServe."""
     logs.configure(settings.log_format)
+    collect_seldom()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

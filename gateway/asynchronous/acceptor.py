@@ -27,7 +27,8 @@ from gateway.asynchronous.edge_connection import EdgeConnection
 from gateway.asynchronous.fingerprint import differs, marked
 from gateway.asynchronous.functions import Functions
 from gateway.asynchronous.gathering import Gathering, Submitter
-from gateway.asynchronous.refusals import another_request, full, not_accepted
+from gateway.asynchronous.pace import UNKNOWN_S
+from gateway.asynchronous.refusals import another_request, full, not_accepted, without_places
 from gateway.asynchronous.settings import AsyncSettings
 from gateway.asynchronous.store import Bounds, QueueFull, Store, StoreUnavailable
 from gateway.edge.private_socket import private_socket
@@ -40,7 +41,8 @@ SAY_APART_S: Final = 10.0
 
 class Acceptor:
     """Listens on `path` while entered. `cancelled(call id)` is told of calls that were cancelled, `follow(call)` says what is
-    to be submitted along with that; `check` looks at a submission's headers, and raises ValueError to refuse it."""
+    to be submitted along with that; `check` looks at a submission's headers, and raises ValueError to refuse it;
+    `room_in_s(queue)` says in how many seconds one that is full has room."""
 
     def __init__(
         self,
@@ -52,11 +54,13 @@ class Acceptor:
         cancelled: Callable[[str], None] = lambda call_id: None,
         follow: Callable[[Call], Sequence[Submission]] = lambda call: (),
         check: Callable[[Headers], None] = lambda headers: None,
+        room_in_s: Callable[[str], int] = lambda queue: UNKNOWN_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store, self.functions, self.settings = store, functions, settings
         self.check = check
         self._cancelled, self._follow = cancelled, follow
+        self._room_in_s = room_in_s
         self.clock = clock
         self.connections: set[EdgeConnection] = set()
         self._path = path
@@ -151,7 +155,7 @@ class Acceptor:
             if receipt.repeated and differs(await self.store.get(receipt.id), submission):
                 return "", another_request(submission)
         except (QueueFull, StoreUnavailable) as error:
-            return "", self._refusal(error)
+            return "", self._refusal(error, wanted)
         except OSError as error:
             self.complain(f"{self.store.spool}: {error.strerror}")
             return "", not_accepted(error.strerror or str(error))
@@ -164,8 +168,12 @@ class Acceptor:
     async def _keep(self, wanted: Sequence[Submission]) -> list[Receipt]:
         return await self.store.submit(wanted, self.clock(), self.bounds)
 
-    def _refusal(self, error: QueueFull | StoreUnavailable) -> Refusal:
+    def _refusal(self, error: QueueFull | StoreUnavailable, wanted: Submission) -> Refusal:
         if isinstance(error, QueueFull):
-            return full(str(error))
+            return full(str(error), self._room_in_s(wanted.queue))
         self.complain(str(error))
-        return not_accepted(str(error))
+        return not_accepted(self.said(error))
+
+    def said(self, error: StoreUnavailable) -> str:
+        """Return what anybody may be told of why the store cannot be used."""
+        return without_places(str(error), self.store.spool.parent)

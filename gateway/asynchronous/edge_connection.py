@@ -210,7 +210,7 @@ class EdgeConnection(asyncio.Protocol):
             self._refuse(Refusal(400, f"wait: {error}"))
             return
         except StoreUnavailable as error:
-            self._refuse(out_of_reach(str(error)))
+            self._refuse(out_of_reach(self._acceptor.said(error)))
             return
         if call is None:
             self._refuse(unknown(target.name))

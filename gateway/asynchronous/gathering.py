@@ -36,7 +36,7 @@ class Gathering:
     def __init__(
         self,
         keep: Callable[[Sequence[Submission]], Awaitable[list[Receipt]]],
-        refusal: Callable[[QueueFull | StoreUnavailable], Refusal],
+        refusal: Callable[[QueueFull | StoreUnavailable, Submission], Refusal],
         begin: Callable[[Coroutine[None, None, None]], object],
     ) -> None:
         self._keep, self._refusal, self._begin = keep, refusal, begin
@@ -60,9 +60,10 @@ class Gathering:
             if len(asked) > 1:
                 await asyncio.gather(*(self._answer([one]) for one in asked))
             else:
-                asked[0][1].refused(self._refusal(full))
+                wanted, submitter = asked[0]
+                submitter.refused(self._refusal(full, wanted))
         except StoreUnavailable as error:
-            refusal = self._refusal(error)
+            refusal = self._refusal(error, asked[0][0])
             for _, submitter in asked:
                 submitter.refused(refusal)
         except Exception:

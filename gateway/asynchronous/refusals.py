@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Final
 
 from gateway.asynchronous.calls import Submission
 from gateway.asynchronous.settings import AsyncSettings
 from gateway.edge.refusal import Refusal
 
-RETRY_AFTER_FULL_S: Final = 10
 RETRY_AFTER_BROKEN_S: Final = 5
+_PLACES: Final = re.compile(
+    r"[a-z]+://[^\s;,]*[^\s:;,.]"  # a URL
+    r"|(?<![\w.])/[^\s:;,]+"  # a path
+    r"|\b[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*:[0-9]{2,5}\b"  # a host and its port
+)
 
 
-def full(why: str) -> Refusal:
+def without_places(why: str, folder: Path) -> str:
+    """Return what anybody may be told of a failure: where things are, on this machine or another, is for the operator's log.
+    `folder` holds the platform's data, and is called that; a file in it has its name alone."""
+    return _PLACES.sub("…", why.replace(f"{folder}/", "").replace(str(folder), "the data folder"))
+
+
+def full(why: str, retry_after_s: int) -> Refusal:
     """The function's queue takes no more."""
-    return Refusal(429, why, retry_after_s=RETRY_AFTER_FULL_S)
+    return Refusal(429, why, retry_after_s=retry_after_s)
 
 
 def not_accepted(why: str) -> Refusal:

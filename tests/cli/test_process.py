@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
-from cli.process import Life, cannot_listen, url_of
+from cli.process import Life, cannot_listen, collect_seldom, url_of
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,12 @@ async def test_a_part_that_is_cancelled_is_no_failure() -> None:
     await asyncio.wait([task])
     await asyncio.sleep(0)
     assert not life.over.is_set()
+
+
+def test_garbage_is_looked_for_less_often_than_python_does() -> None:
+    usual = gc.get_threshold()
+    try:
+        collect_seldom()
+        assert gc.isenabled() and gc.get_threshold()[0] > usual[0]
+    finally:
+        gc.set_threshold(*usual)

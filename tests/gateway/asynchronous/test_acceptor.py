@@ -92,14 +92,14 @@ async def test_a_store_that_cannot_keep_a_call_is_not_a_202(lab: AsyncLab, caplo
     lab.deploy("echo")
 
     async def submit(*_: object) -> None:
-        raise StoreUnavailable("the disk is full")
+        raise StoreUnavailable(f"{lab.folder}/queue.db: the disk is full")
 
     lab.store.submit = submit  # type: ignore[method-assign,assignment]
     refused = await lab.ask("POST", "/async-function/echo")
-    assert refused.status == 503 and b"the disk is full" in refused.body
+    assert refused.status == 503 and refused.body == b"the call was not accepted: queue.db: the disk is full\n"
     for _ in range(3):
         await lab.ask("POST", "/async-function/echo")
-    assert caplog.text.count("the disk is full") == 1  # a log on the same disk is not to fill it
+    assert caplog.text.count(f"{lab.folder}/queue.db: the disk is full") == 1  # a log on the same disk is not to fill it
 
 
 async def test_a_failure_that_nobody_foresaw_keeps_no_client_waiting(

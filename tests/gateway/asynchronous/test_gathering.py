@@ -57,7 +57,7 @@ class Rig:
             raise QueueFull("full")
         return [Receipt(f"id-{number}") for number in range(len(submissions))]
 
-    def refusal(self, error: QueueFull | StoreUnavailable) -> Refusal:
+    def refusal(self, error: QueueFull | StoreUnavailable, wanted: Submission) -> Refusal:
         self.refused.append(str(error))
         return Refusal(429 if isinstance(error, QueueFull) else 503, str(error))
 
