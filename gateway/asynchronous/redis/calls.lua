@@ -6,11 +6,12 @@ local LATER, KEYED, REPLAYED = 1, 2, 4  -- flags: it is in :d:Q; it has a key; i
 local has = bit.band
 -- A record: state, flags, N, Q; nothing more, and no key, of a call that was never taken.
 local THIN, THIN_BYTES = '>BBI6I4', 12
--- Else takes, attempts, due, bytes asked for, of the body. An end adds to that: its time, bytes kept, of the result, where body
--- and result are, outcome, result. What is not yet is 0.
+-- Else takes, attempts, due, bytes asked for, of the body. Then, for one that runs, the group of its lease, and for one that has
+-- ended when that was; bytes kept, of the result; where body and result are; outcome; result. What is not yet is 0.
 local TAKEN, TAKEN_BYTES = '>BBI6I4I4I4dI4I4', 36
-local FULL, PLACES_AT = TAKEN .. 'dI4I4Bc0Bc0I4c0', TAKEN_BYTES + 17
-local NOTHING = string.rep('\0', 22)
+local RUNS = TAKEN .. 'd'
+local FULL, PLACES_AT = RUNS .. 'I4I4Bc0Bc0I4c0', TAKEN_BYTES + 17
+local NOTHING = string.rep('\0', 14)
 -- An entry: due, bytes asked for, of the body; where that is if it is not at the end; key; what is read by nobody here.
 local HEADER = '>dI4I4Bc0I2c0'
 
@@ -79,13 +80,13 @@ local function await_no_more(c)
 end
 local function run_no_more(c)
   local q = queue_by(c.queue)
-  remove(LEASES, c.id)
+  leave(c.ended)
   q.running, q.touched = q.running - 1, true
 end
 
 local function wait_again(c, due)
   run_no_more(c)
-  c.state = WAITING
+  c.state, c.ended = WAITING, 0
   keep(c)
   await(c, due)
 end

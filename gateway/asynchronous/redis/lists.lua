@@ -33,12 +33,25 @@ local function of_zset(set)
     return found[1] and { n = tonumber(found[2]), id = found[1] } or nil
   end
 end
-local function of_running(number)
-  local ids, running, next_one = call('ZRANGE', apply(LEASES), 0, -1), {}, 0
+-- Calls that run under a lease of a group.
+local function running_of(group)
+  local ids, running = {}, {}
+  for id in string.gmatch(call('HGET', HELD_BY, group), '%S+') do ids[#ids + 1] = id end
   read_records(ids)
   for _, id in ipairs(ids) do
-    local _, _, n, queue = parse(THIN, record(id))
-    if not number or queue == number then running[#running + 1] = { n = n, id = id } end
+    local text = record(id)
+    if text and byte(text) == RUNNING and parse('>d', text, TAKEN_BYTES + 1) == group then running[#running + 1] = id end
+  end
+  return running
+end
+local function of_running(number)
+  local running, next_one = {}, 0
+  apply_leases()
+  for _, group in ipairs(call('ZRANGE', LEASES, 0, -1)) do
+    for _, id in ipairs(running_of(tonumber(group))) do
+      local _, _, n, queue = parse(THIN, record(id))
+      if not number or queue == number then running[#running + 1] = { n = n, id = id } end
+    end
   end
   table.sort(running, function(a, b) return a.n > b.n end)
   return function(top)
@@ -157,12 +170,16 @@ end
 function operations.sweep(o)
   local now, dead, list = o[2], P .. ':g', P .. ':e'
   if call('EXISTS', P .. ':queues') == 1 then return { 'older' } end
-  local over_due = call('ZRANGEBYSCORE', apply(LEASES), '-inf', now * 1000, 'LIMIT', 0, SWEPT_AT_ONCE)
-  read_records(over_due)
-  for _, id in ipairs(over_due) do
-    local c = found(id)
-    c.due = now
-    wait_again(c, now)
+  apply_leases()
+  local over_due = 0
+  for _, group in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now * 1000, 'LIMIT', 0, SWEPT_AT_ONCE)) do
+    if over_due < SWEPT_AT_ONCE then
+      for _, id in ipairs(running_of(tonumber(group))) do
+        local c = found(id)
+        c.due, over_due = now, over_due + 1
+        wait_again(c, now)
+      end
+    end
   end
   local gone = 0
   -- Forget the oldest of what is listed while `so`.
@@ -189,7 +206,7 @@ function operations.sweep(o)
     forget_listed(so)
     forget_first(call('ZRANGE', apply(dead), 0, SWEPT_AT_ONCE - 1), so)
   end
-  return { 'ok', (#over_due >= SWEPT_AT_ONCE or gone >= SWEPT_AT_ONCE) and '1' or '' }
+  return { 'ok', (over_due >= SWEPT_AT_ONCE or gone >= SWEPT_AT_ONCE) and '1' or '' }
 end
 
 function operations.next_due(_)

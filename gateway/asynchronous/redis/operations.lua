@@ -84,12 +84,12 @@ local function finish(batch, from)
   local length, id, take, state, now, size, where, outcome, data, after = parse(FINISH, batch, from)
   local text = record(id)
   if not text or byte(text) ~= RUNNING then return NO end
-  local number, takes, _, _, asked = parse('>I4I4I4dI4', text, 9)
+  local number, takes, _, _, asked, _, group = parse('>I4I4I4dI4I4d', text, 9)
   if takes ~= take then return NO end
   if state == SUCCEEDED and where == '' and after == from + length and byte(text, PLACES_AT) == 0 then  -- as most are
     local q, kept = queue_by(number), ENTRY + asked + size + #outcome
     write_record(id, SUCCESS .. sub(text, 2, TAKEN_BYTES) .. pack('>dI4I4HI4', now, kept, size, 0, #outcome) .. outcome .. data)
-    remove(LEASES, id)
+    leave(group)
     q.running, q.bytes, q.touched = q.running - 1, q.bytes - asked, true
     counted(KEPT, kept)
     over[#over + 1], told[#told + 1], work = id, id, true
@@ -186,8 +186,6 @@ local function show(out, c, bodies)
   out.size = out.size + #head + #entry + #body + #result
 end
 
-local function until_ms(time) return math.ceil(time * 1000) end
-
 local operations = {}
 
 -- now, end of the lease, how many, limits by queue, whether those of others do not matter → whether there is more, queues whose
@@ -224,18 +222,17 @@ function operations.take(o)
       if #one.calls < one.got then more = '1' end
     end
   end
-  local out, calls, lease = { 'ok', more, exact(#foreign), unpacked(foreign) }, { size = 0 }, until_ms(o[3])
+  local out, calls, ends = { 'ok', more, exact(#foreign), unpacked(foreign) }, { size = 0 }, o[3]
   for _, deal in ipairs(dealt) do
     local c = deal[1].calls[deal[2]]
     if c then
       if c.behind then
-        write_record(c.id, pack(TAKEN, RUNNING, c.flags, c.n, c.queue, 1, 1, c.due, c.size, c.body_size) .. (c.where == ''
-          and NOTHING or pack('>dI4I4Bc0BI4', 0, 0, 0, #c.where, c.where, 0, 0)))
+        write_record(c.id, pack(RUNS, RUNNING, c.flags, c.n, c.queue, 1, 1, c.due, c.size, c.body_size, lease(c.id, ends))
+          .. (c.where == '' and NOTHING or pack('>I4I4Bc0BI4', 0, 0, #c.where, c.where, 0, 0)))
       else
-        c.state, c.takes, c.attempts = RUNNING, c.takes + 1, c.attempts + 1
+        c.state, c.takes, c.attempts, c.ended = RUNNING, c.takes + 1, c.attempts + 1, lease(c.id, ends)
         keep(c)
       end
-      add(LEASES, lease, c.id)
       show(calls, c, true)
     end
   end
@@ -244,8 +241,11 @@ function operations.take(o)
 end
 
 function operations.extend(o)
-  if not leased(o[2], o[3]) then return NO end
-  add(LEASES, until_ms(o[4]), o[2])
+  local c = leased(o[2], o[3])
+  if not c then return NO end
+  leave(c.ended)
+  c.ended = lease(c.id, o[4])
+  keep(c)
   return YES
 end
 

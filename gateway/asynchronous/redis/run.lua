@@ -7,7 +7,7 @@
 local batch = ARGV[1]
 local stored = call('GET', P .. ':m')
 if stored then
-  layout, meta[SEQ], meta[LINES], meta[TURNS], meta[KEPT] = parse(META, stored)
+  layout, meta[SEQ], meta[LINES], meta[TURNS], meta[GROUPS], meta[KEPT] = parse(META, stored)
 elseif call('EXISTS', P .. ':queues') == 1 then
   layout = 1
 end

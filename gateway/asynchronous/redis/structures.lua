@@ -2,7 +2,8 @@
 -- the append-only file, or none. The files are joined in this order: structures, calls, operations, lists, run.
 --
 -- KEYS[1] is the store's name in braces, the hash tag: all keys begin with it, so that a cluster has them in one slot.
---   :m          what counts for all: number of this layout, last call, last queue, turns of queues, bytes of ended calls
+--   :m          what counts for all: number of this layout, last call, last queue, turns of queues, last group of leases, bytes of
+--               ended calls
 --   :names :q   hashes: queue → its number Q; Q → its name, counts, how far it was taken, when it was served last
 --   :s:Q :d:Q   streams: calls that were due when they were submitted, and those that were to wait; the entry of call N is N-0,
 --               its field is the call's id, its value what was submitted. They stay until the call is forgotten
@@ -11,7 +12,8 @@
 --   :n:Q:3 :n:Q:4  zsets: dead and cancelled calls by N
 --   :due        zset: Q by when its first call is due; 0 where one of the stream's is
 --   :k:Q        hash: idempotency key → call
---   :l          zset: running calls by the end of their lease in milliseconds: Redis reads whole numbers three times as fast
+--   :l :h :r    leases that end together are a group: zset of groups by their end in milliseconds; hashes of the calls that each
+--               was made for, and of how many still run under it: with the last one it goes
 --   :e :g       list of succeeded and cancelled calls in the order in which they ended; zset of dead ones by their end
 --   :b:WHERE    a body that is longer than what is kept with its call
 --
@@ -21,7 +23,7 @@ local P = KEYS[1]
 local call, pack, parse, unpacked = redis.call, struct.pack, struct.unpack, unpack
 local byte, sub, min, max = string.byte, string.sub, math.min, math.max
 local WAITING, RUNNING, SUCCEEDED, DEAD, CANCELLED = 0, 1, 2, 3, 4
-local LAYOUT, META = 2, '>I4dddd'
+local LAYOUT, META = 3, '>I4ddddd'
 local OLDER, NEWER = 'OLDER calls of another layout are kept', 'NEWER calls of another layout are kept'
 local ARGUMENTS = 2000  -- of one command: Lua's stack has 8,000 places
 
@@ -42,8 +44,8 @@ end
 
 -- What counts for all
 
-local layout, meta, meta_changed = LAYOUT, { 0, 0, 0, 0 }, false
-local SEQ, LINES, TURNS, KEPT = 1, 2, 3, 4
+local layout, meta, meta_changed = LAYOUT, { 0, 0, 0, 0, 0 }, false
+local SEQ, LINES, TURNS, GROUPS, KEPT = 1, 2, 3, 4, 5
 local function counted(which, by)
   meta[which], meta_changed = meta[which] + by, true
   return meta[which]
@@ -105,7 +107,7 @@ end
 
 -- Records: where each call stands, read once and written once.
 
-local C, LEASES = P .. ':c', P .. ':l'
+local C = P .. ':c'
 local records, written = {}, {}
 local function record(id)
   local found = records[id]
@@ -127,6 +129,38 @@ end
 local function write_record(id, text)
   records[id] = text
   written[#written + 1] = id
+end
+
+-- Leases: most of a take begin and end with each other, and a change of a sorted set for each would be a tenth of a call's time.
+
+local LEASES, HELD_BY, HELD = P .. ':l', P .. ':h', P .. ':r'
+local groups, left = {}, {}
+-- The group of a call whose lease ends then.
+local function lease(id, time)
+  local ends = math.ceil(time * 1000)
+  local group = groups[ends]
+  if not group then
+    group = { number = counted(GROUPS, 1) }
+    groups[ends] = group
+  end
+  group[#group + 1] = id
+  return group.number
+end
+local function leave(group) left[group] = (left[group] or 0) + 1 end
+local function apply_leases()
+  for ends, group in pairs(groups) do
+    call('ZADD', LEASES, ends, group.number)
+    call('HSET', HELD_BY, group.number, table.concat(group, ' '))
+    call('HSET', HELD, group.number, #group)
+  end
+  for group, count in pairs(left) do
+    if call('HINCRBY', HELD, group, -count) <= 0 then
+      call('ZREM', LEASES, group)
+      call('HDEL', HELD_BY, group)
+      call('HDEL', HELD, group)
+    end
+  end
+  groups, left = {}, {}
 end
 
 -- What other gateways hear: whether there may be something to take, and whose end it is.
@@ -167,6 +201,7 @@ local function settle()
     if q.touched then settle_queue(q) end
   end
   for set in pairs(sets) do apply(set) end
+  apply_leases()
   for stream, list in pairs(entries) do in_pieces('XDEL', stream, list) end
   for i = 1, #places do call('UNLINK', places[i]) end
   in_pieces('RPUSH', P .. ':e', over)

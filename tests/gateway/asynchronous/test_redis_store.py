@@ -269,6 +269,24 @@ async def test_cancelled_calls_that_are_forgotten_are_not_looked_for_before_thos
         assert [call.id for call in await store.take(limit, 5, NOW, LEASE_S)] == [four]
 
 
+async def test_of_calls_taken_together_each_has_a_lease_of_its_own(redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(redis, tmp_path) as store:
+        await store.submit([call_of() for _ in range(4)], NOW)
+        ends, extended, over, cancelled = await store.take(limit, 5, NOW, LEASE_S)
+        assert await store.finish(ends.lease, State.SUCCEEDED, Outcome(status=200), NOW)
+        for _ in range(2):
+            works = [store.extend(extended.lease, NOW + seconds, LEASE_S) for seconds in (9, 10)]
+            assert await asyncio.gather(*works) == [True, True]
+        assert await store.cancel(cancelled.id, NOW) is State.RUNNING
+        assert [call.id for call in await store.page(states=[State.RUNNING])] == [over.id, extended.id]
+        await store.sweep(NOW + LEASE_S, Keep())
+        assert [call.id for call in await store.page(states=[State.RUNNING])] == [extended.id]
+        assert [call.id for call in await store.page(states=[State.WAITING])] == [over.id]
+        await store.sweep(NOW + 10 + LEASE_S, Keep())
+        assert await store._server.command("KEYS", "*:[lhr]") == []
+        assert [call.takes for call in await store.take(limit, 5, NOW + 50, LEASE_S)] == [2, 2]
+
+
 async def test_a_call_that_was_due_when_it_came_is_taken_also_where_the_clock_is_behind(
     redis: RedisServer, tmp_path: Path
 ) -> None:
@@ -289,7 +307,7 @@ async def test_calls_that_another_version_keeps_are_left_alone_and_said(redis: R
         with pytest.raises(StoreUnavailable, match="as an older version kept them"):
             await store.sweep(NOW, Keep())
         assert len(await store.take(limit, 5, NOW, LEASE_S)) == 1
-        redis.command("SETRANGE", "{pinnace}:m", "3", "\x03")
+        redis.command("SETRANGE", "{pinnace}:m", "3", "\x7f")
         with pytest.raises(StoreUnavailable, match="as a newer version keeps them: use that version"):
             await store.submit([call_of()], NOW)
 
