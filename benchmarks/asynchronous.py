@@ -10,7 +10,9 @@ of the same run and disk: inserting the same bytes into a bare SQLite table, a c
 own groups had, by one thread that waits for nobody; reading, marking and updating such rows in the same groups, which is what
 it is to complete calls (that many inserts a second are told beside it: the same rows are written then without being found
 first, and once instead of twice); `redis-benchmark` adding the same bytes to a stream (XADD) of the same server with as many
-clients. All sync each commit: `synchronous = FULL`, `appendfsync always`.
+clients; consumers of a group that read such a stream, acknowledge, and write the results, grouped the same, without a script,
+which is what it is to complete calls there (told beside XADD, which goes by no Python). Of the server its CPU a call is told
+too. All sync each commit: `synchronous = FULL`, `appendfsync always`.
 
 `latency`: from the submission's first byte to the answer of a long poll for its end, on a real platform, at a fixed rate.
 
@@ -26,7 +28,6 @@ import gc
 import json
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -35,6 +36,7 @@ from typing import Final, NamedTuple
 
 import uvloop
 
+from benchmarks import asynchronous_bare_redis as bare_redis
 from benchmarks.asynchronous_bare import bare_completions, bare_inserts
 from benchmarks.embedded import deploy_s, rss_mib
 from gateway.asynchronous.calls import Outcome, State, Submission, queue_of
@@ -62,12 +64,14 @@ def wanted(due: float = 0.0) -> Submission:
 
 
 class Rate(NamedTuple):
-    """Calls a second, CPU microseconds a call, calls a commit that was synced."""
+    """Calls a second, CPU microseconds a call, here and in a server, calls a commit that was synced."""
 
     accepted: float
     completed: float
     accepted_us: float
     completed_us: float
+    accepted_server_us: float
+    completed_server_us: float
     accepted_group: float
     completed_group: float
 
@@ -87,11 +91,12 @@ async def many(count: int, work: Callable[[], Awaitable[object]]) -> float:
     return count / (time.perf_counter() - started)
 
 
-async def measured(store: Store, calls: int, batches: Callable[[], int]) -> Rate:
-    """Submit calls, then take and end them all; `batches` counts the store's synced commits."""
-    before, cpu_s = batches(), time.process_time()
+async def measured(store: Store, calls: int, batches: Callable[[], int], server_s: Callable[[], float] = lambda: 0.0) -> Rate:
+    """Submit calls, then take and end them all; `batches` counts the store's synced commits, `server_s` is its server's CPU."""
+    before, cpu_s, server_cpu_s = batches(), time.process_time(), server_s()
     accepted = await many(calls, lambda: store.submit([wanted()], time.time()))
     accepted_us = (time.process_time() - cpu_s) / calls * 1e6
+    accepted_server_us = (server_s() - server_cpu_s) / calls * 1e6
     accepted_group = calls / (batches() - before)
     depth = (await store.depths(time.time()))[queue_of(FUNCTION)]
     assert depth.waiting == calls, f"{depth.waiting} of {calls} calls are there: it was not accepting that was measured"
@@ -103,28 +108,18 @@ async def measured(store: Store, calls: int, batches: Callable[[], int]) -> Rate
             ended += sum(await asyncio.gather(*finishes))
         return ended
 
-    before, cpu_s = batches(), time.process_time()
+    before, cpu_s, server_cpu_s = batches(), time.process_time(), server_s()
     started = time.perf_counter()
     ended = sum(await asyncio.gather(*(carry_out() for _ in range(TAKERS))))
     completed = ended / (time.perf_counter() - started)
     completed_us = (time.process_time() - cpu_s) / calls * 1e6
+    completed_server_us = (server_s() - server_cpu_s) / calls * 1e6
     assert ended == calls, f"{ended} of {calls} calls have ended"
     completed_group = calls / max(1, batches() - before)
     while await store.sweep(time.time() + 1, Keep(ended_s=0)):
         pass
-    return Rate(accepted, completed, accepted_us, completed_us, accepted_group, completed_group)
-
-
-def bare_redis(server: RedisServer, adds: int, pipeline: int) -> float:
-    """Entries added to a stream a second by redis-benchmark's CALLERS clients."""
-    request = encoded_request(wanted()).hex()[: len(encoded_request(wanted()))]
-    given = ["-s", str(server.path), "-c", str(CALLERS), "-n", str(adds), "-P", str(pipeline), "--csv"]
-    words = ["XADD", "bare", "*", "i", "0" * 36, "r", request, "b", BODY.decode()]
-    told = subprocess.run(["redis-benchmark", *given, *words], capture_output=True, text=True, check=True).stdout
-    rate = float(told.splitlines()[-1].split('","')[1].strip('"'))
-    assert int(server.command("XLEN", "bare")[1:]) >= adds  # it sends whole pipelines
-    server.command("DEL", "bare")
-    return rate
+    cost = accepted_us, completed_us, accepted_server_us, completed_server_us
+    return Rate(accepted, completed, *cost, accepted_group, completed_group)
 
 
 def verdict(ratio: float, goal: float) -> str:
@@ -160,7 +155,7 @@ async def of_server(server: RedisServer, folder: Path, calls: int) -> Rate:
 
     store._adding._send = sent  # type: ignore[assignment]
     try:
-        return await measured(store, calls, lambda: batches[0])
+        return await measured(store, calls, lambda: batches[0], lambda: bare_redis.cpu_s(server))
     finally:
         await store.close()
 
@@ -168,9 +163,13 @@ async def of_server(server: RedisServer, folder: Path, calls: int) -> Rate:
 def say(title: str, rates: list[Rate]) -> Rate:
     """Print the middle of what was measured, and return it."""
     middle = Rate(*(statistics.median(values) for values in zip(*rates, strict=True)))
+    server = middle.completed_server_us > 0
+    accepted = f" and {middle.accepted_server_us:.1f} of the server's" if server else ""
+    completed = f" and {middle.completed_server_us:.1f}" if server else ""
     print(
-        f"{title}: {middle.accepted:,.0f} accepted/s, {middle.accepted_us:.1f} us of CPU each,"
-        f" {middle.accepted_group:.0f} a commit; {middle.completed:,.0f} completed/s, {middle.completed_us:.1f} us each"
+        f"{title}: {middle.accepted:,.0f} accepted/s, {middle.accepted_us:.1f} us of CPU each{accepted},"
+        f" {middle.accepted_group:.0f} a commit; {middle.completed:,.0f} completed/s,"
+        f" {middle.completed_us:.1f} us{completed} each"
     )
     return middle
 
@@ -203,17 +202,25 @@ async def stores_in_file(rounds: int, calls: int) -> None:
 
 async def stores_in_server(rounds: int, calls: int) -> None:
     rates: list[Rate] = []
-    single, piped = [], []
+    single: list[float] = []
+    piped: list[float] = []
+    completions = []
+    request, outcome = encoded_request(wanted()), encoded_outcome(OUTCOME)
     with tempfile.TemporaryDirectory() as name, RedisServer() as server:
         assert b"always" in server.command("CONFIG", "GET", "appendfsync")
         for _ in range(rounds):
             rates.append(await of_server(server, Path(name), calls))
-            single.append(bare_redis(server, calls, 1))
-            piped.append(bare_redis(server, calls, 16))
-    middle = say("Redis", rates)
-    for yardstick, found, goal in (("redis-benchmark XADD, as many clients", single, 0.5), ("… each 16 at a time", piped, 0.0)):
-        compare(middle.accepted, "accepted", yardstick, found, goal)
-        compare(middle.completed, "completed", yardstick, found, goal)
+            for pipeline, found in ((1, single), (16, piped)):
+                found.append(bare_redis.adds(server, request, BODY, calls, clients=CALLERS, pipeline=pipeline))
+            completions.append(await bare_redis.completions(server, request, BODY, outcome, calls, takers=TAKERS, taken=TAKEN))
+    middle, (bare, bare_us, bare_server_us) = say("Redis", rates), zip(*completions, strict=True)
+    compare(middle.accepted, "accepted", "redis-benchmark XADD, as many clients", single, 0.5)
+    compare(middle.completed, "completed", "XREADGROUP, XACK and HSET, grouped the same", list(bare), 0.5)
+    cost = statistics.median(bare_us), statistics.median(bare_server_us)
+    print(f"        which takes {cost[0]:.1f} us of CPU and {cost[1]:.1f} of the server's each")
+    compare(middle.completed, "completed", "redis-benchmark XADD, as many clients", single)
+    for kind, rate in (("accepted", middle.accepted), ("completed", middle.completed)):
+        compare(rate, kind, "… each 16 at a time", piped)
 
 
 async def post_and_wait(platform: Platform, name: str) -> float:

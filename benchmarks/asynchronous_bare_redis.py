@@ -18,29 +18,30 @@ Reply = Any
 """Bytes, a number, None, or a list of such."""
 
 
-def bare_adds(server: RedisServer, request: bytes, body: bytes, adds: int, *, clients: int, pipeline: int) -> float:
+def adds(server: RedisServer, request: bytes, body: bytes, count: int, *, clients: int, pipeline: int) -> float:
     """Entries added to a stream a second by redis-benchmark's clients, which are written in C and wait for each answer."""
-    given = ["-s", str(server.path), "-c", str(clients), "-n", str(adds), "-P", str(pipeline), "--csv"]
+    given = ["-s", str(server.path), "-c", str(clients), "-n", str(count), "-P", str(pipeline), "--csv"]
     words = ["XADD", STREAM.decode(), "*", "i", "0" * 36, "r", request.hex()[: len(request)], "b", body.decode()]
     told = subprocess.run(["redis-benchmark", *given, *words], capture_output=True, text=True, check=True).stdout
     rate = float(told.splitlines()[-1].split('","')[1].strip('"'))
-    assert int(server.command("XLEN", STREAM.decode())[1:]) >= adds  # it sends whole pipelines
+    assert int(server.command("XLEN", STREAM.decode())[1:]) >= count  # it sends whole pipelines
     server.command("DEL", STREAM.decode())
     return rate
 
 
-async def bare_completions(
+async def completions(
     server: RedisServer, request: bytes, body: bytes, outcome: bytes, calls: int, *, takers: int, taken: int
-) -> float:
+) -> tuple[float, float, float]:
     """Entries of a stream a second that consumers of a group read, `taken` at a time, and then acknowledge and write the
     result of, a command each, all in one message. It is what a store does that has neither leases that end, nor limits, turns,
-    delays, counts, lists nor an end of what it keeps. Each consumer has a connection, all are in one process."""
+    delays, counts, lists nor an end of what it keeps. Each consumer has a connection, all are in one process. Returned besides
+    are the microseconds of CPU that an entry takes here and in the server."""
     ids = [b"%036d" % number for number in range(calls)]
     async with asyncio.timeout(120):
         first = await _Connection.to(server)
         for start in range(0, calls, 1000):
-            adds = [_command(b"XADD", STREAM, b"*", b"i", one, b"r", request, b"b", body) for one in ids[start : start + 1000]]
-            await first.ask(adds)
+            more = [_command(b"XADD", STREAM, b"*", b"i", one, b"r", request, b"b", body) for one in ids[start : start + 1000]]
+            await first.ask(more)
         await first.ask([_command(b"XGROUP", b"CREATE", STREAM, GROUP, b"0")])
         result = outcome + body
 
@@ -58,17 +59,17 @@ async def bare_completions(
             return done
 
         connections = [await _Connection.to(server) for _ in range(takers)]
-        started = time.perf_counter()
+        started, used_s, server_s = time.perf_counter(), time.process_time(), cpu_s(server)
         done = await asyncio.gather(*(complete(connection, number) for number, connection in enumerate(connections)))
-        took = time.perf_counter() - started
+        took, used_s, server_s = time.perf_counter() - started, time.process_time() - used_s, cpu_s(server) - server_s
         assert sum(done) == calls == (await first.ask([_command(b"HLEN", RESULTS)]))[0]
         await first.ask([_command(b"DEL", STREAM, RESULTS)])
         for connection in (first, *connections):
             connection.close()
-    return calls / took
+    return calls / took, used_s / calls * 1e6, server_s / calls * 1e6
 
 
-def server_cpu_s(server: RedisServer) -> float:
+def cpu_s(server: RedisServer) -> float:
     """How much CPU the server has used."""
     lines = server.command("INFO", "cpu").decode().splitlines()
     return sum(float(line.partition(":")[2]) for line in lines if line.startswith(("used_cpu_user:", "used_cpu_sys:")))
