@@ -154,9 +154,9 @@ class Member:
         if self.linked and self._link is not None:
             self._link.send(message)
 
-    def paused(self, now: float) -> None:
-        """The process was stopped, or its loop held up, until `now`: see whether what is owned may still be used."""
-        if self._task is not None and self._tenure.is_over_unseen(now):
+    def paused(self, before: float, now: float) -> None:
+        """The process was stopped, or its loop held up, since `before`: see whether what is owned may still be used."""
+        if self._task is not None and self._tenure.ended_in(before, now):
             self._unlink("this process was paused for too long")
             self.cut_off = bool(self.leader)
             self._seat.give_up()

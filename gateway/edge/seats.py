@@ -81,8 +81,8 @@ class LinkedEdge:
             self._let_go.discard(event.replica.id)
         self.edge.apply(event)
 
-    def _paused(self, now: float) -> None:
-        self.member.paused(now)
+    def _paused(self, before: float, now: float) -> None:
+        self.member.paused(before, now)
 
     # what the edge tells
 

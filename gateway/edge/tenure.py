@@ -58,22 +58,25 @@ class Tenure:
         """Take what was seen; return whether all slots are to be given up at `now`."""
         if not sighting.leads:
             self.confirmed(sighting.began)
-        return self.is_over_unseen(now)
-
-    def is_over_unseen(self, now: float) -> bool:
-        """Return whether all slots are to be given up at `now` by who cannot look, because it paused until now."""
         return now >= self._until
 
+    def ended_in(self, before: float, now: float) -> bool:
+        """Return whether all slots are to be given up at `now`, unseen, by who paused since `before`.
 
-def watched(clock: Callable[[], float], paused: Callable[[float], None]) -> Callable[[], float]:
-    """Return a clock that calls `paused(now)` before it gives the time after it was not read for longer than PAUSE_S."""
+        Who went on without an answer before a shorter pause does so after it: it is no more cut off than it was.
+        """
+        return now >= self._until and (before < self._until or now - before > TENURE_S)
+
+
+def watched(clock: Callable[[], float], paused: Callable[[float, float], None]) -> Callable[[], float]:
+    """Return a clock that, not read for longer than PAUSE_S, calls `paused(before, now)` before it gives the time."""
     last = clock()
 
     def read() -> float:
         nonlocal last
         before, last = last, clock()
         if last - before > PAUSE_S:
-            paused(last)
+            paused(before, last)
         return last
 
     return read

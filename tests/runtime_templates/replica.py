@@ -17,6 +17,7 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any, Protocol
 
+LISTEN_FD, NOTIFY_FD = 3, 4
 RUNTIMES = Path(__file__).parents[2] / "runtime-templates"
 ENTRY = RUNTIMES / "_python" / "pinnace_runtime" / "__main__.py"
 NODE_ENTRY = RUNTIMES / "_node" / "pinnace_runtime" / "main.js"
@@ -59,13 +60,25 @@ class Replica:
 
     def _start(self) -> None:
         notify_r, notify_w = os.pipe()
-        contract = {"PINNACE_LISTEN_FD": str(self._listener.fileno()), "PINNACE_NOTIFY_FD": str(notify_w)}
+        handed = {LISTEN_FD: self._listener.fileno(), NOTIFY_FD: notify_w}
+        contract = {"PINNACE_LISTEN_FD": str(LISTEN_FD), "PINNACE_NOTIFY_FD": str(NOTIFY_FD)}
+
+        def hand_down() -> None:
+            """Give the descriptors the numbers that they have with the platform: Node keeps no higher one from children."""
+            held = {number: os.dup(fd) for number, fd in handed.items()}  # one may have the other's number
+            for other in (int(path.name) for path in Path("/proc/self/fd").iterdir()):
+                with contextlib.suppress(OSError):
+                    os.set_inheritable(other, other <= 2)  # the tests may have inherited some themselves
+            for number, fd in held.items():
+                os.dup2(fd, number)
+
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command,
                 cwd=self.folder,
                 env={"PATH": os.environ["PATH"], "PINNACE_LOG_FRAMES": "1", **contract, **self._environment},
-                pass_fds=(self._listener.fileno(), notify_w),
+                close_fds=False,
+                preexec_fn=hand_down,  # noqa: PLW1509 - nothing here holds a lock at that time
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

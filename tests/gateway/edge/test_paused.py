@@ -17,7 +17,7 @@ from gateway.edge.messages import Grant
 from gateway.edge.places import new_name
 from gateway.edge.seats import LinkedEdge
 from gateway.edge.settings import EdgeSettings
-from gateway.edge.tenure import PAUSE_S, TENURE_S, Sighting, watched
+from gateway.edge.tenure import PAUSE_S, TENURE_S, Sighting, Tenure, watched
 from orchestration.events import FunctionChanged, ReplicaChanged
 from tests.gateway.edge.another_process import Told, another_edge, hasten
 from tests.gateway.edge.lab import Client, eventually
@@ -36,12 +36,27 @@ async def lab(folder: Path) -> AsyncIterator[HubLab]:
 
 def test_a_clock_that_was_not_read_for_long_says_so_before_it_gives_the_time() -> None:
     now = [100.0]
-    said: list[tuple[float, float]] = []
-    clock = watched(lambda: now[0], lambda at: said.append((at, clock())))
+    said: list[tuple[float, float, float]] = []
+    clock = watched(lambda: now[0], lambda before, at: said.append((before, at, clock())))
     for after in (PAUSE_S, 0.1, PAUSE_S + 0.1, 0.1, 60.0):
         now[0] += after
         assert clock() == now[0]
-    assert [at for one in said for at in one] == pytest.approx([110.2, 110.2, 170.3, 170.3])
+    assert [at for one in said for at in one] == pytest.approx([105.1, 110.2, 110.2, 110.3, 170.3, 170.3])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_over"),
+    [
+        (115.0, 119.0, False),  # confirmed at 100
+        (115.0, 121.0, True),
+        (125.0, 131.0, False),  # nobody has answered since then: it goes on as it did
+        (125.0, 146.0, True),  # meanwhile somebody may have begun to lead, and waited long enough
+    ],
+)
+def test_a_tenure_that_ends_in_a_pause_is_over_unseen(before: float, now: float, is_over: bool) -> None:
+    tenure = Tenure()
+    tenure.confirmed(100.0)
+    assert tenure.ended_in(before, now) == is_over
 
 
 @pytest.mark.parametrize(("pause_s", "is_served"), [(PAUSE_S + 1, True), (TENURE_S + 1, False)])

@@ -410,8 +410,9 @@ async def test_a_replica_that_takes_too_much_memory_ends_alone(
 
 
 async def test_many_starts_leave_no_process_file_or_folder(
-    orchestrator: LocalOrchestrator, watch: Watch, functions: Functions, place: Path
+    orchestrator: LocalOrchestrator, watch: Watch, functions: Functions, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("orchestration.local.zygote.ROOMS_SPARED_S", 0.3)  # rooms that are spared are no leak
     await started(orchestrator, watch, functions.add("hello", "answer = 1"))
     function = orchestrator.status(FunctionId(DEFAULT_NAMESPACE, "hello")).function
     pid = zygote(orchestrator, "hello")
@@ -433,7 +434,7 @@ async def test_many_starts_leave_no_process_file_or_folder(
         )
 
     before = await to_and_fro()
-    for _ in range(5):
+    for _ in range(10):
         after = await to_and_fro()
     assert after == before
     assert zygote(orchestrator, "hello") == pid
