@@ -21,7 +21,8 @@ def places(bundle: Bundle, bundles: BundleSource) -> dict[str, str]:
     found = {layer.kind: str(bundles.folder(layer)) for layer in bundle.layers}
     dependencies = found.get(LayerKind.DEPENDENCIES, "")
     names = {
-        "python": f"{dependencies}/bin/python" if dependencies else sys.executable,
+        # Dependencies of Node.js are a layer without a Python.
+        "python": f"{dependencies}/bin/python" if dependencies and bundle.python is not None else sys.executable,
         "runtime": found.get(LayerKind.RUNTIME, ""),
         "dependencies": dependencies,
         "code": found.get(LayerKind.CODE, "/"),

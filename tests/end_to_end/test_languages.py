@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.platform import Platform, until
+from tests.end_to_end.platform import Platform, running, until
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not on this machine")
 
@@ -111,6 +112,19 @@ def test_a_program_that_cannot_run_is_told(platform: Platform) -> None:
     done = platform.faas("deploy", folder, "--lang", "binary", check=False)
     assert done.returncode == 1
     assert "Permission denied" in done.stderr
+
+
+@needs_node
+def test_a_node_function_starts_where_the_data_is_not_below_tmp() -> None:
+    home = Path(tempfile.mkdtemp(prefix="pinnace-", dir="/var/tmp"))
+    home.chmod(0o755)  # everyone may pass it, as the default data folder of root
+    try:
+        with running(home) as platform:
+            folder = made(platform, "far", "handler.js", "module.exports = async () => 'here'\n")
+            platform.faas("deploy", folder, "--name", "far", "--lang", "node")
+            assert platform.call("far").text == "here"
+    finally:
+        shutil.rmtree(home)
 
 
 @needs_node

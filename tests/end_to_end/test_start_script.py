@@ -57,7 +57,7 @@ def test_what_it_offers_fits_what_is_deployed(tmp_path: Path) -> None:
         with start(tmp_path, "--port", "0") as process:
             try:
                 text = said_until(process, "Ctrl-C stops")
-                url = text.partition("ready ")[2].split()[0]
+                url = "http" + text.partition("ready http")[2].split()[0]
                 assert ("faas new greet" in text) is not has_greet
                 assert "faas logs greet -f" in text
                 if has_greet:

@@ -19,7 +19,14 @@ class Folders:
 
 def bundle(*command: str, kinds: tuple[LayerKind, ...] = tuple(LayerKind), **env: str) -> Bundle:
     layers = tuple(Layer(kind, f"sha256:{kind}", 1) for kind in kinds)
-    return Bundle(digest="sha256:x", template="t", command=command, env=env, python=None, layers=layers)
+    return Bundle(
+        digest="sha256:x",
+        template="t",
+        command=command,
+        env=env,
+        python="3.11" if "{python}" in command else None,
+        layers=layers,
+    )
 
 
 def test_words_stand_for_the_folders_of_the_layers() -> None:
@@ -36,6 +43,13 @@ def test_words_stand_for_the_folders_of_the_layers() -> None:
 def test_without_dependencies_the_interpreter_is_this_one() -> None:
     names = places(bundle("{python}", kinds=(LayerKind.CODE,)), Folders())
     assert (names["python"], names["dependencies"], names["runtime"]) == (sys.executable, "", "")
+
+
+def test_dependencies_of_node_hold_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "node").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    names = places(bundle("{node}", "main.js"), Folders())
+    assert (names["python"], names["dependencies"]) == (sys.executable, "/layers/dependencies")
 
 
 def test_node_is_looked_for_only_where_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
