@@ -193,7 +193,9 @@ local operations = {}
 function operations.take(o)
   local now, limits, left = o[2], o[5], min(o[4], TAKEN_AT_ONCE)
   local foreign, some, more = {}, {}, ''
-  for _, number in ipairs(call('ZRANGEBYSCORE', P .. ':due', '-inf', now)) do
+  local due_queues = call('ZRANGEBYSCORE', P .. ':due', '-inf', now)
+  read_queues(due_queues)
+  for _, number in ipairs(due_queues) do
     local q = queue_by(tonumber(number))
     local limit = limits[q.name]
     if limit == nil then

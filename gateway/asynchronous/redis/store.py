@@ -7,8 +7,6 @@ server is asked to have synced (WAITAOF, Redis 7.2), or, where it cannot be aske
 Consumer groups hold no leases here: they measure idleness by the server's clock and keep no order by due time, limits or a
 count of takes. A call is an entry of a stream, which is taken in its order; those that wait for a time are in a sorted set
 beside it.
-
-A body of more than INLINE_BYTES is brought in pieces before the call that names it; what nobody names is gone an hour later.
 """
 
 from __future__ import annotations
@@ -21,7 +19,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
+from gateway.asynchronous.calls import Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
+from gateway.asynchronous.redis.bodies import UPLOAD_KEPT_S, Bodies
 from gateway.asynchronous.redis.lane import Lane
 from gateway.asynchronous.redis.script import ADDING, ENDING
 from gateway.asynchronous.redis.server import Server
@@ -45,11 +44,6 @@ from gateway.asynchronous.store import Bounds, Keep, QueueFull, StoreUnavailable
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
 
-CHUNK_BYTES: Final = 256 * 1024
-BODY_BYTES_AT_MOST: Final = 256 << 20
-"""A longer body is refused; a value in Redis has at most 512 MB."""
-UPLOAD_KEPT_S: Final = 3600
-UPLOADS: Final = 8
 AT_A_TIME: Final = 2
 """Batches of a kind under way: one is made, or read, while the server does the other."""
 WAITED_FOR: Final = 16
@@ -85,7 +79,7 @@ class RedisStore:
         self._adding = Lane(lambda batch: server.evaluate(ADDING, b"".join(batch), durable=True), parallel)
         self._ending = Lane(lambda batch: server.evaluate(ENDING, b"".join(batch), durable=True), parallel)
         self._quick = Lane(lambda batch: server.evaluate(ENDING, b"".join(batch), durable=False), lambda: AT_A_TIME)
-        self._uploads = asyncio.Semaphore(UPLOADS)
+        self._bodies = Bodies(server)
         self._queues: dict[str, None] = {}
         self._bell = asyncio.Event()
         self._waiters: dict[str, set[asyncio.Event]] = {}
@@ -104,11 +98,11 @@ class RedisStore:
             return [Receipt(entry.id) for entry in entries]
         word, *told = fields
         if word != b"ok":
-            await self._dropped([entry.where for entry in entries])
+            await self._bodies.drop([entry.where for entry in entries])
             raise _full(told, bounds) if word == b"full" else _too_slow()
         self._bell.set()
         receipts = [Receipt(call_id.decode(), how == b"r") for call_id, how in zip(told[::2], told[1::2], strict=True)]
-        await self._dropped([entry.where for entry, receipt in zip(entries, receipts, strict=True) if receipt.repeated])
+        await self._bodies.drop([entry.where for entry, receipt in zip(entries, receipts, strict=True) if receipt.repeated])
         return receipts
 
     async def take(self, limit: Callable[[str], int], at_most: int, now: float, lease_s: float) -> list[Call]:
@@ -148,18 +142,18 @@ class RedisStore:
             size, data, where = len(body), body, ""
         else:
             try:
-                size, data, where = await self._stored(body)
+                size, data, where = await self._bodies.stored(body)
             except BaseException:
                 await _removed(then)
                 raise
         try:
             entries = await self._entries(then, now) if then else ()
         except BaseException:
-            await self._dropped([where])
+            await self._bodies.drop([where])
             raise
         fields = await self._ending.run(finish(lease, state, outcome, now, size, data, where, entries))
         if fields is not OK:
-            await self._dropped([where, *(entry.where for entry in entries)])
+            await self._bodies.drop([where, *(entry.where for entry in entries)])
             if fields[0] == b"lost":
                 raise _too_slow()
             return False
@@ -256,16 +250,7 @@ class RedisStore:
         return float(found[0]) if found else None
 
     async def chunks(self, body: Body) -> AsyncIterator[bytes]:
-        if body.data is not None:
-            if body.data:
-                yield body.data
-            return
-        if not body.where:
-            raise KeyError("this body is not kept any more")
-        for start in range(0, body.size, CHUNK_BYTES):
-            piece: bytes = await self._server.command("GETRANGE", self._body(body.where), start, start + CHUNK_BYTES - 1)
-            if not piece:
-                raise KeyError(body.where)
+        async for piece in self._bodies.chunks(body):
             yield piece
 
     async def close(self) -> None:
@@ -329,7 +314,7 @@ class RedisStore:
             for event in self._waiters.get(call_id, ()):
                 event.set()
 
-    # bodies
+    # what follows from submissions
 
     async def _entries(
         self, submissions: Sequence[Submission], now: float, bounds: Callable[[str], Bounds] = unbounded
@@ -341,64 +326,13 @@ class RedisStore:
                 if isinstance(body, bytes) and len(body) <= SMALL_BYTES:
                     size, data, where = len(body), body, ""
                 else:
-                    size, data, where = await self._stored(body)
+                    size, data, where = await self._bodies.stored(body)
                 entries.append(entry_of(wanted, now, bounds(wanted.queue), size, data, where))
         except BaseException:
-            await self._dropped([entry.where for entry in entries])
+            await self._bodies.drop([entry.where for entry in entries])
             await _removed(submissions[len(entries) :])
             raise
         return entries
-
-    async def _stored(self, body: bytes | Path) -> tuple[int, bytes, str]:
-        """Return the length of a body that is not short, its bytes if they go with the operation, and where it is."""
-        if isinstance(body, Path):
-            try:
-                size = (await asyncio.to_thread(body.stat)).st_size
-                where = _new_place()
-                await self._upload(where, size, body)
-            except OSError as error:
-                raise StoreUnavailable(f"{body}: {error.strerror}") from None
-            finally:
-                await asyncio.to_thread(body.unlink, True)
-            return size, b"", where
-        if len(body) <= INLINE_BYTES:
-            return len(body), body, _new_place()
-        where = _new_place()
-        await self._upload(where, len(body), body)
-        return len(body), b"", where
-
-    async def _upload(self, where: str, size: int, body: bytes | Path) -> None:
-        if size > BODY_BYTES_AT_MOST:
-            raise StoreUnavailable(f"a body of {size} bytes: this store takes at most {BODY_BYTES_AT_MOST}")
-        key = self._body(where)
-        async with self._uploads:
-            try:
-                if isinstance(body, bytes):
-                    for start in range(0, size, CHUNK_BYTES):
-                        await self._bring(key, body[start : start + CHUNK_BYTES])
-                else:
-                    with await asyncio.to_thread(body.open, "rb") as file:
-                        while piece := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                            await self._bring(key, piece)
-            except StoreUnavailable:
-                raise  # what came of it goes by itself: nobody is to wait once more for a server that does not answer
-            except BaseException:
-                await self._dropped([where])
-                raise
-
-    async def _bring(self, key: str, piece: bytes) -> None:
-        await self._server.command("APPEND", key, piece)
-        await self._server.command("EXPIRE", key, UPLOAD_KEPT_S)
-
-    async def _dropped(self, places: Sequence[str]) -> None:
-        """Remove bodies that no call names; where that fails their time ends it."""
-        keys = [self._body(where) for where in places if where]
-        if keys:
-            with contextlib.suppress(StoreUnavailable):
-                await self._server.command("UNLINK", *keys)
-
-    def _body(self, where: str) -> str:
-        return f"{self._server.key}:b:{where}"
 
 
 async def _removed(submissions: Sequence[Submission]) -> None:
@@ -406,10 +340,6 @@ async def _removed(submissions: Sequence[Submission]) -> None:
     for wanted in submissions:
         if isinstance(wanted.body, Path):
             await asyncio.to_thread(wanted.body.unlink, True)
-
-
-def _new_place() -> str:
-    return os.urandom(12).hex()
 
 
 def _held(found: Sequence[bytes]) -> bool:

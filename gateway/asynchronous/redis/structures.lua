@@ -66,6 +66,15 @@ local function queue_from(number, text)
   queues[number] = q
   return q
 end
+local function read_queues(list)
+  for i = 1, #list, ARGUMENTS do
+    local found = call('HMGET', P .. ':q', unpacked(list, i, min(i + ARGUMENTS - 1, #list)))
+    for j = 1, #found do
+      local number = tonumber(list[i + j - 1])
+      if not queues[number] then queue_from(number, found[j]) end
+    end
+  end
+end
 local function queue_by(number) return queues[number] or queue_from(number, call('HGET', P .. ':q', number)) end
 local function queue_made(name)
   local number = number_of(name)
@@ -166,6 +175,7 @@ end
 -- What other gateways hear: whether there may be something to take, and whose end it is.
 local work, told = false, {}
 
+-- Returns what is kept of it.
 local function settle_queue(q)
   local number = q.number
   if q.calls <= 0 then
@@ -176,16 +186,15 @@ local function settle_queue(q)
     call('HDEL', P .. ':names', q.name)
     call('HDEL', P .. ':q', number)
     call('ZREM', P .. ':due', number)
-    return
+    return nil
   end
-  call('HSET', P .. ':q', number, pack(QUEUE, q.waiting, q.running, q.dead, q.bytes, q.calls, q.fresh, q.holes, q.cursor,
-    q.turn, #q.name, q.name))
   if q.fresh > 0 then
     if not q.had_fresh then call('ZADD', P .. ':due', 0, number) end
   elseif q.moved or q.had_fresh then
     local first = call('ZRANGE', apply(line('w', number)), 0, 0, 'WITHSCORES')
     if first[2] then call('ZADD', P .. ':due', first[2], number) else call('ZREM', P .. ':due', number) end
   end
+  return pack(QUEUE, q.waiting, q.running, q.dead, q.bytes, q.calls, q.fresh, q.holes, q.cursor, q.turn, #q.name, q.name)
 end
 
 local function settle()
@@ -197,9 +206,12 @@ local function settle()
   end
   in_pieces('HSET', C, kept)
   in_pieces('HDEL', C, gone)
-  for _, q in pairs(queues) do
-    if q.touched then settle_queue(q) end
+  local lines = {}
+  for number, q in pairs(queues) do
+    local text = q.touched and settle_queue(q)
+    if text then lines[#lines + 1], lines[#lines + 2] = number, text end
   end
+  in_pieces('HSET', P .. ':q', lines)
   for set in pairs(sets) do apply(set) end
   apply_leases()
   for stream, list in pairs(entries) do in_pieces('XDEL', stream, list) end

@@ -15,9 +15,10 @@ import pytest
 
 from gateway.asynchronous.calls import INLINE_BYTES, Body, Outcome, State, Submission, queue_of
 from gateway.asynchronous.redis import server as module
+from gateway.asynchronous.redis.bodies import CHUNK_BYTES
 from gateway.asynchronous.redis.server import durability
 from gateway.asynchronous.redis.settings import InvalidRedisSetting, RedisSettings
-from gateway.asynchronous.redis.store import CHUNK_BYTES, RedisStore
+from gateway.asynchronous.redis.store import RedisStore
 from gateway.asynchronous.store import Keep, StoreUnavailable
 from orchestration.names import FunctionId
 from tests.gateway.asynchronous.redis_server import RedisServer, needs_redis
@@ -214,7 +215,7 @@ async def test_files_are_removed_also_when_the_server_is_away(own_redis: RedisSe
 
 async def test_a_body_that_nobody_names_goes_by_itself(redis: RedisServer, tmp_path: Path) -> None:
     async with opened(redis, tmp_path) as store:
-        await store._stored(b"x" * (INLINE_BYTES + 1))
+        await store._bodies.stored(b"x" * (INLINE_BYTES + 1))
         (key,) = await store._server.command("KEYS", "{pinnace}:b:*")
         assert 0 < await store._server.command("TTL", key) <= 3600
 
