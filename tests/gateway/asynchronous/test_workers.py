@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from gateway.asynchronous import carrier, workers
-from gateway.asynchronous.calls import Lease, State
+from gateway.asynchronous.calls import Call, Lease, State
 from gateway.asynchronous.memory import Queue
 from gateway.asynchronous.store import Keep, StoreUnavailable
-from gateway.asynchronous.workers import Workers
+from gateway.asynchronous.workers import BEGUN_AT_ONCE, Workers
 from gateway.edge.settings import EdgeSettings
 from tests.gateway.asynchronous.conftest import MakeLab
 from tests.gateway.asynchronous.lab import PROMPT, AsyncLab
@@ -59,6 +59,29 @@ async def test_the_function_gets_the_call_as_it_was_submitted(lab: AsyncLab) -> 
     assert (field(head, b"traceparent") or b"")[3:35] == b"a" * 32
     assert origin.bodies == [b"x" * 100_000]
     await eventually(lambda: not list(lab.store.spool.iterdir()))
+
+
+async def test_of_a_burst_so_many_begin_before_others_have_the_loop(lab: AsyncLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    await lab.replica(lab.deploy("echo"))
+    ids = [await lab.submit() for _ in range(70)]
+    begun, begin = [0], Workers._begin
+
+    def counted(workers: Workers, call: Call) -> None:
+        begun[-1] += 1
+        begin(workers, call)
+
+    async def others() -> None:
+        while True:
+            begun.append(0)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Workers, "_begin", counted)
+    watching = asyncio.create_task(others())
+    await lab.work()
+    for call_id in ids:
+        assert (await lab.outcome(call_id))["state"] == "succeeded"
+    watching.cancel()
+    assert (sum(begun), max(begun)) == (70, BEGUN_AT_ONCE)
 
 
 async def test_a_call_waits_until_its_function_can_be_woken(lab: AsyncLab) -> None:
