@@ -102,7 +102,7 @@ class Caller:
                 return Response(answer=Answer(0, failure=f"no answer within {timeout_s:g} s"))
             if not (had_served and connection.unanswered):
                 return response
-        return Response(answer=Answer(0, failure="the edge cannot be reached"))
+        return Response(answer=Answer(0, failure="the edge cannot be reached", unsent=True))
 
     def close(self) -> None:
         """Close all connections that nobody uses."""

@@ -28,12 +28,13 @@ _SAYS_WHEN: Final = (429, 503)
 
 class Answer(msgspec.Struct, frozen=True):
     """What an attempt came to: a response's status and headers, or (status 0) why there was none. A `final` failure is one
-    that no other attempt would undo."""
+    that no other attempt would undo; where the request was sent to nobody it is `unsent`."""
 
     status: int
     headers: Headers = ()
     failure: str = ""
     final: bool = False
+    unsent: bool = False
 
 
 class Succeeded(msgspec.Struct, frozen=True):
@@ -48,7 +49,8 @@ class Again(msgspec.Struct, frozen=True):
 
 
 class Postponed(msgspec.Struct, frozen=True):
-    """It has not begun: all replicas are busy. It goes back to its queue, and no attempt is counted."""
+    """It has not begun: all replicas are busy, or no edge takes calls, as when the platform stops. It goes back to its queue,
+    and no attempt is counted."""
 
 
 class Dead(msgspec.Struct, frozen=True):
@@ -76,7 +78,8 @@ def after(call: Call, answer: Answer, settings: RetrySettings, now: float, chanc
     if 0 < answer.status < 400:
         return Succeeded()
     internal = _header(answer.headers, "x-openfaas-internal")
-    if internal and _header(answer.headers, BUSY) and not (call.expires and call.expires <= now):
+    not_begun = answer.unsent or (internal and _header(answer.headers, BUSY))
+    if not_begun and not (call.expires and call.expires <= now):
         return Postponed()
     who = f"the {internal}" if internal else "the function"
     reason = answer.failure or f"{who} answered {answer.status}"

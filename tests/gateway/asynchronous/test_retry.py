@@ -54,7 +54,8 @@ INTERNAL = (("X-OpenFaaS-Internal", "gateway"),)
         (Answer(504), Again),
         (Answer(404, INTERNAL), Again),
         (Answer(413, INTERNAL), Again),
-        (Answer(0, failure="the edge cannot be reached"), Again),
+        (Answer(0, failure="the connection to the edge was lost before it answered"), Again),
+        (Answer(0, failure="the edge cannot be reached", unsent=True), Postponed),
     ],
 )
 def test_what_becomes_of_an_attempt(answer: Answer, kind: type) -> None:

@@ -270,7 +270,30 @@ async def test_an_edge_that_cannot_be_reached_is_tried_again_soon(lab: AsyncLab)
     await eventually(lambda: lab.store.ledger.queues and next(iter(lab.store.ledger.queues.values())).waiting)
     aside.rename(inner)
     ended = await lab.outcome(call_id)
-    assert ended["state"] == "succeeded"
+    assert (ended["state"], ended["attempts"]) == ("succeeded", 1)
+
+
+async def test_a_call_that_is_taken_while_the_edge_stops_is_given_back_and_does_not_count(
+    lab: AsyncLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers may have taken it before they were paused, and find that the edge takes no more calls."""
+    monkeypatch.setattr(carrier, "BUSY_S", 0.0)
+    given_back = asyncio.Event()
+    release = lab.store.release
+
+    async def released(*args: Any) -> None:
+        await release(*args)
+        given_back.set()
+
+    await lab.replica(lab.deploy("echo"))
+    call_id = await lab.submit()
+    await lab.edge.drain(0.05)
+    monkeypatch.setattr(lab.store, "release", released)
+    workers = await lab.work()
+    await asyncio.wait_for(given_back.wait(), 5)
+    await workers.__aexit__(None, None, None)
+    call = await lab.store.get(call_id)
+    assert call is not None and (call.state, call.attempts) == (State.WAITING, 0)
 
 
 async def test_a_backlog_of_slow_calls_costs_no_attempts(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
