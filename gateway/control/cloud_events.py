@@ -99,9 +99,12 @@ class CloudEvents:
         namespace = await self._namespace(request, "read")
         events = await self._events(request)
         told = [
-            Matched(event.attributes["id"], event.attributes["source"], [Wanting(*reversed(one)) for one in wanting])
+            Matched(
+                event.attributes["id"],
+                event.attributes["source"],
+                [Wanting(one.name, one.namespace) for one in self._router.wanting(event, namespace)],
+            )
             for event in events
-            for wanting in (self._router.wanting(event, namespace),)
         ]
         return json(MatchedEvents(told))
 

@@ -88,6 +88,20 @@ def test_a_callback_tells_the_outcome_and_is_signed(platform: Platform, receiver
     assert headers["X-Pinnace-Signature"] == f"sha256={hmac.new(secret, signed, hashlib.sha256).hexdigest()}"
 
 
+def test_a_function_has_a_callback_secret_of_its_own(platform: Platform, receiver: Receiver) -> None:
+    platform.faas("secret", "create", "shop-hooks", stdin="new\nold\n")
+    platform.deploy("shop", HANDLER, "--annotation", "com.pinnace.callback.secret=shop-hooks")
+    answer = platform.request("POST", "/async-function/shop", b"x", {"X-Callback-Url": receiver.url}, login=False)
+    call_id = answer.headers["x-call-id"]
+    until(lambda: receiver.calls[call_id])
+    headers, body = receiver.last
+    signed = f"{call_id}.200.{headers['X-Pinnace-Timestamp']}.".encode() + body
+    wanted = [f"sha256={hmac.new(key, signed, hashlib.sha256).hexdigest()}" for key in (b"new", b"old")]
+    assert headers["X-Pinnace-Signature"].split() == wanted
+    refused = platform.faas("secret", "remove", "shop-hooks", check=False)
+    assert refused.returncode == 1 and "is used by shop" in refused.stderr
+
+
 def test_a_callback_tells_of_a_cancellation(platform: Platform, receiver: Receiver) -> None:
     platform.deploy("later", HANDLER)
     headers = {"X-Callback-Url": receiver.url, "X-Delay-Seconds": "3600"}

@@ -229,6 +229,18 @@ def test_the_values_come_to_where_they_belong(everything: list[dict[str, Any]]) 
 
 
 @needs_helm
+def test_edges_apart_read_the_secrets_that_sign_callbacks_and_no_others() -> None:
+    found = chart.documents(
+        chart.template("--set", "roles=apart,callbackSecret.functions={hooks,shop},functionNamespaces={a,b}")
+    )
+    (rule,) = one(found, "ClusterRole", "pinnace-callback-secrets")["rules"]
+    assert rule == {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["hooks", "shop"], "verbs": ["get"]}
+    bindings = [d for d in found if d["kind"] == "RoleBinding" and d["metadata"]["name"] == "pinnace-callback-secrets"]
+    assert [binding["metadata"]["namespace"] for binding in bindings] == ["a", "b"]
+    assert {subject["name"] for binding in bindings for subject in binding["subjects"]} == {"pinnace-edge"}
+
+
+@needs_helm
 @pytest.mark.real_api_server
 async def test_all_that_the_chart_makes_is_taken(everything: list[dict[str, Any]], world: World) -> None:
     """By a real API server, as far as it knows the kinds: those of the Gateway API and of Prometheus are not its own."""
