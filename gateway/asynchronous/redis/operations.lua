@@ -76,25 +76,26 @@ local function submissions_until(batch, from, last)
   return list
 end
 
--- Its length, id, take, state, now, size of the result, where it is kept if not with the call, outcome, bytes of the result if
--- they come along; then what follows from the end.
-local FINISH = '>I4Bc0I4BdI4Bc0I4c0I4c0'
+-- Its length, id, take, state, now, size of the result, where it is kept if not with the call, length of the outcome, that and
+-- the bytes of the result if they come along; then what follows from the end.
+local FINISH = '>I4Bc0I4BdI4Bc0I4I4c0'
 local SUCCESS = string.char(SUCCEEDED)
 local function finish(batch, from)
-  local length, id, take, state, now, size, where, outcome, data, after = parse(FINISH, batch, from)
+  local length, id, take, state, now, size, where, outcome_size, come, after = parse(FINISH, batch, from)
   local text = record(id)
   if not text or byte(text) ~= RUNNING then return NO end
   local number, takes, _, _, asked, _, group = parse('>I4I4I4dI4I4d', text, 9)
   if takes ~= take then return NO end
   if state == SUCCEEDED and where == '' and after == from + length and byte(text, PLACES_AT) == 0 then  -- as most are
-    local q, kept = queue_by(number), ENTRY + asked + size + #outcome
-    write_record(id, SUCCESS .. sub(text, 2, TAKEN_BYTES) .. pack('>dI4I4HI4', now, kept, size, 0, #outcome) .. outcome .. data)
+    local q, kept = queue_by(number), ENTRY + asked + size + outcome_size
+    write_record(id, SUCCESS .. sub(text, 2, TAKEN_BYTES) .. pack('>dI4I4HI4', now, kept, size, 0, outcome_size) .. come)
     leave(group)
     q.running, q.bytes, q.touched = q.running - 1, q.bytes - asked, true
     counted(KEPT, kept)
     over[#over + 1], told[#told + 1], work = id, id, true
     return YES
   end
+  local outcome, data = sub(come, 1, outcome_size), sub(come, outcome_size + 1)
   if lost(where, data) then return LOST end
   local follows = submissions_until(batch, after, from + length)
   for _, e in ipairs(follows) do

@@ -15,9 +15,9 @@ if layout ~= LAYOUT then return redis.error_reply(layout < LAYOUT and OLDER or N
 
 -- The records of all calls that end are read at once.
 local finishing, position = {}, 1
-while byte(batch, position) == 70 do  -- F
-  local _, length, id = parse('>BI4Bc0', batch, position)
-  finishing[#finishing + 1] = id
+while position <= #batch do
+  local kind, length = parse('>BI4', batch, position)
+  if kind == 70 then finishing[#finishing + 1] = parse('>Bc0', batch, position + 5) end  -- F
   position = position + 1 + length
 end
 read_records(finishing)

@@ -41,6 +41,7 @@ _PLAIN: Final = struct.Struct(">5xBdII3x")
 _AROUND: Final = _FRONT.size + _BOUNDS.size + _PLAIN.size
 # Of FINISH there; of HEADER and FULL in `calls.lua`, up to the places.
 _END: Final = struct.Struct(">IBdIB")
+_COME: Final = struct.Struct(">II")
 _HEADER: Final = struct.Struct(">dIIB")
 _RECORD: Final = struct.Struct(">12xIId8xd4xI")
 
@@ -128,9 +129,8 @@ def finish(
             call_id,
             _END.pack(lease.take, NUMBERS[state], now, size, len(place)),
             place,
-            _LENGTH.pack(len(told)),
+            _COME.pack(len(told), len(told) + len(data)),
             told,
-            _LENGTH.pack(len(data)),
             data,
             *(entry.packed for entry in then),
         )

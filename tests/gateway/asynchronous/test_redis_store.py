@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.asynchronous.calls import INLINE_BYTES, Body, Outcome, State, Submission, queue_of
 from gateway.asynchronous.redis import server as module
@@ -19,6 +21,7 @@ from gateway.asynchronous.redis.bodies import CHUNK_BYTES
 from gateway.asynchronous.redis.server import durability
 from gateway.asynchronous.redis.settings import InvalidRedisSetting, RedisSettings
 from gateway.asynchronous.redis.store import RedisStore
+from gateway.asynchronous.redis.wire import SMALL_BYTES
 from gateway.asynchronous.store import Keep, StoreUnavailable
 from orchestration.names import FunctionId
 from tests.gateway.asynchronous.redis_server import RedisServer, needs_redis
@@ -268,6 +271,70 @@ async def test_cancelled_calls_that_are_forgotten_are_not_looked_for_before_thos
         await store.cancel(two, NOW + 100)
         assert [call.id for call in await store.page()] == [four, two]
         assert [call.id for call in await store.take(limit, 5, NOW, LEASE_S)] == [four]
+
+
+SIZES = st.sampled_from([0, 1, SMALL_BYTES, SMALL_BYTES + 1, INLINE_BYTES, INLINE_BYTES + 1])
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=300)
+HEADERS = st.lists(st.tuples(TEXTS, TEXTS), max_size=3).map(tuple)
+TIMES = st.floats(0.001, 1e6)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_all_that_is_said_of_a_call_comes_back_as_it_was(redis: RedisServer, tmp_path: Path, data: st.DataObject) -> None:
+    size, result_size = data.draw(SIZES), data.draw(SIZES)
+    delay, ends = data.draw(st.one_of(st.just(0.0), TIMES)), data.draw(st.sampled_from([State.SUCCEEDED, State.DEAD]))
+    wanted = call_of(
+        method=data.draw(TEXTS),
+        path=data.draw(TEXTS),
+        headers=data.draw(HEADERS),
+        url=data.draw(TEXTS),
+        body=b"b" * size,
+        due=NOW + delay,
+        expires=data.draw(st.one_of(st.just(0.0), TIMES)),
+        idempotency_key=data.draw(TEXTS),
+        id=data.draw(st.one_of(st.just(""), st.from_regex(r"[A-Za-z0-9._-]{1,128}", fullmatch=True))),
+    )
+    outcome = Outcome(
+        status=data.draw(st.integers(0, 999)), headers=data.draw(HEADERS), reason=data.draw(TEXTS), ended=data.draw(TIMES)
+    )
+    retried = data.draw(st.booleans())
+
+    async def follow() -> None:
+        async with opened(redis, tmp_path) as store:
+            (receipt,) = await store.submit([wanted], NOW)
+            assert receipt.id == wanted.id or not wanted.id
+
+            async def seen(state: State, **changed: object) -> None:
+                call, (listed,) = await store.get(receipt.id), await store.page(states=[state])
+                assert call is not None
+                for name in ("queue", "function", "method", "path", "headers", "url", "due", "expires", "idempotency_key"):
+                    assert getattr(call, name) == changed.get(name, getattr(wanted, name)), name
+                assert (call.state, call.submitted) == (state, NOW)
+                assert (call.attempts, call.outcome, call.ended) == tuple(
+                    changed.get(n) for n in ("attempts", "outcome", "ended")
+                )
+                sizes = Body(size, None) if size else Body(), Body(changed["length"], None) if changed.get("length") else Body()  # type: ignore[arg-type]
+                assert listed == msgspec.structs.replace(call, body=sizes[0], result=sizes[1])
+                if state in (State.WAITING, State.RUNNING, State.DEAD):
+                    assert b"".join([piece async for piece in store.chunks(call.body)]) == wanted.body
+                assert b"".join([piece async for piece in store.chunks(call.result)]) == b"r" * int(changed.get("length", 0))  # type: ignore[call-overload]
+
+            await seen(State.WAITING, attempts=0, outcome=None, ended=0)
+            (call,) = await store.take(limit, 5, NOW + delay, LEASE_S)
+            await seen(State.RUNNING, attempts=1, outcome=None, ended=0)
+            due = wanted.due
+            if retried:
+                due = NOW + delay + 1
+                assert await store.retry(call.lease, due, outcome, NOW)
+                await seen(State.WAITING, attempts=1, outcome=outcome, ended=0, due=due)
+                (call,) = await store.take(limit, 5, due, LEASE_S)
+            assert await store.finish(call.lease, ends, outcome, due, body=b"r" * result_size)
+            await seen(ends, attempts=1 + retried, outcome=outcome, ended=due, due=due, length=result_size)
+            await store.sweep(due + 1, Keep(ended_s=0, dead_s=0))
+            assert await store._server.command("KEYS", "*") == [b"{pinnace}:m"]
+
+    asyncio.run(follow())
 
 
 async def test_of_calls_taken_together_each_has_a_lease_of_its_own(redis: RedisServer, tmp_path: Path) -> None:
