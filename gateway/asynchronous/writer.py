@@ -20,6 +20,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from gateway.asynchronous.parts import Parts
 from gateway.asynchronous.store import StoreUnavailable
 
 Result = TypeVar("Result")
@@ -34,7 +36,6 @@ Job = Callable[[sqlite3.Connection], Result]
 Migration = str | Callable[[sqlite3.Connection], None]
 
 WAITING_AT_MOST: Final = 20_000
-TOGETHER_AT_MOST: Final = 512
 CLOSED_WITHIN_S: Final = 10.0
 CACHE_KIB: Final = 32 * 1024
 CHECKPOINT_PAGES: Final = 4096
@@ -75,6 +76,7 @@ class Writer:
         self._begun, self._before_commit, self._rolled_back = begun, before_commit, rolled_back
         self._waiting: deque[_Entry] = deque()
         self._ready = threading.Event()
+        self._parts = Parts()
         self._closed = False
         self._synced = True
         self._astray = False
@@ -166,8 +168,12 @@ class Writer:
             self._ready.wait()
             self._ready.clear()
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), TOGETHER_AT_MOST))]
+                batch = [self._waiting.popleft() for _ in range(self._parts.size(len(self._waiting)))]
+                began, worked = time.perf_counter(), time.thread_time()
                 self._do(batch)
+                worked_s = time.thread_time() - worked
+                if self._synced:
+                    self._parts.saw(len(batch), worked_s, time.perf_counter() - began - worked_s)
                 self._settle(batch)
             if self._closed and not self._waiting:
                 break
