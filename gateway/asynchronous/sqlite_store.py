@@ -28,7 +28,7 @@ from gateway.asynchronous.reader import Reader
 from gateway.asynchronous.rows import NUMBERS, Kept, Stored, encoded_head, encoded_outcome, microseconds
 from gateway.asynchronous.schema import MIGRATIONS
 from gateway.asynchronous.setback import Setback, look
-from gateway.asynchronous.store import Bounds, Keep, unbounded
+from gateway.asynchronous.store import Bounds, Keep, StoreUnavailable, unbounded
 from gateway.asynchronous.writer import Writer
 
 Given = ParamSpec("Given")
@@ -36,6 +36,8 @@ Result = TypeVar("Result")
 
 FILE: Final = "queue.db"
 FOLDER: Final = "queue-bodies"
+NEEDED: Final = (3, 33)
+"""The first SQLite with `UPDATE … FROM` (August 2020)."""
 
 
 def _carried_through(
@@ -81,6 +83,11 @@ class SqliteStore:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
+        if sqlite3.sqlite_version_info < NEEDED:
+            raise StoreUnavailable(
+                f"{self._path} needs SQLite {'.'.join(map(str, NEEDED))} or newer, and this Python has"
+                f" {sqlite3.sqlite_version}: use a newer one, or keep calls in Redis (--queue redis://HOST)"
+            )
         self._bodies = Bodies(folder / FOLDER)
         self.spool = self._bodies.folder
         self.ledger = ledger = Ledger()

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 import threading
 import time
@@ -30,10 +29,10 @@ import msgspec
 
 from gateway.asynchronous.parts import Parts
 from gateway.asynchronous.store import StoreUnavailable
+from orchestration.sqlite_file import CannotOpen, Migration, Newer, open_file
 
 Result = TypeVar("Result")
 Job = Callable[[sqlite3.Connection], Result]
-Migration = str | Callable[[sqlite3.Connection], None]
 
 WAITING_AT_MOST: Final = 20_000
 CLOSED_WITHIN_S: Final = 10.0
@@ -80,46 +79,20 @@ class Writer:
         self._closed = False
         self._synced = True
         self._astray = False
+        pragmas = {"cache_size": -CACHE_KIB, "wal_autocheckpoint": CHECKPOINT_PAGES}
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            path.chmod(0o600)
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreUnavailable(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
-        try:
-            self._prepare(migrations)
+            self._connection = open_file(path, migrations, pragmas)
+        except CannotOpen as error:
+            raise StoreUnavailable(str(error)) from None
+        except Newer as error:
+            raise StoreUnavailable(f"{error}: use the newer platform") from None
         except sqlite3.Error as error:
-            self._connection.close()
             raise self._failure(error) from None
-        except StoreUnavailable:
-            self._connection.close()
-            raise
         self._thread = threading.Thread(target=self._work, name=f"writer of {path.name}", daemon=True)
 
     def start(self) -> None:
         """Begin to do jobs."""
         self._thread.start()
-
-    def _prepare(self, migrations: Sequence[Migration]) -> None:
-        connection = self._connection
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(migrations):
-            raise StoreUnavailable(
-                f"{self._path} has schema {version} and this version of the platform knows {len(migrations)}:"
-                " use the newer platform"
-            )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        for number, migration in enumerate(migrations[version:], version + 1):
-            if isinstance(migration, str):
-                connection.executescript(f"BEGIN IMMEDIATE; {migration}; PRAGMA user_version = {number}; COMMIT;")
-                continue
-            connection.execute("BEGIN IMMEDIATE")
-            migration(connection)
-            connection.execute(f"PRAGMA user_version = {number}")
-            connection.execute("COMMIT")
 
     def run(
         self,

@@ -8,7 +8,6 @@ of its own, so that one that fails takes nothing of the others with it. A job's 
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sqlite3
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestration.local.failures import Conflict, NewerSchema, StorageError, StorageFull
+from orchestration.sqlite_file import CannotOpen, Newer, open_file
 
 Result = TypeVar("Result")
 Job = Callable[[sqlite3.Connection], Result]
@@ -36,37 +36,17 @@ class Database:
         self._path = path
         self._jobs: queue.Queue[tuple[Job[Any], asyncio.Future[Any]] | None] = queue.Queue(WAITING_AT_MOST)
         self._closed = False
+        pragmas = {"foreign_keys": "ON", "secure_delete": "ON"}  # what is deleted may have been a secret
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            path.chmod(0o600)
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        except (OSError, sqlite3.Error) as error:
-            raise StorageError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
-        try:
-            self._prepare(migrations)
+            self._connection = open_file(path, migrations, pragmas)
+        except CannotOpen as error:
+            raise StorageError(str(error)) from None
+        except Newer as error:
+            raise NewerSchema(f"{error}: use the newer platform, or restore a backup") from None
         except sqlite3.Error as error:
-            self._connection.close()
             raise self._failure(error) from None
-        except StorageError:
-            self._connection.close()
-            raise
         self._thread = threading.Thread(target=self._work, name=f"writer of {path.name}", daemon=True)
         self._thread.start()
-
-    def _prepare(self, migrations: Sequence[str]) -> None:
-        connection = self._connection
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(migrations):
-            raise NewerSchema(
-                f"{self._path} has schema {version} and this version of the platform knows {len(migrations)}:"
-                " use the newer platform, or restore a backup"
-            )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")  # what is deleted may have been a secret
-        for number, script in enumerate(migrations[version:], version + 1):
-            connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
 
     async def run(self, job: Job[Result]) -> Result:
         """Do `job` and return its result once what it wrote is durable. Raises StorageError, StorageFull, what it raises."""

@@ -232,3 +232,10 @@ async def test_a_batch_that_fails_in_the_middle_is_done_call_by_call(tmp_path: P
     assert (depth.waiting, depth.running, depth.dead) == (4, 0, 1)
     assert sorted(call.state.value for call in await store.page()) == ["dead", *["waiting"] * 4]
     await store.close()
+
+
+def test_an_old_sqlite_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
+    with pytest.raises(StoreUnavailable, match=r"queue\.db needs SQLite 3\.33 or newer, and this Python has"):
+        SqliteStore(tmp_path)
+    assert not list(tmp_path.iterdir())
