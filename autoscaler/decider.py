@@ -28,7 +28,7 @@ from autoscaler.recommendation import STEP_S, Recommender
 from orchestration.decisions import Decision, Rule
 from orchestration.duration import format_duration
 from orchestration.load import LoadSample
-from orchestration.scaling import Metric, ScaleSettings
+from orchestration.scaling import UNITS, Metric, ScaleSettings
 from orchestration.schedule import floor_at
 from orchestration.settings import DEFAULT_CONCURRENCY
 
@@ -44,14 +44,6 @@ LEAST_IDLE_S: Final = 1.0
 """A shorter pause between calls says nothing about when a revision is wanted again."""
 
 _FLOORS: Final = frozenset((Rule.MIN, Rule.KEPT, Rule.INITIAL, Rule.SCHEDULE, Rule.TIMER, Rule.LEARNT))
-_UNITS: Final = {
-    Metric.CONCURRENCY: "calls at a time",
-    Metric.RPS: "calls/s",
-    Metric.QUEUE: "calls waiting",
-    Metric.CPU: "m of CPU",
-    Metric.MEMORY: "MiB",
-    Metric.CUSTOM: "by the query",
-}
 
 
 class _Kept(NamedTuple):
@@ -249,7 +241,7 @@ class Decider:
         settings = self.settings
         stable, panic = averages
         count, rule = self.recommender.recommend(settings, now, ready=ready, stable=stable, panic=panic)
-        unit, aim = _UNITS[settings.metric], settings.aim
+        unit, aim = UNITS[settings.metric], settings.aim
         if rule is Rule.PANIC:
             window = format_duration(settings.panic_window_s)
             asked = ceil(panic / aim)

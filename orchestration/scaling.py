@@ -25,6 +25,17 @@ class Metric(enum.StrEnum):
     CUSTOM = "custom"  # whatever `query` gives
 
 
+UNITS: Final = {
+    Metric.CONCURRENCY: "calls at a time",
+    Metric.RPS: "calls/s",
+    Metric.QUEUE: "calls waiting",
+    Metric.CPU: "m of CPU",
+    Metric.MEMORY: "MiB",
+    Metric.CUSTOM: "by the query",
+}
+"""What stands behind the numbers of a metric, for people."""
+
+
 class Aggregation(enum.StrEnum):
     """How the seconds of a window become one number (Knative's metric-aggregation-algorithm)."""
 

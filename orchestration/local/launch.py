@@ -19,9 +19,10 @@ from pathlib import Path
 import msgspec
 
 from orchestration.bundle import Bundle, BundleSource, Listens
-from orchestration.command import default_environment, fill, places
+from orchestration.command import fill, places
 from orchestration.local.cgroups import CgroupFailed, Cgroups, ReplicaCgroup
 from orchestration.local.data_folder import DataFolder
+from orchestration.local.environment import environment
 from orchestration.local.failures import StorageError
 from orchestration.local.isolation import SECRETS_FOLDER, TEMPORARY, Isolation, Place, program_folders
 from orchestration.local.keeper.child import LISTEN_FD, NOTIFY_FD
@@ -39,11 +40,8 @@ from orchestration.settings import wants_zygote
 from orchestration.starts import Kind
 
 BACKLOG = 4096
-INSTANCE_VARIABLE = "PINNACE_INSTANCE"
 LOOP_TEMPLATE = "python3-asgi"  # its handlers import asyncio in any case
 RUNTIMES_OWN_PROGRAM = "{runtime}/pinnace_runtime/__main__.py"
-# A library that starts its threads when it is imported could not be forked.
-THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ROOMS = "rooms"
 
 
@@ -86,39 +84,6 @@ class _Prepared(msgspec.Struct, frozen=True):
     port: int = 0
     stem: StemKey | None = None
     rooms: Rooms | None = None
-
-
-def environment(
-    revision: Revision,
-    bundle: Bundle,
-    names: dict[str, str],
-    *,
-    instance: str,
-    temporary: str,
-    secrets: str,
-    files: dict[str, str],
-) -> dict[str, str]:
-    """Return a replica's environment: the bundle's defaults, the function's own, and on top what the contract gives.
-
-    `files` are the variables that name the descriptors it inherits, or its port.
-    """
-    own = default_environment(bundle, names, temporary=temporary, env_process=revision.env_process)
-    if "PINNACE_ZYGOTE_FD" in files:
-        own |= dict.fromkeys(THREADS_OF_LIBRARIES, "1")
-    own |= revision.env_vars
-    return own | {
-        INSTANCE_VARIABLE: instance,
-        **files,
-        "PINNACE_LOG_FRAMES": "1",
-        "exec_timeout": f"{revision.settings.timeout_s:g}s",
-        "max_inflight": str(revision.settings.concurrency),
-        "OPENFAAS_NAME": revision.function,
-        "OPENFAAS_NAMESPACE": revision.namespace,
-        "K_SERVICE": revision.function,
-        "K_CONFIGURATION": revision.function,
-        "K_REVISION": revision.name,
-        "secret_mount_path": secrets,
-    }
 
 
 class Launcher:

@@ -1,9 +1,7 @@
 """The output of all replicas: one thread owns every pipe, takes lines apart, and writes them to the functions' files.
 
-A line that belongs to a call is framed by the runtime (`\\x1e MARK \\x1f TEXT`, where the mark is the call's id and, behind a
-space, the trace's where the call is traced); others are taken as they are. A replica
-that writes faster than the thread reads is slowed down by its own full pipe: the thread works at most a quarter of the
-time, so that the loops that serve calls keep the rest. A disk that takes nothing more costs log lines, never a call.
+A replica that writes faster than the thread reads is slowed down by its own full pipe: the thread works at most a quarter of
+the time, so that the loops that serve calls keep the rest. A disk that takes nothing more costs log lines, never a call.
 The platform's own lines about a replica, and the end of what a removed function wrote, wait for the same thread, in order.
 """
 
@@ -23,14 +21,12 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from orchestration.local.log_files import Entry, LogReader, LogWriter, segments
+from orchestration.local.log_lines import Lines
 from orchestration.names import FunctionId, check_function_name, check_namespace
 from orchestration.orchestrator import LogLine, LogQuery, NotFound
 
 log = logging.getLogger("pinnace.logs")
 
-LONGEST_LINE_BYTES = 1 << 20
-LONGEST_MARK_BYTES = 128 + 1 + 32
-CUT = " …[cut: longer than 1 MiB]"
 PIPE_READ_BYTES = 64 << 10
 REST_FACTOR = 3.0
 BUSY_S = 0.001
@@ -40,48 +36,6 @@ QUOTA_BYTES = 1 << 30
 QUOTA_EVERY_BYTES = 4 << 20
 KEEP_S = 7 * 86400.0
 AGE_EVERY_S = 600.0
-
-
-class Lines:
-    """Takes a byte stream apart into lines of at most `LONGEST_LINE_BYTES`; a longer one is cut and marked."""
-
-    def __init__(self) -> None:
-        self._rest = bytearray()
-        self._skipping = False
-
-    def feed(self, data: bytes) -> list[tuple[str, str]]:
-        """Return `(mark, text)` of the lines that `data` completes."""
-        found = []
-        *whole, rest = data.split(b"\n")
-        for part in whole:
-            if self._skipping:
-                self._skipping = False
-                continue
-            self._rest += part
-            found.append(_parse(bytes(self._rest), cut=len(self._rest) > LONGEST_LINE_BYTES))
-            self._rest.clear()
-        if not self._skipping:
-            self._rest += rest
-            if len(self._rest) > LONGEST_LINE_BYTES:
-                found.append(_parse(bytes(self._rest), cut=True))
-                self._rest.clear()
-                self._skipping = True
-        return found
-
-    def end(self) -> list[tuple[str, str]]:
-        """Return the last line, when it had no end."""
-        rest, self._rest = bytes(self._rest), bytearray()
-        return [_parse(rest, cut=False)] if rest else []
-
-
-def _parse(line: bytes, *, cut: bool) -> tuple[str, str]:
-    mark = b""
-    if line.startswith(b"\x1e"):
-        framed, separator, text = line[1:].partition(b"\x1f")
-        if separator and len(framed) <= LONGEST_MARK_BYTES:
-            mark, line = framed, text
-    shown = line[:LONGEST_LINE_BYTES].decode(errors="replace").removesuffix("\r")
-    return mark.decode(errors="replace"), shown + CUT if cut else shown
 
 
 class _Source:

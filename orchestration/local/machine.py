@@ -15,9 +15,10 @@ from typing import Self
 from orchestration.bundle import BundleSource, UnknownBundle
 from orchestration.local.cgroups import Cgroups
 from orchestration.local.data_folder import DataFolder
+from orchestration.local.environment import INSTANCE_VARIABLE
 from orchestration.local.isolation import Isolation, probe
 from orchestration.local.keeper_link import KeeperLink
-from orchestration.local.launch import INSTANCE_VARIABLE, Launcher
+from orchestration.local.launch import Launcher
 from orchestration.local.limits import machine_memory_bytes
 from orchestration.local.logs import Logs
 from orchestration.local.memory_budget import MemoryBudget

@@ -13,7 +13,6 @@ import contextlib
 import logging
 import signal
 import time
-import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from orchestration.local.backoff import restart_wait_s
 from orchestration.local.keeper_link import Exit
 from orchestration.local.launch import Launched, LaunchFailed
 from orchestration.local.readiness import NotifyPipe, answers, silence_s
+from orchestration.local.start_places import StartPlaces
 from orchestration.replica import Replica, ReplicaState
 from orchestration.revision import Revision
 from orchestration.rollout import READY_WITHIN_S
@@ -30,7 +30,6 @@ from orchestration.starts import Start, Stopwatch
 
 log = logging.getLogger("pinnace.replica")
 
-PLACE_HELD_S = 5.0
 STOP_GRACE_S = 10.0
 KILLED_WITHIN_S = 5.0
 OUTPUT_WITHIN_S = 0.3
@@ -56,47 +55,6 @@ class Starter(Protocol):
     async def gone(self, replica: str) -> None: ...
 
     async def output(self, replica: str, within_s: float) -> str: ...
-
-
-class StartPlaces:
-    """Bounds how many replicas start at the same time; the others wait in line.
-
-    A start that takes long gives its place back, so that functions which hang do not keep others from starting.
-    """
-
-    def __init__(self, total: int = 8, per_function: int = 4) -> None:
-        self._total = asyncio.Semaphore(total)
-        self._per_function = per_function
-        self._functions: weakref.WeakValueDictionary[tuple[str, str], asyncio.Semaphore] = weakref.WeakValueDictionary()
-
-    def free(self, revision: Revision) -> bool:
-        """Whether there is a place now."""
-        own = self._functions.get((revision.namespace, revision.function))
-        return not self._total.locked() and (own is None or not own.locked())
-
-    @contextlib.asynccontextmanager
-    async def place(self, revision: Revision) -> AsyncIterator[None]:
-        """Wait for a place; it is given back after `PLACE_HELD_S` or at the end of the block."""
-        function = (revision.namespace, revision.function)
-        own = self._functions.setdefault(function, asyncio.Semaphore(self._per_function))
-        await own.acquire()
-        try:
-            await self._total.acquire()
-        except BaseException:
-            own.release()
-            raise
-        held = [own, self._total]
-
-        def give_back() -> None:
-            while held:
-                held.pop().release()
-
-        timer = asyncio.get_running_loop().call_later(PLACE_HELD_S, give_back)
-        try:
-            yield
-        finally:
-            timer.cancel()
-            give_back()
 
 
 class _End(msgspec.Struct, frozen=True):

@@ -11,7 +11,8 @@ import functools
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 
-from orchestration.local.replica_process import STOP_GRACE_S, ReplicaProcess, Starter, StartPlaces
+from orchestration.local.replica_process import STOP_GRACE_S, ReplicaProcess, Starter
+from orchestration.local.start_places import StartPlaces
 from orchestration.names import FunctionId
 from orchestration.replica import Replica, ReplicaState
 from orchestration.revision import Revision

@@ -9,10 +9,10 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from orchestration.local import replica_process
 from orchestration.local.keeper_link import Exit, KeptProcess
 from orchestration.local.launch import Launched, LaunchFailed
-from orchestration.local.replica_process import ReplicaProcess, StartPlaces
+from orchestration.local.replica_process import ReplicaProcess
+from orchestration.local.start_places import StartPlaces
 from orchestration.replica import Endpoint, Replica, ReplicaState
 from orchestration.revision import Revision, make_revision
 from tests.orchestration.local.world import spec, until
@@ -190,34 +190,6 @@ async def test_the_end_of_the_keeper_is_no_restart_of_its_own() -> None:
     await until(lambda: len(starter.launched) == 2 and life.process.running)
     assert life.process.replica.restarts == 0
     await life.end()
-
-
-async def test_starts_are_bounded_in_total_and_for_each_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    places = StartPlaces(total=3, per_function=2)
-    inside: list[str] = []
-    go_on = asyncio.Event()
-
-    async def start(name: str) -> None:
-        async with places.place(revision(name)):
-            inside.append(name)
-            await go_on.wait()
-
-    tasks = [asyncio.create_task(start(name)) for name in ("a", "a", "a", "b", "b", "c")]
-    await asyncio.sleep(0)
-    await until(lambda: len(inside) == 3)
-    assert inside == ["a", "a", "b"]
-    go_on.set()
-    await asyncio.gather(*tasks)
-    assert sorted(inside) == ["a", "a", "a", "b", "b", "c"]
-
-
-async def test_a_start_that_hangs_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica_process, "PLACE_HELD_S", 0.01)
-    places = StartPlaces(total=1, per_function=1)
-    async with places.place(revision("hanging")), asyncio.timeout(20), places.place(revision("next")):
-        pass
-    async with asyncio.timeout(20), places.place(revision("again")):
-        pass
 
 
 def test_states_are_the_words_of_the_domain() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.local import launch
+from orchestration.local import environment, launch
 from orchestration.local.isolation import Isolation
 from orchestration.local.keeper import descent
 from orchestration.local.orchestrator import LocalOrchestrator
@@ -467,7 +467,7 @@ async def unisolated(*_: object) -> Isolation:
 async def test_a_machine_without_user_namespaces_starts_plain_processes_and_says_so(
     orchestrator: LocalOrchestrator, watch: Watch, functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contract = launch.environment
+    contract = environment.environment
     monkeypatch.setattr(launch, "environment", lambda *args, **more: contract(*args, **more) | {"PINNACE_ROOMS": "/nowhere"})
     (replica,) = await started(orchestrator, watch, functions.add("hello", "answer = 1"))
     assert await ask(replica) == "1"
