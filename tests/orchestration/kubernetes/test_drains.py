@@ -58,7 +58,7 @@ class Bench:
     async def begin(self, count: int) -> None:
         """A function with so many ready pods."""
         await self.world.kubectl_apply("hello", labels={"com.openfaas.scale.zero": "true"})
-        await eventually(lambda: self.world.get(DEPLOYMENTS, REVISION))
+        await eventually(lambda: self.view.wanted(self.world.namespace, REVISION) is not None)
         await self.scale(count)
         self.pods = await self.world.started(REVISION, count)
         await eventually(lambda: self.view.replicas.ready(self.world.id("hello"), REVISION) == count)

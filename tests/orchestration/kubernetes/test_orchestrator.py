@@ -355,3 +355,4 @@ async def test_a_namespace_is_either_taken_away_or_deployed_to(world: World, run
     )
     assert not isinstance(deployed, Exception)
     assert isinstance(deleted, Refused)
+    await orchestrator.remove(FunctionId(name, "held"))  # other tests watch the whole cluster
