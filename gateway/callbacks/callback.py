@@ -108,11 +108,12 @@ def callback(
     )
 
 
-def _tried(call: Call, outcome: Outcome, most_attempts: int) -> int:
-    """Return how often the function was called. Who takes a call that has expired, or has been taken too often, ends it: that
-    was no attempt."""
-    expired = 0 < call.expires <= outcome.started
-    return min(call.attempts - expired, most_attempts)
+def _attempts(call: Call, outcome: Outcome, most_attempts: int) -> tuple[int, float]:
+    """Return how often the function was called, and how long the last time took (s). Who takes a call that has expired, or
+    has been taken too often, ends it: that was no attempt."""
+    over = 0 < call.expires <= outcome.started or call.attempts > most_attempts
+    last = (call.outcome or outcome) if over else outcome
+    return min(call.attempts - over, most_attempts), max(0.0, last.ended - last.started)
 
 
 def _printable(text: str) -> str:
@@ -131,8 +132,9 @@ def _headers(call: Call, state: State, outcome: Outcome, most_attempts: int) -> 
     yield "X-Call-Id", call.id
     yield "X-Function-Name", _spoken(call.function)
     yield "X-Function-Status", str(outcome.status or UNREACHABLE)
-    yield "X-Duration-Seconds", f"{max(0.0, outcome.ended - outcome.started):.6f}"
-    yield "X-Retry", str(_tried(call, outcome, most_attempts))
+    tried, last_s = _attempts(call, outcome, most_attempts)
+    yield "X-Duration-Seconds", f"{last_s:.6f}"
+    yield "X-Retry", str(tried)
     yield "X-Retry-Max", str(most_attempts)
     yield "X-Call-State", state
     if outcome.reason:

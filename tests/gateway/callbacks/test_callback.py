@@ -94,8 +94,11 @@ def test_how_it_ended_and_why_is_told_in_headers_of_our_own() -> None:
     ],
 )
 def test_only_what_was_an_attempt_is_told_as_one(attempts: int, expires: float, tried: str) -> None:
-    taken = msgspec.structs.replace(call(), attempts=attempts, expires=expires)
-    assert headers_of(outcome(0), taken)["X-Retry"] == tried
+    before = Outcome(status=500, started=NOW - 60, ended=NOW - 57)
+    taken = msgspec.structs.replace(call(), attempts=attempts, expires=expires, outcome=before if attempts > 1 else None)
+    sent = headers_of(outcome(0), taken)
+    was_one = int(tried) == attempts or attempts == 1
+    assert (sent["X-Retry"], sent["X-Duration-Seconds"]) == (tried, "1.250000" if was_one else "3.000000")
 
 
 def test_functions_of_other_namespaces_are_named_with_theirs() -> None:
