@@ -28,7 +28,7 @@ class RedisBook:
     """
 
     def __init__(self, settings: RedisSettings) -> None:
-        self._server = Server(settings)
+        self._server = Server(settings, silent=True)  # the calls' store has the same one, and tells of it
         self._key = f"{self._server.key}:timers"
 
     async def read(self) -> dict[TimerId, Mark]:

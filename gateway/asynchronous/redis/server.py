@@ -95,15 +95,19 @@ def _version(info: dict[str, Any]) -> tuple[int, int]:
 
 
 class Server:
-    """Connects when it is first asked for something. `close` lets go."""
+    """Connects when it is first asked for something. `close` lets go.
 
-    def __init__(self, settings: RedisSettings) -> None:
+    `silent`: another one says what there is to be said of the same server.
+    """
+
+    def __init__(self, settings: RedisSettings, *, silent: bool = False) -> None:
         self.settings = settings
         self.client = _client(settings)
         self._known: Durability | None = None
         self._looking: asyncio.Task[Durability] | None = None
         self._warned: tuple[str, ...] = ()
         self._away = False
+        self._silent = silent
         self._commands = asyncio.Semaphore(COMMANDS)
 
     @property
@@ -182,11 +186,11 @@ class Server:
             raise StoreUnavailable(f"{self._who} {_MEANINGS['LOADING']}")
         if self._away:
             self._away = False
-            log.info("%s is back", self._who)
+            self._say(logging.INFO, "%s is back", self._who)
         known = durability(info, found.get("appendfsync"), self.settings.wait_for_disk)
         if known.warnings != self._warned:
             for warning in known.warnings:
-                log.warning("%s: %s", self._who, warning)
+                self._say(logging.WARNING, "%s: %s", self._who, warning)
             self._warned = known.warnings
         return known
 
@@ -203,7 +207,11 @@ class Server:
         self.forget()
         if not self._away:
             self._away = True
-            log.warning("asynchronous calls are refused until the server is back: %s", error)
+            self._say(logging.WARNING, "asynchronous calls are refused until the server is back: %s", error)
+
+    def _say(self, level: int, text: str, *values: object) -> None:
+        if not self._silent:
+            log.log(level, text, *values)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -48,3 +48,17 @@ async def test_a_server_that_is_away_is_said_and_back_again() -> None:
         server.start()
         assert await book.read() == {HELLO: Mark(1.5)}
         await book.close()
+
+
+async def test_the_store_of_calls_alone_tells_of_the_server_that_both_use(caplog: pytest.LogCaptureFixture) -> None:
+    needs_redis()
+    with RedisServer(fsync="") as server, caplog.at_level("INFO", "pinnace.async"):
+        book = RedisBook(server.settings)
+        await book.write({HELLO: Mark(1.5)})
+        server.kill()
+        with pytest.raises(BookUnavailable, match="Redis server"):
+            await book.read()
+        server.start()
+        await book.read()
+        await book.close()
+    assert caplog.records == []
