@@ -229,7 +229,7 @@ class Gathered:
             if group.numbers:
                 given[f"{kind}_rows"] = len(group.numbers)
                 given[f"{kind}_numbers"] = b"".join(group.numbers)
-                given[f"{kind}_bytes"] = b"".join(group.pieces)
+                given[f"{kind}_bytes"] = group.joined()
         if given:
             connection.execute(_WRITE, _NOTHING | given)
         self.drop()

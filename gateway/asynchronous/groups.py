@@ -62,7 +62,11 @@ class Group:
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of a statement about these rows."""
-        return {"rows": len(self.numbers), "numbers": b"".join(self.numbers), "bytes": b"".join(self.pieces)}
+        return {"rows": len(self.numbers), "numbers": b"".join(self.numbers), "bytes": self.joined()}
+
+    def joined(self) -> bytes:
+        """Return the bytes of all rows; something also where there are none, since a piece of nothing is NULL for SQLite."""
+        return b"".join(self.pieces) or b"\0"
 
 
 SEQS: Final = Layout(seq=int)

@@ -114,6 +114,17 @@ async def test_a_retry_waits_and_a_dead_call_is_replayed_with_all_its_attempts(s
     assert await bodies(store) == 1
 
 
+async def test_a_call_that_is_given_back_keeps_the_outcome_of_its_last_attempt(store: Store) -> None:
+    await submit(store, call_of())
+    (call,) = await store.take(limit, 5, NOW, LEASE_S)
+    busy = Outcome(status=503, reason="busy")
+    await store.retry(call.lease, NOW, busy, NOW)
+    (call,) = await store.take(limit, 5, NOW, LEASE_S)
+    await store.release([call.lease], NOW)
+    (call,) = await store.take(limit, 5, NOW, LEASE_S)
+    assert (call.outcome, call.attempts) == (busy, 2)
+
+
 async def test_replay_all_replays_a_queue_piece_by_piece(store: Store) -> None:
     await submit(store, *(call_of() for _ in range(5)))
     for call in await store.take(limit, 5, NOW, LEASE_S):
