@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -38,10 +39,26 @@ async def orchestrator(place: Path, functions: Functions) -> AsyncIterator[Local
         yield opened
 
 
+@pytest.fixture
+def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No replica is asked whether it is ready, by one connection more: on a busy machine a start may look like silence."""
+    monkeypatch.setattr("orchestration.local.readiness.SILENT_FOR_S", 60.0)
+
+
 def note(orchestrator: LocalOrchestrator, function: str) -> str:
     """What the status says about how the function's replicas start."""
     notes = orchestrator.status(FunctionId(DEFAULT_NAMESPACE, function)).notes
     return next((note for note in notes if note.startswith(("replicas are forks", "replicas import"))), "")
+
+
+def said_all(orchestrator: LocalOrchestrator, function: str) -> bool:
+    """Whether the replicas have closed their notify pipes, which they do a moment after they have said that they are ready."""
+    poller = select.poll()
+    processes = orchestrator._supervisor.processes(FunctionId(DEFAULT_NAMESPACE, function))
+    for process in processes:
+        assert process.launched is not None
+        poller.register(process.launched.notify, 0)  # only its end is told
+    return len(poller.poll(0)) == len(processes)
 
 
 def zygote(orchestrator: LocalOrchestrator, function: str) -> int:
@@ -91,6 +108,7 @@ def answer(path):
         assert str(os.getpid()) not in seen[0][6]
 
 
+@pytest.mark.usefixtures("unasked")
 async def test_a_fork_holds_no_file_of_its_zygote_or_of_a_neighbour(
     orchestrator: LocalOrchestrator, watch: Watch, functions: Functions
 ) -> None:
@@ -108,6 +126,7 @@ def answer(path):
 """,
     )
     replicas = await started(orchestrator, watch, spec, 3)
+    await until(lambda: said_all(orchestrator, "hello"))
     for replica in replicas:
         files = eval(await ask(replica))
         # The listening socket and this call's; nothing that leads to the zygote, whose control is a socket, too.
@@ -540,6 +559,7 @@ async def test_stems_take_their_part_of_the_budget(place: Path, functions: Funct
         assert not any(name(pid) == "stem" for pid in descent.children(orchestrator.keeper_pid or 0)), "not again at once"
 
 
+@pytest.mark.usefixtures("unasked")
 async def test_without_a_budget_replicas_are_forks_of_the_stem_and_import_the_handler_themselves(
     place: Path, functions: Functions
 ) -> None:
@@ -567,6 +587,7 @@ def answer(path):
         await watch.until(lambda: len(running(watch, "hello")) == 2)
         (second,) = [replica for replica in running(watch, "hello") if replica.id != first.id]
         assert name(descent.parent(second.pid or 0) or 0) == "stem"
+        await until(lambda: said_all(orchestrator, "hello"))
         by_exec, by_fork = eval(await ask(first)), eval(await ask(second))
         assert by_exec == by_fork
         assert by_fork[:3] == [True, "orchestration.py", "here"]
