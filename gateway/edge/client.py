@@ -209,7 +209,8 @@ class ClientConnection(PacedConnection):
         call = self.call = Call(self, plain.method, marks, now)
         tally = call.tally = context.control_tally if plain.later else route.tally
         call.dispatcher = dispatcher
-        rest = plain.rest
+        passed_on = plain.told_by_edge and self._trusted and not self._peer  # what a worker was told of the client
+        rest = plain.rest if passed_on or not plain.told else plain.untold()
         if plain.later:
             if not plain.call_id:
                 marks = unnamed(marks)
@@ -219,7 +220,9 @@ class ClientConnection(PacedConnection):
                 call.trace = trace
                 rest = retold(rest, trace) + trace.header
         parts: tuple[bytes, ...]
-        if self._trusted and plain.told:
+        if passed_on:
+            parts = (plain.method, plain.space, rest, marks, b"\r\n")
+        elif self._trusted and plain.told:
             crossing, forwarded = believed_forwarded_lines(plain.said(), plain.host, self._peer)
             parts = (plain.method, plain.space, rest, crossing, marks, forwarded, HEAD_END)
         else:

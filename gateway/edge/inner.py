@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.edge.client import ClientConnection
+from gateway.edge.request import forwarded_lines
 
 
 class InnerConnection(ClientConnection):
@@ -15,4 +16,5 @@ class InnerConnection(ClientConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._peer = b""
+        self._forwarded = forwarded_lines(b"")
         self._trusted = True

@@ -74,6 +74,7 @@ _REQUEST: Final = _head(
     _once(6, "[Cc]", _LENGTH),
     _once(7, "[Cc]", _KEEP_ALIVE),
     _once(8, "[Xx]", r"-[Cc]all-[Ii]d: ([A-Za-z0-9._-]{1,128})\r\n"),
+    _once(9, "X", rf"-Forwarded-For: {_VALUE}X-Forwarded-Proto: {_VALUE}X-Forwarded-Host: {_VALUE}()"),
     rf"[Xx]-(?:[Ff]orwarded-[A-Za-z-]++|[Rr]eal-[Ii][Pp]): {_VALUE}()",
     rf"[Ff]orwarded: {_VALUE}()",
     _NEAR,
@@ -105,12 +106,29 @@ class PlainRequest:
     """A judged head of `head_bytes`, announcing a body of `length` bytes or none. The same bytes on any connection come
     to the same: HTTP/1.1 that persists, no upgrade, no expectation.
 
-    `later` where it is to `/async-function/`. Upstream gets `method`, `space`, `rest`, and what the edge adds. `told` is empty
-    unless there are fields in which a proxy tells of its client: then it is `rest` with them. `traced` where the client may
-    have said something of a trace. `call_id` is the one that the client wishes for, or empty.
+    `later` where it is to `/async-function/`. Upstream gets `method`, `space`, `rest`, and what the edge adds. With fields in
+    which a proxy tells of its client, it is `told`, and `rest` has them; it is `told_by_edge` where they are the three that an
+    edge writes, once each, and no others. `traced` where the client may have said something of a trace. `call_id` is the one
+    that the client wishes for, or empty.
     """
 
-    __slots__ = ("call_id", "head_bytes", "host", "later", "length", "method", "name", "rest", "space", "told", "traced")
+    __slots__ = (
+        "_untold",
+        "call_id",
+        "head_bytes",
+        "host",
+        "later",
+        "length",
+        "method",
+        "name",
+        "rest",
+        "space",
+        "told",
+        "told_by_edge",
+        "traced",
+    )
+
+    _untold: bytes
 
     call_id: bytes
     head_bytes: int
@@ -121,12 +139,21 @@ class PlainRequest:
     name: bytes
     rest: bytes
     space: bytes
-    told: bytes
+    told: bool
+    told_by_edge: bool
     traced: bool
+
+    def untold(self) -> bytes:
+        """Return `rest` without what a proxy tells of its client."""
+        if not self._untold:
+            self._untold = _SAID.sub(b"", self.rest)
+        return self._untold
 
     def said(self) -> list[tuple[int, bytes, bytes]]:
         """Return kind, name and value of each field in which a proxy tells of its client."""
-        return [(learn(_SPELLINGS, name, REQUEST), name, value) for name, value in _SAID.findall(self.told)]
+        return [
+            (_SPELLINGS.get(name) or learn(_SPELLINGS, name, REQUEST), name, value) for name, value in _SAID.findall(self.rest)
+        ]
 
 
 class PlainRequests:
@@ -157,7 +184,7 @@ class PlainRequests:
         match = _REQUEST(data, 0, self._most_bytes)
         if match is None:
             return None
-        method, later, name, _, host, digits, keep_alive, call_id, x_forwarded, forwarded = match.groups()
+        method, later, name, _, host, digits, keep_alive, call_id, three, x_forwarded, forwarded = match.groups()
         head_bytes = match.end()
         length = int(digits) if digits is not None else 0
         if host is None or len(data) != head_bytes + length or length > self._most_body_bytes:
@@ -187,11 +214,10 @@ class PlainRequests:
             plain.call_id = call_id
             start, end = match.span(8)
             plain.rest = plain.rest.replace(data[start - _BEFORE_CALL_ID_BYTES : end + 2], b"\r\n", 1)
-        if x_forwarded is None and forwarded is None:
-            plain.told = b""
-        else:
-            plain.told = plain.rest
-            plain.rest = _SAID.sub(b"", plain.told)
+        others = x_forwarded is not None or forwarded is not None
+        plain.told = others or three is not None
+        plain.told_by_edge = not others and three is not None
+        plain._untold = b""
         plain.traced = self._traces and TRACEPARENT in plain.rest
         if call_id is None and len(self._known) < KNOWN_READS and len(data) <= KNOWN_READ_BYTES:
             self._known[data] = plain

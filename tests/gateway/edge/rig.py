@@ -9,6 +9,7 @@ from gateway.edge.call import Call
 from gateway.edge.client import ClientConnection
 from gateway.edge.context import EdgeContext
 from gateway.edge.edge import Edge
+from gateway.edge.inner import InnerConnection
 from gateway.edge.settings import EdgeSettings
 from gateway.edge.upstream import UpstreamConnection, UpstreamConnections
 from orchestration.events import FunctionChanged, ReplicaChanged
@@ -84,9 +85,9 @@ class Outcome(NamedTuple):
 
 
 class Rig:
-    """One client connection of an edge whose sockets are notes and whose clock stands still."""
+    """One connection of a client, or of a worker (`inner`), to an edge whose sockets are notes and whose clock stands still."""
 
-    def __init__(self, *, plain: bool = True, **settings: Any) -> None:
+    def __init__(self, *, plain: bool = True, inner: bool = False, **settings: Any) -> None:
         self.edge = Edge(
             EdgeSettings(port=0, **settings),
             control=Endpoint(unix="/none"),
@@ -117,7 +118,7 @@ class Rig:
         )
         self.edge.apply(ReplicaChanged(replica))
         self.transport = Transport()
-        self.client = ClientConnection(context)
+        self.client = InnerConnection(context) if inner else ClientConnection(context)
         self.client.connection_made(self.transport)  # type: ignore[arg-type]
 
     def read(self, data: bytes, answers: Iterator[list[bytes]]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 import pytest
 from hypothesis import example, given, settings
@@ -75,6 +75,8 @@ VALUES: Final = [
     *(b"0", b"1", b"01", b"+1", b"1, 1", b"1" * 30),
 ]
 TRUSTING: Final = {"trusted_proxies": ("127.0.0.0/8",)}
+INNER: Final = {"inner": True}
+FORWARDED: Final = b"X-Forwarded-For: 1.2.3.4, 5.6.7.8\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a.example\r\n"
 TARGETS: Final = [
     b"/function/echo",
     b"/function/echo/a?b",
@@ -90,7 +92,11 @@ values = st.sampled_from(VALUES)
 colons = st.sampled_from([b": "] * 6 + COLONS)
 lines = st.lists(st.builds(lambda *parts: b"%b%b%b\r\n" % parts, names, colons, values), max_size=4).map(b"".join)
 rare_lines = st.sampled_from(
-    [b"", b"", b"", b"X-Call-Id: mine\r\n", b"Expect: 100-continue\r\n", b"Host: again\r\n", b" folded\r\n"]
+    [
+        *(b"", b"", b""),
+        *(b"X-Call-Id: mine\r\n", b"Expect: 100-continue\r\n", b"Host: again\r\n", b" folded\r\n"),
+        *(FORWARDED, FORWARDED, FORWARDED * 2, FORWARDED + b"X-Forwarded-Port: 1\r\n", FORWARDED.lower()),
+    ]
 )
 bodies = st.sampled_from([b"", b"", b"x", GET, OK, post(b"x"), b"y" * 70_000])
 
@@ -172,7 +178,7 @@ class Read:
         self.reader.forget()
 
 
-def outcome(reads: list[bytes], answers: list[list[bytes]], *, plain: bool, **settings: object) -> tuple[Outcome, int, int]:
+def outcome(reads: list[bytes], answers: list[list[bytes]], *, plain: bool, **settings: Any) -> tuple[Outcome, int, int]:
     """Return what anybody could see, and how many reads of requests and of responses went past the parser."""
     rig = Rig(plain=plain, **settings)
     requests_read = rig.context.plain_requests = Read(rig.context.plain_requests)  # type: ignore[assignment]
@@ -183,15 +189,19 @@ def outcome(reads: list[bytes], answers: list[list[bytes]], *, plain: bool, **se
     return rig.outcome(), requests_read.plain, responses_read.plain
 
 
-def comparable(stream: bytes) -> list[tuple[list[bytes], list[bytes]]]:
+APART: Final = (b"host", b"content-length")
+FROM_WORKERS: Final = (*APART, b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+
+
+def comparable(stream: bytes, set_apart: Container[bytes] = APART) -> list[tuple[list[bytes], list[bytes]]]:
     """Cut a stream at empty lines. The parser's way writes `Host` first and `Content-Length` last, the plain one leaves them
-    as they stood: they are set apart from the other lines, whose order counts."""
+    as they stood, and what a worker says of its client too: they are set apart from the other lines, whose order counts."""
     parts = []
     for part in stream.split(b"\r\n\r\n"):
         apart, others = [], []
         for line in part.split(b"\r\n"):
             name, colon, value = line.partition(b": ")
-            if colon and name.lower() in (b"host", b"content-length"):
+            if colon and name.lower() in set_apart:
                 apart.append(name.lower() + colon + value)
             else:
                 others.append(line)
@@ -199,12 +209,13 @@ def comparable(stream: bytes) -> list[tuple[list[bytes], list[bytes]]]:
     return parts
 
 
-def assert_same(reads: list[bytes], answers: list[list[bytes]], limits: Mapping[str, object] = {}) -> tuple[int, int]:
+def assert_same(reads: list[bytes], answers: list[list[bytes]], limits: Mapping[str, Any] = {}) -> tuple[int, int]:
     """Both ways come to the same. Returns how many reads were plain."""
     one, requests_read, responses_read = outcome(reads, answers, plain=True, **limits)
     other, *_ = outcome(reads, answers, plain=False, **limits)
     assert comparable(one.answered) == comparable(other.answered)
-    assert list(map(comparable, one.sent)) == list(map(comparable, other.sent))
+    apart = FROM_WORKERS if limits.get("inner") else APART
+    assert [comparable(sent, apart) for sent in one.sent] == [comparable(sent, apart) for sent in other.sent]
     assert one.codes == other.codes
     return requests_read, responses_read
 
@@ -221,7 +232,8 @@ BEGUN_ANOTHER = [[OK], [OK], [OK + b"HTTP/1.1 200 OK\r\nX: "], [OK], [OK]]
 
 
 @given(
-    exchanges(), st.sampled_from([{}, {}, {"max_header_fields": 2}, {"max_header_bytes": 80}, {"max_body_bytes": 1}, TRUSTING])
+    exchanges(),
+    st.sampled_from([{}, {}, {"max_header_fields": 2}, {"max_header_bytes": 80}, {"max_body_bytes": 1}, TRUSTING, INNER]),
 )
 @example((BODY_LIKE_A_HEAD, [[OK]] * 9), {})
 @example((REST_LIKE_A_HEAD, [[OK]] * 9), {})
@@ -255,6 +267,8 @@ CLIENTS = {
     b"X-Own-X-Call-Id: 018f-a.b_c\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nab",
     "later": b"POST /async-function/echo.openfaas-fn?a=b HTTP/1.1\r\nHost: h\r\nX-Delay: 3\r\nContent-Length: 1\r\n\r\n1",
     "later, by its own id": b"PUT /async-function/echo/a HTTP/1.1\r\nHost: h\r\nX-Call-Id: mine\r\nContent-Length: 0\r\n\r\n",
+    "a worker for a client": b"POST /function/echo HTTP/1.1\r\nHost: h\r\nX-Call-Id: a\r\nX-Own: 1\r\n"
+    b"%bContent-Length: 1\r\n\r\n1" % FORWARDED,
     "lower case": b"POST /function/echo HTTP/1.1\r\nhost: h\r\nconnection: keep-alive\r\n"
     b"content-length: 1\r\nte-st: a\r\n\r\n1",
 }
@@ -271,7 +285,7 @@ SERVERS = {
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-@pytest.mark.parametrize("limits", [{}, TRUSTING])
+@pytest.mark.parametrize("limits", [{}, TRUSTING, INNER])
 def test_what_usual_clients_send_is_plain(name: str, limits: dict[str, object]) -> None:
     assert assert_same([CLIENTS[name]] * 2, [[OK]] * 2, limits) == (2, 2)
 
