@@ -139,6 +139,7 @@ class Gathered:
         whole = key or file is not None
         group = self._groups["whole"] if whole else self._new
         name = call_id.encode()
+        key_name, file_name = key.encode(), (file or "").encode()
         at = group.at
         head_at = at + len(name)
         body_at = head_at + len(head)
@@ -147,10 +148,9 @@ class Gathered:
         size = kept.size - len(head)
         row = (seq, at, len(name), queue, due, head_at, len(head), size, body_at, len(body))
         if whole:
-            rest = (key.encode(), (file or "").encode())
-            group.pieces += rest
-            group.at += len(rest[0]) + len(rest[1])
-            group.numbers.append(_WHOLE.row % (*row, end, len(rest[0]), end + len(rest[0]), len(rest[1])))
+            group.pieces += (key_name, file_name)
+            group.at += len(key_name) + len(file_name)
+            group.numbers.append(_WHOLE.row % (*row, end, len(key_name), end + len(key_name), len(file_name)))
         else:
             group.numbers.append(_NEW.row % row)
         self._count += 1

@@ -48,7 +48,8 @@ def take(ledger: Ledger, connection: sqlite3.Connection, limit: Callable[[str], 
             free = room.pop(queue) - len(calls)
             if free and queue.first_due <= by:
                 room[queue] = free  # behind the others: one of them may have had nothing to give after all
-    return interleaved(list(taken.values()))
+    lists = list(taken.values())
+    return lists[0] if len(lists) == 1 else interleaved(lists)
 
 
 def cancel(

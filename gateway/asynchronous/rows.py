@@ -142,7 +142,9 @@ def encoded_request(wanted: Submission) -> bytes:
 
 
 def encoded_head(wanted: Submission, submitted: float) -> bytes:
-    """Return the head of a submission."""
+    """Return the head of a submission. Raises UnicodeEncodeError, also where its id or key is no text that can be kept."""
+    if wanted.id or wanted.idempotency_key:
+        _ = wanted.id.encode(), wanted.idempotency_key.encode()
     namespace, name = wanted.function
     return _encode((namespace, name, wanted.method, wanted.path, wanted.headers, wanted.url, submitted, wanted.expires))
 

@@ -8,9 +8,9 @@ The jobs of a batch have all been asked for before any of them is answered, so t
 *gather* write nothing themselves; they come last, and `before_commit` writes what they have decided. Where nothing else wrote,
 that is one statement, which SQLite begins and commits by itself.
 
-A job raises before it writes or gathers anything, or not at all, but for errors of SQLite's: after one of those the batch is
-rolled back and each of its jobs is done by itself. Where even that fails (a disk that gives errors) all of them fail, and the
-next batch begins with rolling back: the thread goes on, so that nobody waits for ever.
+A job raises before it writes or gathers anything, or not at all, but for errors of SQLite's: after one of those, or of what is
+done around the jobs, the batch is rolled back and each of its jobs is done by itself. Where even that fails (a disk that gives
+errors) all of them fail, and the next batch begins with rolling back: the thread goes on, so that nobody waits for ever.
 """
 
 from __future__ import annotations
@@ -169,15 +169,15 @@ class Writer:
             self._before_commit(connection)
             if connection.in_transaction:
                 connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
+        except Exception as error:  # whatever it is, the thread goes on
+            with contextlib.suppress(Exception):
                 self._roll_back()
             if len(batch) > 1 and not self._astray:
                 for entry in batch:
                     self._do([entry])
                 return
             for entry in batch:
-                entry.failed = self._failure(error)
+                entry.failed = self._failure(error) if isinstance(error, sqlite3.Error) else error
 
     def _do_all(self, entries: list[_Entry]) -> None:
         connection = self._connection

@@ -239,3 +239,17 @@ def test_an_old_sqlite_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(StoreUnavailable, match=r"queue\.db needs SQLite 3\.33 or newer, and this Python has"):
         SqliteStore(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+async def test_what_is_no_text_is_refused_by_itself(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    results = await asyncio.gather(
+        submit(store, call_of(idempotency_key="\ud800")),
+        submit(store, call_of(id="\ud800")),
+        submit(store, call_of(headers=(("X-A", "\ud800"),))),
+        submit(store, call_of()),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [UnicodeEncodeError] * 3 + [list]
+    assert (await store.depths(NOW))[queue_of(ECHO)].waiting == len(await store.page()) == 1
+    await store.close()

@@ -126,3 +126,18 @@ async def test_what_follows_from_a_job_follows_also_when_its_caller_has_left(wri
     writer.start()
     assert await writer.run(names, then=lambda found: followed.append([*found, "told before"])) == []
     assert followed == [[], ["told before"]]
+
+
+async def test_an_error_that_nobody_foresaw_fails_its_batch_and_not_the_thread(writer: Writer) -> None:
+    def broken(connection: sqlite3.Connection) -> None:
+        if "bad" in names(connection):
+            raise LookupError("not foreseen")
+
+    writer._before_commit = broken
+    adding = [asyncio.create_task(add(writer, name)) for name in ("a", "bad", "b")]
+    await asyncio.sleep(0)
+    writer.start()
+    async with asyncio.timeout(20):
+        results = await asyncio.gather(*adding, return_exceptions=True)
+        assert [type(result) for result in results] == [type(None), LookupError, type(None)]
+        assert await writer.run(names) == ["a", "b"]
