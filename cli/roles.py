@@ -39,7 +39,18 @@ from cli.asynchronous import Asynchronous
 from cli.http_server import control_server, uvicorn_server
 from cli.metrics import Metering, metrics_port, no_consumption
 from cli.outgoing import outgoing
-from cli.process import CannotServe, Life, auth_of, bundle_store, cancel_task, cannot_listen, collect_seldom, save_login, url_of
+from cli.process import (
+    CannotServe,
+    Life,
+    auth_of,
+    bundle_store,
+    cancel_task,
+    cannot_listen,
+    collect_seldom,
+    save_login,
+    tell_ready,
+    url_of,
+)
 from cli.settings import ServeSettings
 from cli.tracing import tracing
 from gateway.control.app import control_app
@@ -92,8 +103,7 @@ async def _platform(settings: ServeSettings) -> int:
     try:
         async with _running(settings, life) as (edge, monitor, calls):
             url = url_of(settings.host, edge.port)
-            print(f"ready {url}", flush=True)
-            service_manager.notify("READY=1")
+            tell_ready(url)
             await life.over.wait()
             service_manager.notify("STOPPING=1")
             log.info("stopping")

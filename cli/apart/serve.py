@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from cli.apart.parts import Role
-from cli.process import CannotServe, Life
+from cli.process import CannotServe, Life, tell_ready
 from cli.settings import ServeSettings
 from gateway.control.auth import NoLogin
 from gateway.edge import handshake
@@ -28,8 +28,7 @@ async def serve(settings: ServeSettings) -> int:
     try:
         async with role(settings, _secret(settings), life) as (where, drain):
             life.waiting = None
-            print(f"ready {where}", flush=True)
-            service_manager.notify("READY=1")
+            tell_ready(where)
             await life.over.wait()
             service_manager.notify("STOPPING=1")
             log.info("stopping")

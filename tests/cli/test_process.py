@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from cli.process import Life, cannot_listen, collect_seldom, url_of
+from cli.process import Life, cannot_listen, collect_seldom, tell_ready, url_of
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,19 @@ async def test_a_part_that_is_cancelled_is_no_failure() -> None:
     await asyncio.wait([task])
     await asyncio.sleep(0)
     assert not life.over.is_set()
+
+
+def test_what_a_platform_is_made_of_is_left_out_of_passes_over_garbage(capsys: pytest.CaptureFixture[str]) -> None:
+    parts = [[number] for number in range(1000)]
+    try:
+        tell_ready("http://127.0.0.1:8080")
+        made_since = [[number] for number in range(10)]
+        looked_through = {id(one) for one in gc.get_objects()}
+        assert not looked_through & set(map(id, parts))
+        assert looked_through >= set(map(id, made_since))
+    finally:
+        gc.unfreeze()
+    assert capsys.readouterr().out == "ready http://127.0.0.1:8080\n"
 
 
 def test_garbage_is_looked_for_less_often_than_python_does() -> None:
