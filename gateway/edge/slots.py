@@ -141,10 +141,11 @@ class SlotLedger:
             return
         self._edges.remove(edge)
         self._lost.add(edge)
-        for revision in self._revisions.values():
+        for revision in list(self._revisions.values()):
             revision.wants.pop(edge, None)
             revision.asked.pop(edge, None)
             self._settle(revision)
+            self._forget_unused(revision)
 
     def leave(self, edge: str) -> None:
         """An edge owns nothing any more: it ended, or has given up what it had."""
@@ -205,6 +206,7 @@ class SlotLedger:
         else:
             revision.wants.pop(edge, None)
         self._settle(revision)
+        self._forget_unused(revision)
 
     def returned(self, edge: str, back: Return) -> None:
         """An edge returned slots. Those of an earlier epoch are void."""
@@ -239,6 +241,13 @@ class SlotLedger:
         for key in keys:
             if (revision := self._revisions.get(key)) is not None and not revision.slots:
                 del self._revisions[key]
+
+    def _forget_unused(self, revision: _Revision) -> None:
+        """An edge may say that it wants nothing any more when the revision is gone already."""
+        namespace, name = revision.key
+        listed = self._listed.get(FunctionId(namespace, name.rpartition("-")[0]), set())
+        if not revision.slots and not revision.wants and revision.key not in listed:
+            self._revisions.pop(revision.key, None)
 
     def _replica_changed(self, replica: Replica) -> None:
         known = self._slots.get(replica.id)
