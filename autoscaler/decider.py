@@ -282,7 +282,7 @@ class Decider:
         filled = min(wanted, ceil(load / self._capacity) if self._capacity else min(load, 1))
         if count >= filled:
             return count, rule
-        steps.append(f"{load} calls fill {filled}")
+        steps.append(f"{'1 call fills' if load == 1 else f'{load} calls fill'} {filled}")
         return filled, Rule.BUSY
 
     def _idle(self, now: float, count: int, rule: Rule, wanted: int, idle_s: float, steps: list[str]) -> tuple[int, Rule]:

@@ -285,7 +285,7 @@ def test_a_call_that_takes_too_long_is_answered_504(start_replica: StartReplica,
     assert answer.startswith(b"HTTP/1.1 504 ") and b"X-OpenFaaS-Internal: runtime\r\n" in answer
     assert b"The call took longer than the function's timeout, 0.2 s\n" in answer
     assert 0.19 <= time.monotonic() - began < 20  # uvloop counts in milliseconds
-    assert "[pinnace] the call took longer than the function's timeout, 0.2 s" in replica.log  # no id was sent along
+    replica.wait_for_log("[pinnace] the call took longer than the function's timeout, 0.2 s")  # no id was sent along
     if define == "def":  # which cannot be stopped: it runs on and keeps its slot
         assert replica.call("/quick").status == 429
         (replica.folder / "go").touch()
@@ -297,7 +297,7 @@ def test_x_timeout_only_shortens(start_replica: StartReplica, define: str) -> No
     began = time.monotonic()
     answer = replica.call("/", X_Timeout="50ms", X_Call_Id="c-1")
     assert (answer.status, answer.body) == (504, b"The call took longer than its caller's X-Timeout, 0.05 s\n")
-    assert "c-1|[pinnace] the call took longer than its caller's X-Timeout, 0.05 s (call c-1)" in replica.log
+    replica.wait_for_log("c-1|[pinnace] the call took longer than its caller's X-Timeout, 0.05 s (call c-1)")
     assert time.monotonic() - began < 1.45
     began = time.monotonic()
     assert replica.call("/", X_Timeout="1h").status == 504
@@ -309,7 +309,7 @@ def test_a_stream_that_takes_too_long_is_cut(start_replica: StartReplica, define
     replica = start_replica(slow(define), exec_timeout="200ms", max_inflight="1")
     answer = replica.send(b"GET /stream HTTP/1.1\r\nHost: h\r\nX-Call-Id: c-1\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ") and not answer.endswith(b"0\r\n\r\n") and b"504" not in answer
-    assert replica.log == ["c-1|[pinnace] the call took longer than the function's timeout, 0.2 s (call c-1)"]
+    replica.wait_for_log("c-1|[pinnace] the call took longer than the function's timeout, 0.2 s (call c-1)")
     wait_until(lambda: replica.call("/quick").status == 200, "a free slot")
 
 

@@ -140,6 +140,9 @@ class Connection:
 
     def expire(self) -> None:
         """Time is up: answer for what is late, and end the connection. A handler runs on."""
+        is_call = self.phase is BODY or self.phase is CALL
+        limit_s, longest_s, mark = self._limit_s, self._server.settings.exec_timeout_s, self._mark
+        what = "the call's body" if self.phase is BODY else "the call"
         try:
             answer = b""
             if self.phase is LINGERS:  # its side is shut already: a send, even of nothing, would fail
@@ -149,17 +152,15 @@ class Connection:
                 answer = plain_response(
                     408, f"the request head took longer than {HEAD_WITHIN_S:g} s\n", RUNTIME_MARK, close=True
                 )
-            else:
-                limit_s, longest_s = self._limit_s, self._server.settings.exec_timeout_s
-                what = "the call's body" if self.phase is BODY else "the call"
-                logs.tell(late_line(what, limit_s, longest_s, self._mark), self._mark)
-                if not self._head_sent:
-                    text = f"{took_longer('The call', limit_s, longest_s)}\n"
-                    answer = plain_response(504, text, RUNTIME_MARK, close=True, head=self._is_head)
+            elif not self._head_sent:
+                text = f"{took_longer('The call', limit_s, longest_s)}\n"
+                answer = plain_response(504, text, RUNTIME_MARK, close=True, head=self._is_head)
             self._sock.send(answer, _DONTWAIT)
             self._sock.shutdown(_socket.SHUT_RDWR)
         except OSError:
-            return  # the client was faster
+            pass  # the client was faster
+        if is_call:
+            logs.tell(late_line(what, limit_s, longest_s, mark), mark)
 
     # The way of a call.
 
