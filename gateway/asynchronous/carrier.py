@@ -19,6 +19,7 @@ from gateway.asynchronous.settings import AsyncSettings
 from gateway.asynchronous.spool import second_name
 from gateway.asynchronous.store import Store, StoreUnavailable
 from gateway.asynchronous.tracing import CallTracing
+from gateway.edge.tracing import TRACED
 
 MARGIN_S: Final = 90.0
 """How much longer than the function's own limit an attempt may take: it may wait for a replica."""
@@ -29,7 +30,7 @@ REPEATED_LAST_S: Final = 2.0
 """Pauses before what came of an attempt is written once more, the first and the longest."""
 _HOST: Final = Spellings(("host",))
 _NOT_KEPT: Final = Spellings(
-    ("connection", "keep-alive", "transfer-encoding", "content-length", "date", "x-call-id", "x-start-time")
+    ("connection", "keep-alive", "transfer-encoding", "content-length", "date", "x-call-id", "x-start-time", TRACED.lower())
 )
 
 
@@ -121,7 +122,6 @@ class Execution:
             verdict = judged
             if self._tracing is not None and trace is not None:
                 self._tracing.end(trace, call, response.answer, verdict, started, ended)
-                response = msgspec.structs.replace(response, answer=trace.heard(response.answer))
         self._attempted(call, verdict)
         await self._write(call.lease, call, response, verdict, started)
 

@@ -7,7 +7,7 @@
 The trace is the client's (`traceparent`), or else has the call's id for its id, as other calls' have; whether it is sampled
 follows from that id then, so that all attempts agree, also in other processes. Every attempt tells the edge of it, so that an
 attempt that fails, which is traced always, hangs together too. What comes after a failure is sampled: the trace shows its end.
-The edge traces more than what is sampled, such as cold starts: an attempt asks it whether it did (`Server-Timing`).
+The edge traces more than what is sampled, such as cold starts: its answer to an attempt says so (`X-Pinnace-Traced`).
 """
 
 from __future__ import annotations
@@ -20,40 +20,34 @@ from typing import Final
 import msgspec
 
 from gateway.asynchronous.calls import Call, Headers
+from gateway.asynchronous.heads import Spellings
 from gateway.asynchronous.retry import Answer, Dead, Succeeded, Verdict
-from gateway.edge.timed_call import TIMING, TRACED
+from gateway.edge.tracing import TRACED
 from telemetry import trace_context
 from telemetry.call_spans import LEAST_ERROR, NANO, new_span_id
 from telemetry.spans import Attribute, Kind, Span
 
 ROUTE: Final = "/async-function/{name}"
 _HEX: Final = re.compile(r"[0-9a-f]{32}").fullmatch
-_CONTEXT: Final = frozenset(("traceparent",))
+_CONTEXT: Final = "traceparent"
+_TRACED: Final = TRACED.lower()
+_meanings: Final = Spellings((_CONTEXT, _TRACED))
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a call's trace at the begin of an attempt. `client` is the span that submitted it, empty where there
-    is none, `submission` and `attempt` are spans of ours. `asks` is whether the edge is asked if it traced the attempt."""
+    is none, `attempt` is ours."""
 
     id: str
     sampled: bool
     client: str
-    submission: str
     attempt: str
-    asks: bool
 
     def told(self, headers: Headers) -> Headers:
         """Return the headers with which the attempt is made."""
         flags = "01" if self.sampled else "00"
-        others = tuple((name, value) for name, value in headers if name.lower() not in _CONTEXT)
-        ask = ((TIMING, "1"),) if self.asks else ()
-        return (*others, *ask, ("traceparent", f"00-{self.id}-{self.attempt}-{flags}"))
-
-    def heard(self, answer: Answer) -> Answer:
-        """Return the answer without what only `told` asked for."""
-        if not self.asks:
-            return answer
-        return msgspec.structs.replace(answer, headers=tuple(field for field in answer.headers if not _is_timing(*field)))
+        others = [field for field in headers if not _meanings[field[0]]]
+        return (*others, ("traceparent", f"00-{self.id}-{self.attempt}-{flags}"))
 
 
 class CallTracing:
@@ -68,20 +62,18 @@ class CallTracing:
         parent, trace = _parent(call), trace_of(call)
         sampled = parent.sampled if parent is not None else int(trace[-8:], 16) < self._ratio * 2**32
         sampled = sampled or call.outcome is not None
-        asked = any(name.lower() == TIMING for name, _ in call.headers)
         return Trace(
             id=trace,
             sampled=sampled,
             client=parent.span.decode() if parent is not None else "",
-            submission=_id(call.id),
             attempt=new_span_id(),
-            asks=not (sampled or asked or call.url),
         )
 
     def end(self, trace: Trace, call: Call, answer: Answer, verdict: Verdict, began: float, ended: float) -> None:
         """The attempt has ended; times are Unix seconds."""
         if not trace.sampled and isinstance(verdict, Succeeded) and not _traced(answer):
             return
+        submission = _id(call.id)
         before = call.outcome.ended if call.outcome is not None else call.submitted
         about: dict[str, Attribute] = {
             "faas.invocation_id": call.id,
@@ -91,7 +83,7 @@ class CallTracing:
         if call.attempts <= 1:
             self._span(
                 trace,
-                trace.submission,
+                submission,
                 trace.client,
                 f"{call.method} {ROUTE}",
                 "producer",
@@ -99,7 +91,7 @@ class CallTracing:
                 call.submitted,
                 {**about, "http.request.method": call.method, "http.route": ROUTE, "pinnace.queue": call.queue},
             )
-        self._span(trace, new_span_id(), trace.submission, "queue", "internal", before, began, {"pinnace.due": call.due})
+        self._span(trace, new_span_id(), submission, "queue", "internal", before, began, {"pinnace.due": call.due})
         done = {**about, "pinnace.attempt": call.attempts}
         if answer.status:
             done["http.response.status_code"] = answer.status
@@ -107,7 +99,7 @@ class CallTracing:
         error = verdict.reason if not isinstance(verdict, Succeeded) else str(answer.status) if failed else ""
         if isinstance(verdict, Dead):
             done["pinnace.dead"] = True
-        self._span(trace, trace.attempt, trace.submission, "attempt", "consumer", began, ended, done, error)
+        self._span(trace, trace.attempt, submission, "attempt", "consumer", began, ended, done, error)
 
     def _span(
         self,
@@ -137,13 +129,8 @@ class CallTracing:
         )
 
 
-def _is_timing(name: str, value: str) -> bool:
-    """Whether a field is the edge's `Server-Timing`, and not the function's."""
-    return name.lower() == "server-timing" and value.startswith("wait;dur=")
-
-
 def _traced(answer: Answer) -> bool:
-    return any(_is_timing(*field) and field[1].endswith(f", {TRACED}") for field in answer.headers)
+    return any(_meanings[name] == _TRACED for name, _ in answer.headers)
 
 
 def trace_of(call: Call) -> str:
@@ -155,7 +142,7 @@ def trace_of(call: Call) -> str:
 
 
 def _parent(call: Call) -> trace_context.Parent | None:
-    said = [value for name, value in call.headers if name.lower() in _CONTEXT]
+    said = [value for name, value in call.headers if _meanings[name] == _CONTEXT]
     return trace_context.parse(said[0].strip().encode("latin-1", "replace")) if len(said) == 1 else None
 
 

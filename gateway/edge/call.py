@@ -19,7 +19,7 @@ from gateway.edge.dispatcher import Dispatcher
 from gateway.edge.records import CallRecord
 from gateway.edge.refusal import Refusal
 from gateway.edge.tally import Tally
-from gateway.edge.tracing import Trace, handler_s
+from gateway.edge.tracing import TRACED_LINE, Trace, handler_s
 from telemetry.call_spans import LEAST_ERROR
 from telemetry.spans import Attempt
 
@@ -353,6 +353,12 @@ class Call:
         if (trace := self._traced()) is not None:
             trace.answered_at = now
             trace.handler_s = handler_s(head)
+            if self.client.hears_of_traces:
+                self.say_traced()
+
+    def say_traced(self) -> None:
+        """Let the answer say that the call is traced."""
+        self.marks += TRACED_LINE
 
     def _hand_in_trace(self, code: int, now: float) -> None:
         tracing = self.client.context.tracing

@@ -33,7 +33,10 @@ PARSED_AT_ONCE_BYTES: Final = 32 * 1024
 
 
 class ClientConnection(PacedConnection):
-    """A client. `deadline` is when the connection itself has been silent or slow for too long."""
+    """A client. `deadline` is when the connection itself has been silent or slow for too long; who `hears_of_traces` is told
+    which of its calls are traced."""
+
+    hears_of_traces = False
 
     __slots__ = (
         "_behind",

@@ -60,6 +60,7 @@ RESPONSE: Final[Mapping[bytes, int]] = {
     b"date": DATE,
     b"x-duration-seconds": DURATION,
     b"x-openfaas-internal": INTERNAL,
+    b"x-pinnace-traced": DROP,
     b"service-worker-allowed": DROP,  # a page below /function/NAME may take over what is below it, not the whole address
     **dict.fromkeys((b"keep-alive", b"proxy-connection", b"te"), DROP),
 }

@@ -12,6 +12,7 @@ class InnerConnection(ClientConnection):
     """A worker: what it says of the client for whom it calls is passed on as it says it, without its own address."""
 
     __slots__ = ()
+    hears_of_traces = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -30,6 +30,9 @@ _MARKS: Final = re.compile(rb"X-Call-Id: ([^\r]*)\r\nX-Start-Time: ([0-9]+)\r\n"
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _DURATION: Final = re.compile(rb"(?i:\r\nx-duration-seconds: )([0-9]{1,9}(?:\.[0-9]{1,9})?)\r\n").search
 _NEVER: Final = 1 << 62
+TRACED: Final = "X-Pinnace-Traced"
+"""What the answer to a worker carries where the edge traces the call: spans of its queue are to hang together with those."""
+TRACED_LINE: Final = f"{TRACED}: true\r\n".encode()
 _WARM: Final[dict[str, Any]] = {"replica_started": 0.0, "replica_ready": 0.0}
 
 

@@ -192,4 +192,4 @@ def test_an_asynchronous_call_that_woke_the_function_is_one_trace(traced: tuple[
     assert [span.name for span in spans if span.parent not in ids] == ["POST /async-function/{name}"], "one root, no orphans"
     assert "cold start" in {span.name for span in spans}
     headers = platform.request("GET", f"/async-function/{call}").json()["response"]["headers"]
-    assert "server-timing" not in {name.lower() for name, _ in headers}
+    assert "x-pinnace-traced" not in {name.lower() for name, _ in headers}

@@ -38,8 +38,7 @@ TO_THE_FUNCTION: Final[Mapping[int, str]] = {
     headers.FORWARDED_HOST: "the `Host`; what a trusted proxy said is kept",
     headers.FORWARDED_PROTO: "`http`; what a trusted proxy said is kept",
     headers.FORWARDED_OTHER: "removed; kept from a trusted proxy",
-    headers.TIMING: "removed; `1` asks for `Server-Timing` in the answer: where the time went until its first byte, "
-    "and whether the call is traced",
+    headers.TIMING: "removed; `1` asks for `Server-Timing` in the answer: where the time went until its first byte",
     headers.TAG: "kept; the call goes to the revision that has the tag ([traffic](traffic.md))",
     headers.DROP: "removed",
 }

@@ -23,7 +23,6 @@ def test_the_wait_the_start_in_it_and_the_run_are_metrics() -> None:
 def test_a_start_that_was_over_before_the_call_came_is_no_part_of_it() -> None:
     assert server_timing(0.05, 0.001, START) == b"Server-Timing: wait;dur=50.000, run;dur=1.000\r\n"
     assert server_timing(0.0, 0.001, None) == b"Server-Timing: wait;dur=0.000, run;dur=1.000\r\n"
-    assert server_timing(0.0, 0.001, None, traced=True) == b"Server-Timing: wait;dur=0.000, run;dur=1.000, traced\r\n"
 
 
 async def test_who_asks_is_told_and_nobody_else(lab: Lab) -> None:

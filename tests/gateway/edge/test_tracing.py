@@ -158,3 +158,16 @@ def test_so_many_are_sampled_as_asked_for(ratio: float) -> None:
         tracing.left -= 1
         sampled += tracing.begin(b"", b"") is not None
     assert abs(sampled - ratio * calls) <= 6 * (calls * ratio * (1 - ratio)) ** 0.5
+
+
+@pytest.mark.parametrize("asks", ["", "X-Pinnace-Timing: 1"])
+def test_a_worker_hears_that_its_call_is_traced_and_nobody_else_does(plain: bool, asks: str) -> None:
+    asked = [asks] if asks else []
+    for inner in (True, False):
+        for said, traced in ((f"traceparent: 00-{TRACE}-{SPAN}-01", True), (f"traceparent: 00-{TRACE}-{SPAN}-00", False)):
+            bench, sink = rig(0.0, plain=plain, inner=inner)
+            bench.read(get(said, *asked), answers(OK[:-4] + b"X-Pinnace-Traced: forged\r\n" + OK[-4:]))
+            assert bool(sink.records) == traced
+            found = re.findall(rb"X-Pinnace-Traced: (.*)\r", bench.outcome().answered)
+            assert found == ([b"true"] if inner and traced else [])
+            assert (b"Server-Timing" in bench.outcome().answered) == bool(asks)
