@@ -48,7 +48,9 @@ class DataFolder:
             holder = os.pread(self._lock, 32, 0).decode(errors="replace").strip()
             os.close(self._lock)
             by = f"process {holder}" if holder else "another process"
-            raise DataFolderLocked(f"the data folder {path} is in use by {by}: stop it, or choose another folder") from None
+            raise DataFolderLocked(
+                f"the data folder {path} is in use by {by}: stop it, or choose another with --data-dir"
+            ) from None
         try:
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)

@@ -16,7 +16,9 @@ from orchestration.local.run_folder import LONGEST_PATH_BYTES, _is_in_memory, ru
 def test_the_lock_is_held_and_let_go(place: Path) -> None:
     with DataFolder(place / "data"):
         assert holder(place / "data") == str(os.getpid())
-        with pytest.raises(DataFolderLocked, match=f"in use by process {os.getpid()}: stop it, or choose another folder"):
+        with pytest.raises(
+            DataFolderLocked, match=f"in use by process {os.getpid()}: stop it, or choose another with --data-dir"
+        ):
             DataFolder(place / "data")
     assert holder(place / "data") == ""
     with DataFolder(place / "data"):
