@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,17 @@ def test_a_broken_handler_is_explained_in_one_line(start_replica: StartReplica, 
     replica = start_replica(handler, template)
     assert replica.notified["failed"].startswith(line)
     assert replica.wait() == 1
-    assert replica.log[-1] == replica.notified["failed"]
+    assert "\n".join(replica.log) == replica.notified["detail"].rstrip("\n"), "the platform writes the line into the log"
+
+
+def test_where_nobody_is_told_the_log_has_the_line(tmp_path: Path) -> None:
+    (tmp_path / "function").mkdir()
+    (tmp_path / "function" / "handler.py").write_text("import foo\n")
+    command = [sys.executable, "-I", str(ENTRY), "python3-http"]
+    done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("\nhandler.py line 1: ModuleNotFoundError: No module named 'foo'\n")
 
 
 def test_the_traceback_is_the_users(start_replica: StartReplica) -> None:

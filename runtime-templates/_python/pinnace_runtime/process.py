@@ -57,7 +57,8 @@ def fail(error: LoadFailed, settings: Settings) -> NoReturn:
     """Tell the platform and the log why the function cannot be served, and end the process."""
     import json
 
-    sys.stderr.write(f"{error.detail}{error}\n")
+    told = settings.notify_fd is not None  # then the platform writes the line, with the replica's name, behind the traceback
+    sys.stderr.write(error.detail if told else f"{error.detail}{error}\n")
     notify(settings, json.dumps({"failed": str(error), "detail": error.detail}).encode() + b"\n")
     _end(1)
 
