@@ -84,6 +84,7 @@ class Ledger:
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the counts and what runs, forgetting those in memory."""
         self.gathered.drop()
+        self.known.clear()
         known = list(self.queues)
         rows = {
             row[0]: row for row in connection.execute("SELECT number, name, waiting, running, dead, bytes, kept FROM queues")

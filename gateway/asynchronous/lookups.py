@@ -135,6 +135,7 @@ def _take_of(ledger: Ledger, connection: sqlite3.Connection, queue: Queue, at_mo
     if not rows:
         queue.first_due = _first_due(connection, queue.number)
         return []
+    calls = [taken_call(row, queue.name) for row in rows]
     last, due = rows[-1][:2]
     connection.execute("DELETE FROM waiting WHERE queue = ? AND (due, seq) <= (?, ?)", (queue.number, due, last))
     ledger.takes += 1
@@ -143,11 +144,8 @@ def _take_of(ledger: Ledger, connection: sqlite3.Connection, queue: Queue, at_mo
         "INSERT INTO takes (number, calls) VALUES (?, ?)",
         (taken.number, seqs([number for row in rows for number in (row[0], row[4] + 1)])),
     )
-    calls = []
-    for row in rows:
-        seq, due, call_id, attempts, takes, _, head, _, body_size, _, body_file = row
-        ledger.running[call_id] = Running(seq, queue, due, attempts + 1, takes + 1, len(head), body_size, body_file, taken)
-        calls.append(taken_call(row, queue.name))
+    for seq, at, call_id, attempts, takes, _, head, _, body_size, _, body_file in rows:
+        ledger.running[call_id] = Running(seq, queue, at, attempts + 1, takes + 1, len(head), body_size, body_file, taken)
     queue.waiting -= len(calls)
     queue.running += len(calls)
     # Where fewer came than were asked for, the next one is due later; else what was taken last is near enough.
