@@ -178,6 +178,7 @@ async def test_cancelling_breaks_off_a_call_that_runs(lab: AsyncLab) -> None:
     assert (await lab.outcome(call_id))["state"] == "cancelled"
 
 
+@pytest.mark.parametrize("inside", ["inside"], indirect=True)  # it is the clock that counts here, not the way
 async def test_leases_are_prolonged_and_a_lost_one_breaks_the_call_off(make_lab: MakeLab) -> None:
     lab = await make_lab(lease_s=1.0)
     gate = Gate()
@@ -192,6 +193,7 @@ async def test_leases_are_prolonged_and_a_lost_one_breaks_the_call_off(make_lab:
     await eventually(lambda: gate.left == 1 and not workers.running)
 
 
+@pytest.mark.parametrize("inside", ["inside"], indirect=True)  # it is the clock that counts here, not the way
 async def test_a_slow_store_prolongs_many_leases_in_time(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = await make_lab(lease_s=0.9, concurrency=50)
     gate = Gate()
