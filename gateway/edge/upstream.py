@@ -65,9 +65,7 @@ class UpstreamConnections:
     def connect(self, call: Call) -> None:
         """Open a connection for `call`, then send it."""
         if self._accept is not None:
-            connection = self._make()
-            join(connection, self._accept())
-            call.send(connection)
+            self._join(call, self._accept)
             return
         self._connecting[call] = asyncio.get_running_loop().create_task(self._connect(call))
 
@@ -90,6 +88,16 @@ class UpstreamConnections:
     def lost(self, connection: UpstreamConnection) -> None:
         """The connection is closed."""
         self.idle.pop(connection, None)
+
+    def _join(self, call: Call, accept: Accept) -> None:
+        connection = self._make()
+        try:
+            join(connection, accept())
+        except OSError as error:
+            call.dispatcher.rest(call.backend, self.context.clock())
+            call.not_connected(error.strerror or str(error))
+        else:
+            call.send(connection)
 
     async def _connect(self, call: Call) -> None:
         loop = asyncio.get_running_loop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -65,3 +66,31 @@ async def test_submissions_are_no_function_s_calls(lab: Lab) -> None:
     await client.get("/async-function/echo")
     assert lab.edge.tallies()[function.id].started == 0
     assert not lab.samples
+
+
+async def test_an_acceptor_within_the_process_that_takes_nobody_is_waited_for(folder: Path) -> None:
+    refusals = iter([ConnectionRefusedError("not yet"), ConnectionRefusedError("not yet")])
+
+    class Accepting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            assert isinstance(self.transport, asyncio.Transport)
+            self.transport.write(b"HTTP/1.1 202 Accepted\r\nX-Call-Id: theirs\r\nContent-Length: 0\r\n\r\n")
+
+    def accept() -> asyncio.Protocol:
+        if (refusal := next(refusals, None)) is not None:
+            raise refusal
+        return Accepting()
+
+    lab = Lab(folder)
+    lab.acceptor = Endpoint(unix="/within")
+    lab.inside = {lab.acceptor: accept}
+    await lab.start(EdgeSettings(port=0))
+    try:
+        lab.deploy("echo")
+        status, head, _ = await (await lab.client()).get("/async-function/echo")
+        assert (status, field(head, b"x-call-id")) == (202, b"theirs")
+    finally:
+        await lab.stop()
