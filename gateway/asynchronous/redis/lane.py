@@ -36,6 +36,8 @@ class Lane:
         self._sending: set[asyncio.Task[None]] = set()
         self._called = False
         self._closed = False
+        self.asked = 0
+        """How many operations there have been."""
 
     def run(self, operation: bytes) -> asyncio.Future[Fields]:
         """Return what will be what the operation answered: a word, and what it says besides; or StoreUnavailable. A caller that
@@ -45,6 +47,7 @@ class Lane:
         if len(self._waiting) >= WAITING_AT_MOST or self._bytes >= WAITING_BYTES:
             raise StoreUnavailable(f"{len(self._waiting)} changes wait already; the Redis server is too slow")
         future: asyncio.Future[Fields] = self._loop.create_future()
+        self.asked += 1
         self._waiting.append((operation, future))
         self._bytes += len(operation)
         if not self._called:

@@ -206,7 +206,8 @@ function operations.sweep(o)
     forget_listed(so)
     forget_first(call('ZRANGE', apply(dead), 0, SWEPT_AT_ONCE - 1), so)
   end
-  return { 'ok', (over_due >= SWEPT_AT_ONCE or gone >= SWEPT_AT_ONCE) and '1' or '' }
+  local more = over_due >= SWEPT_AT_ONCE or gone >= SWEPT_AT_ONCE
+  return { 'ok', more and '1' or '', over_due > 0 and '1' or '' }
 end
 
 function operations.next_due(_)

@@ -189,8 +189,8 @@ end
 
 local operations = {}
 
--- now, end of the lease, how many, limits by queue, whether those of others do not matter → whether there is more, queues whose
--- limit is not told, the calls
+-- now, end of the lease, how many, limits by queue, whether those of others do not matter → whether there is more; where there
+-- are no calls, when the first is due; calls; queues whose limit is not told
 function operations.take(o)
   local now, limits, left = o[2], o[5], min(o[4], TAKEN_AT_ONCE)
   local foreign, some, more = {}, {}, ''
@@ -207,7 +207,7 @@ function operations.take(o)
       some[#some + 1] = { queue = q, got = 0, room = min(limit - q.running, due) }
     end
   end
-  if #foreign > 0 and not o[6] then return { 'ok', '', exact(#foreign), unpacked(foreign) } end
+  if #foreign > 0 and not o[6] then return { 'ok', '', '', '', unpacked(foreign) } end
   table.sort(some, function(a, b) return a.queue.turn < b.queue.turn end)
   local dealt, before = {}, -1
   while left > 0 and #dealt > before do
@@ -225,7 +225,7 @@ function operations.take(o)
       if #one.calls < one.got then more = '1' end
     end
   end
-  local out, calls, ends = { 'ok', more, exact(#foreign), unpacked(foreign) }, { size = 0 }, o[3]
+  local calls, ends, first = { size = 0 }, o[3], ''
   for _, deal in ipairs(dealt) do
     local c = deal[1].calls[deal[2]]
     if c then
@@ -239,8 +239,8 @@ function operations.take(o)
       show(calls, c, true)
     end
   end
-  out[#out + 1] = calls
-  return out
+  if #calls == 0 then first = call('ZRANGE', P .. ':due', 0, 0, 'WITHSCORES')[2] or '' end
+  return { 'ok', more, first, calls, unpacked(foreign) }
 end
 
 function operations.extend(o)

@@ -120,12 +120,12 @@ class Server:
         """What all keys begin with: the hash tag that puts them into one slot of a cluster."""
         return f"{{{self.settings.name}}}"
 
-    async def evaluate(self, script: Script, batch: bytes, *, durable: bool) -> bytes:
-        """Run the script on a batch of operations, and return its reply once what it wrote is durable, where that is asked
-        for. Raises StoreUnavailable."""
+    async def evaluate(self, script: Script, batch: bytes, name: str, *, durable: bool) -> bytes:
+        """Run the script on a batch of operations, whose news bear the name, and return its reply once what it wrote is
+        durable, where that is asked for. Raises StoreUnavailable."""
         known = await self.look()
         run = self._waited if durable and known.waits else self._at_once
-        command = ("EVALSHA", script.sha, 1, self.key, batch)
+        command = ("EVALSHA", script.sha, 1, self.key, batch, name)
         from redis.exceptions import NoScriptError
 
         with self._meaning():

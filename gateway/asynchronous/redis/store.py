@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.asynchronous.calls import Body, Call, Depth, Lease, Outcome, Receipt, State, Submission
 from gateway.asynchronous.redis.bodies import UPLOAD_KEPT_S, Bodies
 from gateway.asynchronous.redis.lane import Lane
-from gateway.asynchronous.redis.script import ADDING, ENDING
+from gateway.asynchronous.redis.script import ADDING, ENDING, Script
 from gateway.asynchronous.redis.server import Server
 from gateway.asynchronous.redis.settings import RedisSettings
 from gateway.asynchronous.redis.wire import (
@@ -76,14 +76,16 @@ class RedisStore:
         def parallel() -> int:
             return WAITED_FOR if server.waits else AT_A_TIME
 
-        self._adding = Lane(lambda batch: server.evaluate(ADDING, b"".join(batch), durable=True), parallel)
-        self._ending = Lane(lambda batch: server.evaluate(ENDING, b"".join(batch), durable=True), parallel)
-        self._quick = Lane(lambda batch: server.evaluate(ENDING, b"".join(batch), durable=False), lambda: AT_A_TIME)
+        self._adding = Lane(lambda batch: self._change(ADDING, batch), parallel)
+        self._ending = Lane(lambda batch: self._change(ENDING, batch), parallel)
+        self._quick = Lane(lambda batch: self._evaluate(ENDING, batch, durable=False), lambda: AT_A_TIME)
         self._bodies = Bodies(server)
         self._queues: dict[str, None] = {}
         self._bell = asyncio.Event()
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._hears = False
+        self._name = _new_name()
+        self._nothing: tuple[int, float | None] = (-1, None)
         self._listening = asyncio.create_task(self._listen())
 
     # the contract
@@ -94,13 +96,11 @@ class RedisStore:
         entries = await self._entries(submissions, now, bounds)
         fields = await self._adding.run(submission(entries))
         if fields is OK:
-            self._bell.set()
             return [Receipt(entry.id) for entry in entries]
         word, *told = fields
         if word != b"ok":
             await self._bodies.drop([entry.where for entry in entries])
             raise _full(told, bounds) if word == b"full" else _too_slow()
-        self._bell.set()
         receipts = [Receipt(call_id.decode(), how == b"r") for call_id, how in zip(told[::2], told[1::2], strict=True)]
         await self._bodies.drop([entry.where for entry, receipt in zip(entries, receipts, strict=True) if receipt.repeated])
         return receipts
@@ -111,12 +111,14 @@ class RedisStore:
             return []
         for left in reversed(range(LEARNT_IN)):
             limits = {queue: limit(queue) for queue in self._queues}
-            _, more, count, *found = await self._quick.run(operation("take", now, now + lease_s, at_most, limits, left == 0))
-            foreign = int(count)
-            for name in found[:foreign]:
+            taking = self._quick.run(operation("take", now, now + lease_s, at_most, limits, left == 0))
+            asked = self._asked
+            _, more, due, packed, *foreign = await taking
+            for name in foreign:
                 self._queues[name.decode()] = None
-            calls = [] if foreign == len(found) else calls_of(found[foreign])
+            calls = calls_of(packed)
             if calls or not (foreign or more):
+                self._nothing = (-1 if calls else asked, float(due) if due else None)
                 break
         for call in calls:  # those that have calls stay known
             self._queues.pop(call.queue, None)
@@ -159,14 +161,10 @@ class RedisStore:
             return False
         if self._waiters:
             self._over([lease.id])
-        self._bell.set()
         return True
 
     async def retry(self, lease: Lease, due: float, outcome: Outcome, now: float) -> bool:
-        held = _held(await self._ending.run(operation("retry", lease.id, lease.take, due, blob(encoded(outcome)))))
-        if held:
-            self._bell.set()
-        return held
+        return _held(await self._ending.run(operation("retry", lease.id, lease.take, due, blob(encoded(outcome)))))
 
     async def release(self, leases: Sequence[Lease], now: float) -> None:
         await self._quick.run(operation("release", [(lease.id, lease.take) for lease in leases], now))
@@ -177,13 +175,10 @@ class RedisStore:
         state = _state(await self._ending.run(operation("cancel", call_id, now, blob(follows))))
         if state is not None and not state.ended:
             self._over([call_id])
-            self._bell.set()
         return state
 
     async def replay(self, call_id: str, now: float) -> State | None:
-        state = _state(await self._ending.run(operation("replay", call_id, now)))
-        self._bell.set()
-        return state
+        return _state(await self._ending.run(operation("replay", call_id, now)))
 
     async def replay_all(self, queue: str, now: float, at_most: int = 1000) -> int:
         count = 0
@@ -192,7 +187,6 @@ class RedisStore:
             if not int(found):
                 break
             count += int(found)
-        self._bell.set()
         return count
 
     async def get(self, call_id: str) -> Call | None:
@@ -235,10 +229,13 @@ class RedisStore:
         return depths_of((await self._quick.run(operation("depths", now)))[1:])
 
     async def sweep(self, now: float, keep: Keep) -> bool:
-        word, *more = await self._quick.run(operation("sweep", now, keep.ended_s, keep.dead_s, keep.bytes))
+        word, *told = await self._quick.run(operation("sweep", now, keep.ended_s, keep.dead_s, keep.bytes))
         if word == b"older":
             raise self._server.refusal("OLDER")
-        return bool(more[0])
+        more, over_due = told
+        if over_due:
+            self._bell.set()
+        return bool(more)
 
     async def changed(self, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -246,6 +243,9 @@ class RedisStore:
                 await self._bell.wait()
 
     async def next_due(self) -> float | None:
+        asked, due = self._nothing
+        if asked == self._asked and self._hears and not self._bell.is_set():  # nothing has been heard since that take
+            return due
         _, *found = await self._quick.run(operation("next_due"))
         return float(found[0]) if found else None
 
@@ -260,6 +260,27 @@ class RedisStore:
         for lane in (self._adding, self._ending, self._quick):
             await lane.close()
         await self._server.close()
+
+    # batches
+
+    @property
+    def _asked(self) -> int:
+        """How many operations there have been."""
+        return self._adding.asked + self._ending.asked + self._quick.asked
+
+    async def _change(self, script: Script, batch: Sequence[bytes]) -> bytes:
+        """Do what may bring something to take: that is told here, also when who asked for it has left."""
+        try:
+            return await self._evaluate(script, batch, durable=True)
+        finally:
+            self._bell.set()
+
+    async def _evaluate(self, script: Script, batch: Sequence[bytes], *, durable: bool) -> bytes:
+        try:
+            return await self._server.evaluate(script, b"".join(batch), self._name, durable=durable)
+        except BaseException:
+            self._name = _new_name()  # should it have been carried out, or still be, then that is news also here
+            raise
 
     # news of other gateways
 
@@ -303,11 +324,13 @@ class RedisStore:
         self._over(list(self._waiters))
 
     def _heard(self, news: bytes) -> None:
-        """`w` where there is something to take, else `e`; then ids of calls that have ended."""
-        if news[:1] == b"w":
+        """`w` where there is something to take, else `e`; the name of who did it; then ids of calls that have ended. What was
+        done here has been told by its answer."""
+        name, *ended = news[1:].decode().split(" ")
+        if news[:1] == b"w" and name != self._name:
             self._bell.set()
         if self._waiters:
-            self._over(news[1:].decode().split())
+            self._over(ended)
 
     def _over(self, call_ids: Sequence[str]) -> None:
         for call_id in call_ids:
@@ -340,6 +363,10 @@ async def _removed(submissions: Sequence[Submission]) -> None:
     for wanted in submissions:
         if isinstance(wanted.body, Path):
             await asyncio.to_thread(wanted.body.unlink, True)
+
+
+def _new_name() -> str:
+    return os.urandom(6).hex()
 
 
 def _held(found: Sequence[bytes]) -> bool:

@@ -172,7 +172,7 @@ local function apply_leases()
   groups, left = {}, {}
 end
 
--- What other gateways hear: whether there may be something to take, and whose end it is.
+-- What gateways hear, after the name of who did it: whether there may be something to take, and which calls have ended.
 local work, told = false, {}
 
 -- Returns what is kept of it.
@@ -217,6 +217,6 @@ local function settle()
   for stream, list in pairs(entries) do in_pieces('XDEL', stream, list) end
   for i = 1, #places do call('UNLINK', places[i]) end
   in_pieces('RPUSH', P .. ':e', over)
-  if work or #told > 0 then call('PUBLISH', P .. ':news', (work and 'w' or 'e') .. table.concat(told, ' ')) end
+  if work or #told > 0 then call('PUBLISH', P .. ':news', (work and 'w' or 'e') .. ARGV[2] .. ' ' .. table.concat(told, ' ')) end
   if meta_changed then call('SET', P .. ':m', pack(META, LAYOUT, unpacked(meta))) end
 end

@@ -81,6 +81,44 @@ async def test_gateways_share_calls_limits_news_and_ends(redis: RedisServer, tmp
         assert ended is not None and ended.state is State.SUCCEEDED and time.monotonic() - started < 20
 
 
+async def test_what_a_store_did_is_no_news_to_itself_unless_its_answer_was_lost(own_redis: RedisServer, tmp_path: Path) -> None:
+    async with opened(own_redis, tmp_path, timeout_s=0.5) as store:
+        await until(lambda: store._hears)
+        await store.submit([call_of(due=NOW + 9)], NOW)
+        store._bell.clear()
+        own = store._name.encode()
+        for news, rings in ((b"w" + own + b" a b", False), (b"e" + own + b" ", False), (b"e0123 a", False), (b"w0123 ", True)):
+            store._heard(news)
+            assert store._bell.is_set() is rings, news
+            store._bell.clear()
+        with own_redis.stopped():
+            with pytest.raises(StoreUnavailable):
+                await store.submit([call_of()], NOW)
+            store._bell.clear()
+        await until(store._bell.is_set)  # it was carried out when the server went on
+        store._heard(b"w" + own + b" ")
+        assert store._bell.is_set()
+
+
+async def test_when_the_next_call_is_due_is_known_from_a_take_that_found_none(redis: RedisServer, tmp_path: Path) -> None:
+    def runs() -> bytes:
+        return redis.command("INFO", "commandstats").partition(b"cmdstat_evalsha:calls=")[2].partition(b",")[0]
+
+    async with opened(redis, tmp_path / "1") as store, opened(redis, tmp_path / "2") as other:
+        await until(lambda: store._hears)
+        await store.submit([call_of(due=NOW + 9)], NOW)
+        assert await store.take(limit, 5, NOW, LEASE_S) == []
+        before = runs()
+        assert await store.next_due() == NOW + 9
+        assert runs() == before
+        await other.submit([call_of(due=NOW + 5)], NOW)
+        await store.changed(20)
+        assert await store.next_due() == NOW + 5
+        assert await store.take(limit, 5, NOW, LEASE_S) == []
+        await store.submit([call_of(due=NOW + 3)], NOW)
+        assert await store.next_due() == NOW + 3
+
+
 async def test_a_server_that_dies_is_said_to_submitters_and_loses_nothing(
     own_redis: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -239,8 +277,10 @@ async def test_who_leaves_does_not_take_a_kept_calls_body_along(redis: RedisServ
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
+        store._bell.clear()
         go.set()
         await asyncio.gather(*store._adding._sending)
+        assert store._bell.is_set(), "who carries calls out is told all the same"
         (_, call) = await store.take(limit, 5, NOW, LEASE_S)
         assert len(b"".join([piece async for piece in store.chunks(call.body)])) == 80_000
 
