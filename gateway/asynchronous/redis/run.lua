@@ -15,18 +15,24 @@ if layout ~= LAYOUT then return redis.error_reply(layout < LAYOUT and OLDER or N
 
 -- The records of all calls that end are read at once.
 local finishing, position = {}, 1
+local S, F, B, M = 83, 70, 66, 77
 while position <= #batch do
-  local kind, length = parse('>BI4', batch, position)
-  if kind == 70 then finishing[#finishing + 1] = parse('>Bc0', batch, position + 5) end  -- F
+  local length, id
+  if byte(batch, position) == F then
+    length, id = parse('>I4Bc0', batch, position + 1)
+    finishing[#finishing + 1] = id
+  else
+    length = parse('>I4', batch, position + 1)
+  end
   position = position + 1 + length
 end
 read_records(finishing)
 
 local kinds = {
-  S = submit_one,
-  F = finish,
-  B = function(_, from, to) return submit(submissions_until(batch, from + 4, to), true) end,
-  M = function(_, from, to)
+  [S] = submit_one,
+  [F] = finish,
+  [B] = function(_, from, to) return submit(submissions_until(batch, from + 4, to), true) end,
+  [M] = function(_, from, to)
     local o = cmsgpack.unpack(sub(batch, from + 4, to - 1))
     return operations[o[1]](o)
   end,
@@ -56,7 +62,7 @@ local function go_on()
   while position <= #batch do
     local from = position + 1
     position = from + parse('>I4', batch, from)
-    answer(kinds[sub(batch, from - 1, from - 1)](batch, from, position))
+    answer(kinds[byte(batch, from - 1)](batch, from, position))
   end
 end
 

@@ -120,9 +120,9 @@ class RedisStore:
             if calls or not (foreign or more):
                 self._nothing = (-1 if calls else asked, float(due) if due else None)
                 break
-        for call in calls:  # those that have calls stay known
-            self._queues.pop(call.queue, None)
-            self._queues[call.queue] = None
+        for queue in {call.queue: None for call in calls}:  # those that have calls stay known
+            self._queues.pop(queue, None)
+            self._queues[queue] = None
         while len(self._queues) > QUEUES_KNOWN:
             del self._queues[next(iter(self._queues))]
         return calls
