@@ -91,7 +91,14 @@ class SqliteStore:
         self._bodies = Bodies(folder / FOLDER)
         self.spool = self._bodies.folder
         self.ledger = ledger = Ledger()
-        self._writer = Writer(self._path, MIGRATIONS, begun=ledger.begin, before_commit=ledger.write, rolled_back=ledger.load)
+        self._writer = Writer(
+            self._path,
+            MIGRATIONS,
+            begun=ledger.begin,
+            packed=ledger.gathered.packed,
+            before_commit=ledger.write,
+            rolled_back=ledger.load,
+        )
         self._writer.now(ledger.open)
         self._bodies.keep_only(self._writer.now(ledger.files))
         self._writer.start()

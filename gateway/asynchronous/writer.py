@@ -8,6 +8,9 @@ The jobs of a batch have all been asked for before any of them is answered, so t
 *gather* write nothing themselves; they come last, and `before_commit` writes what they have decided. Where nothing else wrote,
 that is one statement, which SQLite begins and commits by itself.
 
+While a large batch is being committed, by a thread of its own, the next one's jobs are done already, on what is in memory: who
+looks at the connection nevertheless waits for the commit. When that fails, what was done behind it is undone and done anew.
+
 A job raises before it writes or gathers anything, or not at all, but for errors of SQLite's: after one of those, or of what is
 done around the jobs, the batch is rolled back and each of its jobs is done by itself. Where even that fails (a disk that gives
 errors) all of them fail, and the next batch begins with rolling back: the thread goes on, so that nobody waits for ever.
@@ -22,8 +25,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -36,6 +40,8 @@ Job = Callable[[sqlite3.Connection], Result]
 
 WAITING_AT_MOST: Final = 20_000
 CLOSED_WITHIN_S: Final = 10.0
+APART: Final = 64
+"""A commit of so many jobs is worth a change of threads, some 30 us."""
 CACHE_KIB: Final = 32 * 1024
 CHECKPOINT_PAGES: Final = 4096
 """The log is carried over into the file whenever it has 16 MB: seldom enough to be cheap, small enough to be read at start."""
@@ -53,13 +59,38 @@ class _Entry(msgspec.Struct):
     failed: BaseException | None = None
 
 
+class _UnderWay(NamedTuple):
+    """A commit that goes on while other jobs are done; `worked_s` is what its own jobs took."""
+
+    batch: list[_Entry]
+    commit: Future[tuple[float, float]]
+    worked_s: float
+
+
+class _Undone(BaseException):
+    """The commit before has failed, and what was done behind it is undone."""
+
+
+class _Guard:
+    """A connection for jobs that are done while a commit is under way: who uses it waits for that. Raises _Undone."""
+
+    def __init__(self, connection: sqlite3.Connection, land: Callable[[], bool]) -> None:
+        self._connection, self._land = connection, land
+
+    def __getattr__(self, name: str) -> Any:
+        if not self._land():
+            raise _Undone
+        return getattr(self._connection, name)
+
+
 class Writer:
     """Opens `path` with mode 0600, brings it to the newest schema and starts the thread. Blocks: open it in a thread.
 
     `migrations` are scripts, or functions of the connection; the n-th brings a file from `user_version` n-1 to n.
     `begun(connection, jobs)` runs before the jobs of a batch that gather, `before_commit(connection)` at its end, within a
-    transaction only where another job had one begun. `rolled_back(connection)` runs after one was rolled back. `run` is for
-    one event loop. Raises StoreUnavailable.
+    transaction only where another job had one begun. `packed()` returns what `before_commit` would do, to be done later, when
+    other jobs have gathered more. `rolled_back(connection)` runs after a batch was rolled back. `run` is for one event loop.
+    Raises StoreUnavailable.
     """
 
     def __init__(
@@ -68,11 +99,14 @@ class Writer:
         migrations: Sequence[Migration],
         *,
         begun: Callable[[sqlite3.Connection, Sequence[Job[Any]]], None] = lambda connection, jobs: None,
+        packed: Callable[[], Job[None]] | None = None,
         before_commit: Job[None],
         rolled_back: Job[None],
     ) -> None:
         self._path = path
         self._begun, self._before_commit, self._rolled_back = begun, before_commit, rolled_back
+        self._packed = packed
+        self._under_way: _UnderWay | None = None
         self._waiting: deque[_Entry] = deque()
         self._ready = threading.Event()
         self._parts = Parts()
@@ -137,20 +171,82 @@ class Writer:
             self._connection.close()
 
     def _work(self) -> None:
-        while True:
-            self._ready.wait()
-            self._ready.clear()
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(self._parts.size(len(self._waiting)))]
-                began, worked = time.perf_counter(), time.thread_time()
-                self._do(batch)
-                worked_s = time.thread_time() - worked
-                if self._synced:
-                    self._parts.saw(len(batch), worked_s, time.perf_counter() - began - worked_s)
-                self._settle(batch)
-            if self._closed and not self._waiting:
-                break
+        with ThreadPoolExecutor(1, f"commits of {self._path.name}") as aside:
+            while True:
+                self._ready.wait()
+                self._ready.clear()
+                self._land(wait=False)
+                while self._waiting:
+                    batch = [self._waiting.popleft() for _ in range(self._parts.size(len(self._waiting)))]
+                    if not self._do_ahead(batch, aside):
+                        self._land()
+                        began, worked = time.perf_counter(), time.thread_time()
+                        self._do(batch)
+                        worked_s = time.thread_time() - worked
+                        if self._synced:
+                            self._parts.saw(len(batch), worked_s, time.perf_counter() - began - worked_s)
+                        self._settle(batch)
+                if self._closed and not self._waiting:
+                    self._land()
+                    break
         self._connection.close()
+
+    def _do_ahead(self, batch: list[_Entry], aside: ThreadPoolExecutor) -> bool:
+        """Do jobs while the commit before is under way, and let theirs begin once that is over. False, and nothing is done,
+        where that cannot be: they write themselves, are too few, or the commit before has failed."""
+        if self._packed is None or self._astray or len(batch) < APART or not all(entry.gathers for entry in batch):
+            return False
+        worked = time.thread_time()
+        connection = cast(sqlite3.Connection, _Guard(self._connection, self._land))
+        try:
+            self._begun(connection, [entry.job for entry in batch])
+            self._do_all(batch, connection)
+            write = self._packed()
+        except _Undone:
+            return False
+        except Exception as error:
+            if not self._land():
+                return False
+            self._undo(batch, error)
+            self._settle(batch)
+            return True
+        if not self._land():
+            return False
+        worked_s = time.thread_time() - worked
+        durable = any(entry.durable for entry in batch)
+        commit = aside.submit(self._commit, write, durable)
+        self._under_way = _UnderWay(batch, commit, worked_s)
+        commit.add_done_callback(lambda _: self._ready.set())
+        return True
+
+    def _commit(self, write: Job[None], durable: bool) -> tuple[float, float]:
+        """Commit what jobs have gathered; return the seconds that were worked and waited."""
+        began, worked = time.perf_counter(), time.thread_time()
+        self._sync(durable)
+        write(self._connection)
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+        worked_s = time.thread_time() - worked
+        return worked_s, time.perf_counter() - began - worked_s
+
+    def _land(self, *, wait: bool = True) -> bool:
+        """See to the commit that is under way, if it is over or once it is. False when it has failed: its jobs have been done
+        one by one, and whatever was done behind it is undone."""
+        under_way = self._under_way
+        if under_way is None or not (wait or under_way.commit.done()):
+            return True
+        self._under_way = None
+        try:
+            worked_s, waited_s = under_way.commit.result()
+        except Exception as error:
+            self._undo(under_way.batch, error)
+            return False
+        else:
+            if self._synced:
+                self._parts.saw(len(under_way.batch), under_way.worked_s + worked_s, waited_s)
+            return True
+        finally:
+            self._settle(under_way.batch)
 
     def _do(self, batch: list[_Entry]) -> None:
         connection = self._connection
@@ -161,26 +257,30 @@ class Writer:
             write = [entry for entry in batch if not entry.gathers]
             if write:
                 connection.execute("BEGIN IMMEDIATE")
-                self._do_all(write)
+                self._do_all(write, connection)
             if len(write) < len(batch):
                 gather = [entry for entry in batch if entry.gathers] if write else batch
                 self._begun(connection, [entry.job for entry in gather])
-                self._do_all(gather)
+                self._do_all(gather, connection)
             self._before_commit(connection)
             if connection.in_transaction:
                 connection.execute("COMMIT")
         except Exception as error:  # whatever it is, the thread goes on
-            with contextlib.suppress(Exception):
-                self._roll_back()
-            if len(batch) > 1 and not self._astray:
-                for entry in batch:
-                    self._do([entry])
-                return
-            for entry in batch:
-                entry.failed = self._failure(error) if isinstance(error, sqlite3.Error) else error
+            self._undo(batch, error)
 
-    def _do_all(self, entries: list[_Entry]) -> None:
-        connection = self._connection
+    def _undo(self, batch: list[_Entry], error: Exception) -> None:
+        """Undo all that was done since the last commit, and do the batch's jobs one by one, unless there is only one."""
+        with contextlib.suppress(Exception):
+            self._roll_back()
+        if len(batch) > 1 and not self._astray:
+            for entry in batch:
+                self._do([entry])
+            return
+        for entry in batch:
+            entry.failed = self._failure(error) if isinstance(error, sqlite3.Error) else error
+
+    @staticmethod
+    def _do_all(entries: list[_Entry], connection: sqlite3.Connection) -> None:
         for entry in entries:
             entry.failed = None
             try:
