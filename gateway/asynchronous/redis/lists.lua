@@ -1,6 +1,7 @@
 -- What is looked at, and what time asks for.
 
 local LOOKED_AT = 1000  -- calls that a page passes over in one run
+local AHEAD_S = 60  -- gateways' clocks agree within some seconds
 
 function operations.get(o)
   local c, out = found(o[2]), { size = 0 }
@@ -198,6 +199,15 @@ function operations.sweep(o)
     if not first or not so(first) then return end
     local count = forget_first(call('LRANGE', list, 0, SWEPT_AT_ONCE - gone - 1), so)
     if count > 0 then call('LTRIM', list, count, -1) end
+  end
+  -- Calls that ended by a clock that was far ahead do not hold up those behind them.
+  local ahead, first = {}, call('LINDEX', list, 0)
+  if first and end_of(first) > now + AHEAD_S then
+    local ids = call('LRANGE', list, 0, SWEPT_AT_ONCE - 1)
+    read_records(ids)
+    while ids[#ahead + 1] and end_of(ids[#ahead + 1]) > now + AHEAD_S do ahead[#ahead + 1] = ids[#ahead + 1] end
+    call('LTRIM', list, #ahead, -1)
+    in_pieces('RPUSH', list, ahead)
   end
   forget_listed(function(id) return end_of(id) <= now - o[3] end)
   forget_first(call('ZRANGEBYSCORE', apply(dead), '-inf', now - o[4], 'LIMIT', 0, SWEPT_AT_ONCE), function() return true end)

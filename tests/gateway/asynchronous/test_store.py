@@ -286,6 +286,18 @@ async def test_ended_calls_are_forgotten_when_their_time_is_over_or_their_space(
     assert await bodies(store) == 2
 
 
+async def test_a_call_that_ended_by_a_clock_far_ahead_does_not_keep_others(store: Store) -> None:
+    ids = await submit(store, *(call_of() for _ in range(3)))
+    calls = await store.take(limit, 5, NOW, LEASE_S)
+    for call, end in zip(calls, (NOW + 10_000, NOW, NOW + 1), strict=True):
+        assert await store.finish(call.lease, State.SUCCEEDED, Outcome(status=200), end)
+    for _ in range(2):
+        await store.sweep(NOW + 100, Keep(ended_s=50))
+    assert [call.id for call in await store.page()] == ids[:1]
+    await store.sweep(NOW + 10_050, Keep(ended_s=50))
+    assert await store.page() == []
+
+
 @pytest.mark.parametrize("how", ["succeeded", "dead", "cancelled", "replayed"])
 async def test_what_stays_of_the_requests_of_ended_calls_takes_space_too(store: Store, how: str) -> None:
     ids = await submit(store, *(call_of(headers=(("x", "y" * 10_000),)) for _ in range(10)))
