@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import sqlite3
 import subprocess
 import sys
@@ -14,9 +15,9 @@ from typing import Any, Final
 
 import pytest
 
-from gateway.asynchronous.calls import Outcome, Receipt, State, Submission, queue_of
+from gateway.asynchronous.calls import Call, Outcome, Receipt, State, Submission, queue_of
 from gateway.asynchronous.sqlite_store import SqliteStore
-from gateway.asynchronous.store import Bounds, QueueFull, StoreUnavailable
+from gateway.asynchronous.store import Bounds, Keep, QueueFull, StoreUnavailable
 from gateway.asynchronous.writer import APART
 from orchestration.names import FunctionId
 
@@ -164,6 +165,80 @@ async def test_what_reads_rows_waits_for_the_commit_and_sees_it(held: Held) -> N
     held.go.set()
     assert await cancelling is State.WAITING
     await asyncio.gather(*first)
+
+
+class Flood:
+    """Callers and workers at a store whose disk fails now and then; `acknowledged` has each call's state as it was promised."""
+
+    def __init__(self, store: SqliteStore, chance: random.Random) -> None:
+        self.store, self.chance = store, chance
+        self.acknowledged: dict[str, State] = {}
+        self.keys: dict[str, str] = {}
+        self.failed = 0
+        writer = store._writer
+        self._commit, self._before_commit = writer._commit, writer._before_commit
+        writer._commit, writer._before_commit = self.commit, self.before_commit  # type: ignore[method-assign]
+
+    def commit(self, write: Callable[[sqlite3.Connection], None], durable: bool) -> tuple[float, float]:
+        self._fail(0.2)
+        return self._commit(write, durable)
+
+    def before_commit(self, connection: sqlite3.Connection) -> None:
+        self._fail(0.05)
+        self._before_commit(connection)
+
+    def _fail(self, often: float) -> None:
+        if self.chance.random() < often:
+            self.failed += 1
+            raise sqlite3.OperationalError("disk I/O error")
+
+    async def call(self, times: int) -> None:
+        for _ in range(times):
+            key = f"k{self.chance.randrange(100)}" if self.chance.random() < 0.2 else ""
+            call_id = f"c{self.chance.randrange(10**9)}" if self.chance.random() < 0.2 else ""
+            with contextlib.suppress(StoreUnavailable):
+                (receipt,) = await self.store.submit([call_of(idempotency_key=key, id=call_id)], NOW)
+                if receipt.repeated:
+                    assert self.keys[key] == receipt.id
+                else:
+                    assert receipt.id not in self.acknowledged and key not in self.keys
+                    self.acknowledged[receipt.id] = State.WAITING
+                    self.keys |= {key: receipt.id} if key else {}
+
+    async def work(self, times: int) -> None:
+        for _ in range(times):
+            with contextlib.suppress(StoreUnavailable):
+                taken = await self.store.take(lambda _: 10**6, self.chance.randrange(1, 150), NOW, 30)
+                await asyncio.gather(*(self._end(call) for call in taken))
+            await asyncio.sleep(0)
+
+    async def _end(self, call: Call) -> None:
+        state = self.chance.choice([State.SUCCEEDED, State.DEAD, State.WAITING])
+        with contextlib.suppress(StoreUnavailable):
+            if state is State.WAITING:
+                assert await self.store.retry(call.lease, NOW, Outcome(status=503), NOW)
+            else:
+                assert await self.store.finish(call.lease, state, Outcome(status=200), NOW)
+                self.acknowledged[call.id] = state
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_a_flood_keeps_its_promises_while_the_disk_fails_now_and_then(tmp_path: Path, seed: int) -> None:
+    store = SqliteStore(tmp_path)
+    flood = Flood(store, random.Random(seed))
+    await asyncio.gather(*(flood.call(12) for _ in range(4 * APART)), *(flood.work(20) for _ in range(3)))
+    assert flood.failed
+    store._writer._commit, store._writer._before_commit = flood._commit, flood._before_commit  # type: ignore[method-assign]
+    await store.sweep(NOW + 60, Keep())  # what could not be kept of a call lets it wait again
+    found = {call.id: call.state for call in await store.page(limit=100_000)}
+    assert set(found) == set(flood.acknowledged)
+    ended = {call_id: state for call_id, state in flood.acknowledged.items() if state.ended}
+    assert {call_id: found[call_id] for call_id in ended} == ended
+    states = list(found.values())
+    depth = (await store.depths(NOW + 60))[queue_of(ECHO)]
+    assert (depth.waiting, depth.running, depth.dead) == (states.count(State.WAITING), 0, states.count(State.DEAD))
+    assert len(await store.take(lambda _: 10**6, 10**6, NOW + 60, 30)) == depth.waiting
+    await store.close()
 
 
 async def _submit_for_ever(folder: Path) -> None:
