@@ -282,9 +282,9 @@ async def test_roles_apart_are_allowed_what_each_uses_and_nothing_else(api_serve
         Cluster.open(api_server.kubeconfig_of("edge")) as edge,
         Cluster.open(api_server.kubeconfig_of("control")) as control,
         Cluster.open(api_server.kubeconfig_of("controller")) as controller,
+        View(edge, probes=False, kinds=CALLED),  # for as long as something happens: it lists, and then it watches
     ):
-        async with View(edge, probes=False, kinds=CALLED):
-            await HolderLook(edge, world.namespace).look()
+        await HolderLook(edge, world.namespace).look()
         await _everything(world, control, controller)
     for user in USERS:
         rights = granted(f"pinnace-{user}") - {OWNING}
