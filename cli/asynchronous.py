@@ -101,7 +101,8 @@ class Asynchronous:
         """Return in how many seconds a queue that is full has room."""
         depth = self.backlog.depths.get(queue)
         waiting = depth.waiting if depth is not None else self.functions.bounds(queue, self.settings.bounds).calls
-        return retry_after_s(waiting, self._pace.per_s(queue, time.monotonic()))
+        due_for_s = time.time() - depth.oldest_due if depth is not None else 0.0
+        return retry_after_s(waiting, self._pace.per_s(queue, time.monotonic(), due_for_s))
 
     def _attempted(self, call: Call, verdict: Verdict) -> None:
         if not (call.url or isinstance(verdict, Again)):

@@ -82,10 +82,10 @@ def queue_settings(spec: FunctionSpec) -> QueueSettings:
             raise InvalidSetting(f"{key} is not known; known: {CONCURRENCY_KEY}, {CALLS_KEY}, {CALLBACK_SECRET_KEY}")
     replica = replica_settings(spec)
     if text := said.get(CONCURRENCY_KEY):
-        concurrency = _least_one(CONCURRENCY_KEY, text, HIGHEST_CONCURRENCY)
+        concurrency = parse_count(CONCURRENCY_KEY, text, highest=HIGHEST_CONCURRENCY, least=1)
     else:
         concurrency = min(HIGHEST_CONCURRENCY, scale_settings(spec).max_replicas * (replica.concurrency or 100))
-    calls = _least_one(CALLS_KEY, text, MOST_WAITING) if (text := said.get(CALLS_KEY)) else 0
+    calls = parse_count(CALLS_KEY, text, highest=MOST_WAITING, least=1) if (text := said.get(CALLS_KEY)) else 0
     return QueueSettings(concurrency, calls, replica.timeout_s, _retry(said), _secret_name(said.get(CALLBACK_SECRET_KEY, "")))
 
 
@@ -98,7 +98,11 @@ def _secret_name(name: str) -> str:
 
 def _retry(said: dict[str, str]) -> RetrySettings:
     default = RetrySettings()
-    attempts = _least_one(ATTEMPTS_KEY, text, MOST_ATTEMPTS) if (text := said.get(ATTEMPTS_KEY)) else default.attempts
+    attempts = (
+        parse_count(ATTEMPTS_KEY, text, highest=MOST_ATTEMPTS, least=1)
+        if (text := said.get(ATTEMPTS_KEY))
+        else default.attempts
+    )
     codes = _codes(text) if (text := said.get(CODES_KEY)) else default.codes
     least_s = _wait_s(LEAST_WAIT_KEY, text) if (text := said.get(LEAST_WAIT_KEY)) else None
     longest_s = _wait_s(LONGEST_WAIT_KEY, text) if (text := said.get(LONGEST_WAIT_KEY)) else None
@@ -109,13 +113,6 @@ def _retry(said: dict[str, str]) -> RetrySettings:
     if least_s > longest_s:
         raise InvalidSetting(f"{LEAST_WAIT_KEY} is longer than {LONGEST_WAIT_KEY} ({format_duration(longest_s)})")
     return RetrySettings(attempts, codes, least_s, longest_s)
-
-
-def _least_one(key: str, text: str, highest: int) -> int:
-    count = parse_count(key, text, highest=highest)
-    if count < 1:
-        raise InvalidSetting(f"{key}={text!r}: at least 1")
-    return count
 
 
 def _codes(text: str) -> frozenset[int]:

@@ -74,12 +74,14 @@ def _first(spec: FunctionSpec, label: str, env: Mapping[str, str], variable: str
     return None
 
 
-def parse_count(name: str, text: str, *, highest: int) -> int:
-    """Return the whole number from 0 to `highest` that `text` is. Raises InvalidSetting, which names `name`."""
+def parse_count(name: str, text: str, *, highest: int, least: int = 0) -> int:
+    """Return the whole number from `least` to `highest` that `text` is. Raises InvalidSetting, which names `name`."""
     digits = text.strip().lstrip("0") or "0"
     is_number = text.strip().isascii() and text.strip().isdigit()
-    if not is_number or len(digits) > len(str(highest)) or int(digits) > highest:  # int() refuses thousands of digits
-        raise InvalidSetting(f"{name}={text[:40]!r}: a whole number from 0 to {highest}")
+    if (
+        not is_number or len(digits) > len(str(highest)) or not least <= int(digits) <= highest
+    ):  # int() refuses thousands of digits
+        raise InvalidSetting(f"{name}={text[:40]!r}: a whole number from {least} to {highest}")
     return int(digits)
 
 

@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import click
 
 from cli.api import Gateway, Reply, reason_of
-from cli.errors import FAILED, CliError, GatewayRefused, Misuse
+from cli.errors import FAILED, CliError, GatewayRefused, Misuse, UnknownFunction
 from cli.options import addressed, complete_function, gateway_options, json_option, namespace_option, open_gateway, seconds
 from cli.tables import age, clean, color, counted, print_fields, print_json, print_table, seconds_text, table_lines
 
@@ -58,9 +59,12 @@ def list_calls(
     faas async list resize --state waiting -q --limit 100000 | faas async cancel -
     """
     if name:
-        name, namespace = addressed(name, namespace)
+        name, namespace = _queue(name, namespace)
     query = {"name": name, "namespace": namespace if name else "", "state": state}
-    rows, following = _calls(open_gateway(gateway, tls_no_verify), query, limit, before)
+    connection = open_gateway(gateway, tls_no_verify)
+    rows, following = _calls(connection, query, limit, before)
+    if name and not rows and not before:
+        _check_function(connection, name.partition("#")[0], namespace)
     if as_json:
         return print_json(rows)
     if quiet:
@@ -119,7 +123,13 @@ def cancel(call_ids: Sequence[str], gateway: str | None, tls_no_verify: bool) ->
 
 @asynchronous.command("replay", short_help="Try dead calls again.")
 @click.argument("call_ids", metavar="[ID...]", nargs=-1)
-@click.option("--all", "name", metavar="NAME", shell_complete=complete_function, help="All dead calls of this function.")
+@click.option(
+    "--all",
+    "name",
+    metavar="NAME",
+    shell_complete=complete_function,
+    help="All dead calls of this function; of NAME#callback, its callbacks.",
+)
 @namespace_option
 @gateway_options
 def replay(call_ids: Sequence[str], name: str | None, namespace: str, gateway: str | None, tls_no_verify: bool) -> int:
@@ -131,8 +141,8 @@ def replay(call_ids: Sequence[str], name: str | None, namespace: str, gateway: s
         raise Misuse("say which calls: their ids, or --all NAME for all dead ones of a function")
     connection = open_gateway(gateway, tls_no_verify)
     if name:
-        name, namespace = addressed(name, namespace)
-        path = f"/api/v1/functions/{name}/replay"
+        name, namespace = _queue(name, namespace)
+        path = f"/api/v1/functions/{quote(name, safe='')}/replay"
         count = connection.call("POST", path, query={"namespace": namespace}, timeout_s=600).json()["replayed"]
         click.echo(f"{counted(count, 'call')} of {name} will be tried again.")
         return 0
@@ -206,6 +216,19 @@ def queue_table(rows: Sequence[Mapping[str, Any]], rates: Mapping[str, float], w
         cells.append((row["queue"], row["waiting"], row["running"], row["dead"], late, f"{rate:.1f}/s" if rates else "", left))
     lines = table_lines(("QUEUE", "WAITING", "RUNNING", "DEAD", "LATE BY", "SHRINKS BY", "DONE IN"), cells, width=width)
     return [color(lines[0], "dim"), *lines[1:]]
+
+
+def _queue(name: str, namespace: str) -> tuple[str, str]:
+    """Return what `addressed` does of a function, or of its callbacks: `NAME#callback`, `NAME.NAMESPACE#callback`."""
+    function, mark, kind = name.partition("#")
+    bare, namespace = addressed(function, namespace)
+    return f"{bare}{mark}{kind}", namespace
+
+
+def _check_function(gateway: Gateway, name: str, namespace: str) -> None:
+    """Raise UnknownFunction where there is none: calls of one that was removed are listed all the same."""
+    if gateway.call("GET", f"/system/function/{name}", query={"namespace": namespace}, accept=(200, 404)).status == 404:
+        raise UnknownFunction(name, namespace)
 
 
 def _named(call_ids: Sequence[str]) -> Iterator[str]:
@@ -289,7 +312,7 @@ def _row(call: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _fields(call: Mapping[str, Any]) -> list[tuple[str, object]]:
     response = call.get("response") or {}
-    body = response.get("body")
+    body, size = response.get("body"), response.get("bodyBytes", 0)  # an empty one is left out; between attempts none is kept
     return [
         ("ID", call["id"]),
         ("Function", call["function"]),
@@ -304,7 +327,7 @@ def _fields(call: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("Key", call.get("idempotencyKey")),
         ("Status", response.get("status")),
         ("Headers", [f"{name}: {value}" for name, value in response.get("headers", ())]),
-        ("Body", clean(body) if body and len(body) <= 200 else f"{response['bodyBytes']} bytes" if response else None),
+        ("Body", clean(body) if body and len(body) <= 200 else f"{size} bytes" if size else None),
     ]
 
 

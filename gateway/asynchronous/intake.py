@@ -119,5 +119,5 @@ def _seconds(name: str, text: str | None, longest_s: float) -> float:
     if not (digits.isascii() and digits.isdigit() and len(text) <= 20):
         raise ValueError(f"{spoken}: {text[:40]!r} is not a number of seconds")
     if float(text) > longest_s:
-        raise ValueError(f"{spoken}: at most {longest_s:g} s")
+        raise ValueError(f"{spoken}: at most {longest_s:.0f} ({longest_s / 86400:g} days)")
     return float(text)

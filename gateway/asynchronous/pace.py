@@ -51,11 +51,12 @@ class Pace:
             window = self._turned(queue, window, now)
         window.ends += 1
 
-    def per_s(self, queue: str, now: float) -> float | None:
-        """Return how many calls of the queue end in a second; None where that cannot be told yet."""
+    def per_s(self, queue: str, now: float, due_for_s: float = math.inf) -> float | None:
+        """Return how many calls of the queue end in a second; None where that cannot be told yet. That none has ended tells
+        nothing where the first of those that wait has been due for less than a window (`due_for_s`)."""
         window = self._windows.get(queue)
         if window is None or now - window.since >= 2 * WINDOW_S:
-            return None if now - self._since < WINDOW_S else 0.0
+            return None if min(now - self._since, due_for_s) < WINDOW_S else 0.0
         took_s = now - window.since + window.before_s
         return None if took_s < 1.0 else (window.ends + window.before) / took_s
 

@@ -83,6 +83,8 @@ def after(call: Call, answer: Answer, settings: RetrySettings, now: float, chanc
         return Postponed()
     who = f"the {internal}" if internal else "the function"
     reason = answer.failure or f"{who} answered {answer.status}"
+    if internal and answer.status == 404:
+        reason += " (no such function or tag)"
     if answer.status and not internal and answer.status not in settings.codes:
         return Dead(f"{reason}, after which it is not tried again")
     if call.attempts >= settings.attempts:

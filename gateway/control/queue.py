@@ -15,11 +15,11 @@ from gateway.asynchronous.calls import State, queue_of
 from gateway.asynchronous.store import Store
 from gateway.asynchronous.told import ToldCall, told
 from gateway.control.auth import Auth
-from gateway.control.functions import json, named
+from gateway.control.functions import json
 from gateway.control.operation import Content, Operation, Parameter
 from gateway.control.query import CALL_ID, NAME, NAMESPACE, integer
-from gateway.control.wire import NAMESPACE_PATTERN
-from orchestration.names import DEFAULT_NAMESPACE, check_namespace, parse_function_id
+from gateway.control.wire import NAMESPACE_PATTERN, namespace_of
+from orchestration.names import DEFAULT_NAMESPACE, FunctionId, check_namespace, parse_function_id
 from orchestration.orchestrator import Orchestrator
 
 MOST_LISTED: Final = 1000
@@ -27,7 +27,11 @@ LISTED: Final = 100
 LONGEST_ID: Final = 128
 REPLAYED_AT_ONCE: Final = 1000
 
-FUNCTION = Parameter("name", "Only calls of this function, as NAME or NAME.NAMESPACE.", {"type": "string"})
+FUNCTION = Parameter(
+    "name",
+    "Only calls of this function, as NAME or NAME.NAMESPACE; with #callback behind it, its callbacks.",
+    {"type": "string"},
+)
 OF_NAMESPACE = Parameter(
     "namespace", "The namespace of the function that `name` says.", {"type": "string", "pattern": NAMESPACE_PATTERN}
 )
@@ -93,7 +97,7 @@ class Queue:
         if namespace:
             check_namespace(namespace)
         self._auth.authorize(request, "read", namespace)
-        queue = queue_of(parse_function_id(name, namespace or DEFAULT_NAMESPACE)) if name else None
+        queue = _line(name, namespace or DEFAULT_NAMESPACE)[1] if name else None
         limit = integer(request, "limit", 1) or LISTED
         if limit > MOST_LISTED:
             raise HTTPException(400, f"limit={limit}: at most {MOST_LISTED}")
@@ -115,15 +119,15 @@ class Queue:
         return json(Replayed(1), 202)
 
     async def replay_all(self, request: Request) -> Response:
-        function = named(request)
+        function, queue = _line(request.path_params["name"], namespace_of(request.query_params.get("namespace")))
         self._auth.authorize(request, "write", function.namespace)
         replayed = 0
-        dead = (await self._store.depths(self._clock())).get(queue_of(function))
+        dead = (await self._store.depths(self._clock())).get(queue)
         if dead is None:
             self._orchestrator.status(function)  # raises NotFound
         left = dead.dead if dead is not None else 0  # those that die again in the meantime are not meant
         while left > 0:
-            some = await self._store.replay_all(queue_of(function), self._clock(), min(left, REPLAYED_AT_ONCE))
+            some = await self._store.replay_all(queue, self._clock(), min(left, REPLAYED_AT_ONCE))
             if not some:
                 break
             replayed += some
@@ -183,3 +187,10 @@ class Queue:
             return [State(text)]
         except ValueError:
             raise HTTPException(400, f"state={text[:40]!r}: one of {', '.join(State)}") from None
+
+
+def _line(name: str, namespace: str) -> tuple[FunctionId, str]:
+    """Return the function that `NAME` or `NAME.NAMESPACE` is, and its queue; `NAME#callback` is that of its callbacks."""
+    bare, mark, kind = name.partition("#")
+    function = parse_function_id(bare, namespace)
+    return function, f"{queue_of(function)}{mark}{kind}"

@@ -42,4 +42,6 @@ class Refusal(NamedTuple):
 
 def not_found(name: str) -> Refusal:
     """The function `NAME.NAMESPACE` does not exist."""
+    if name.startswith("."):
+        return Refusal(404, "no function is named: the path is /function/NAME or /async-function/NAME")
     return Refusal(404, f"function {name} not found")

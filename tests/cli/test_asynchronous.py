@@ -93,6 +93,40 @@ def test_who_waits_for_a_call_that_does_not_succeed_is_told_by_the_exit_code(gat
     assert faas("async", "get", "a1").code == 0
 
 
+@pytest.mark.parametrize(
+    ("state", "response"),
+    [
+        ("waiting", {"status": 500, "headers": [["Content-Type", "text/plain"]]}),  # between attempts no body is kept
+        ("succeeded", {"status": 204}),
+        ("succeeded", {"status": 200, "headers": [], "bodyBytes": 70_000}),
+    ],
+)
+def test_a_call_is_shown_whose_answer_has_no_body_to_show(
+    gateway: Gateway, faas: Faas, state: str, response: dict[str, Any]
+) -> None:
+    tells(gateway, "GET /async-function/a1", call(state=state, response=response))
+    done = faas("async", "get", "a1")
+    assert (done.code, done.err) == (0, "") and "Status:" in done.out
+    assert ("70000 bytes" in done.out) is ("bodyBytes" in response)
+
+
+def test_callbacks_are_listed_and_replayed_by_the_name_of_their_queue(gateway: Gateway, faas: Faas) -> None:
+    tells(gateway, "GET /api/v1/async/calls", {"calls": [call()], "next": ""})
+    assert faas("async", "list", "echo.other#callback").code == 0
+    assert gateway.asked[-1].query == {"name": "echo#callback", "namespace": "other", "limit": "20"}
+    tells(gateway, "POST /api/v1/functions/echo%23callback/replay", {"replayed": 1}, 202)
+    assert faas("async", "replay", "--all", "echo#callback").out == "1 call of echo#callback will be tried again.\n"
+
+
+def test_a_list_of_a_function_that_is_not_there_says_so(gateway: Gateway, faas: Faas) -> None:
+    tells(gateway, "GET /api/v1/async/calls", {"calls": [], "next": ""})
+    tells(gateway, "GET /system/function/echo", {})
+    tells(gateway, "GET /system/function/ecko", {}, 404)
+    assert faas("async", "list", "echo").out == "No such calls.\n"
+    done = faas("async", "list", "ecko#callback", "-q")
+    assert (done.code, done.err) == (1, "Error: there is no function ecko in namespace openfaas-fn\n")
+
+
 def test_a_callback_is_told_from_the_calls_of_its_function(gateway: Gateway, faas: Faas) -> None:
     callback = call() | {"queue": "echo.openfaas-fn#callback"}
     tells(gateway, "GET /async-function/a1", callback)

@@ -61,6 +61,11 @@ def test_what_makes_no_sense_is_said_with_its_key(key: str, text: str) -> None:
         of(key, text)
 
 
+def test_a_number_that_is_too_small_is_told_which_would_fit() -> None:
+    with pytest.raises(InvalidSetting, match="'0': a whole number from 1 to 1000"):
+        of("com.openfaas.retry.attempts", "0")
+
+
 def test_the_secret_that_signs_callbacks_is_one_without_which_the_function_is_not_whole() -> None:
     assert of("com.pinnace.callback.secret", " hooks ").callback_secret == "hooks"
     said = FunctionSpec(

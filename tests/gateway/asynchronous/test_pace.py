@@ -46,6 +46,12 @@ def test_the_pace_is_that_of_the_last_seconds() -> None:
     assert pace.per_s("q", 40.0 + 2 * WINDOW_S) == 0.0
 
 
+def test_a_queue_that_has_only_just_filled_is_not_taken_to_stand_still() -> None:
+    pace = Pace(0.0)
+    assert pace.per_s("new", 100.0, due_for_s=2.0) is None
+    assert pace.per_s("new", 100.0, due_for_s=WINDOW_S) == 0.0
+
+
 def test_a_first_end_says_nothing_yet() -> None:
     pace = Pace(0.0)
     pace.ended("q", 100.0)

@@ -124,3 +124,10 @@ def test_a_call_that_kills_whoever_carries_it_out_is_given_up() -> None:
     assert before(call_of(attempts=4), SETTINGS, NOW) is None
     dead = before(call_of(attempts=5), SETTINGS, NOW)
     assert dead is not None and dead.reason.startswith("none of 4 attempts came to an end")
+
+
+def test_a_function_that_is_gone_is_said() -> None:
+    gone = Answer(404, (("X-OpenFaaS-Internal", "gateway"),))
+    assert after(call_of(), gone, SETTINGS, NOW, lambda: 0.0) == Again(
+        NOW + SETTINGS.least_wait_s, "the gateway answered 404 (no such function or tag)"
+    )

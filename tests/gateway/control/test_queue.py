@@ -6,6 +6,7 @@ import pytest
 
 from gateway.asynchronous.calls import Outcome, State, Submission, queue_of
 from gateway.asynchronous.sqlite_store import SqliteStore
+from gateway.callbacks.callback import queue_of_callbacks
 from orchestration.names import FunctionId
 from tests.gateway.control.client import Client
 
@@ -67,6 +68,17 @@ async def test_a_dead_call_is_replayed_and_no_other(client: Client, calls: Sqlit
     assert (await client("POST", "/api/v1/async/calls/nobody/replay")).status == 404
     call = await calls.get(dead)
     assert call is not None and (call.state, call.attempts) == (State.WAITING, 0)
+
+
+async def test_callbacks_are_a_queue_of_their_own(client: Client, calls: SqliteStore) -> None:
+    await submit(calls)
+    (receipt,) = await calls.submit([Submission(queue=queue_of_callbacks(OTHER), function=OTHER)], NOW)
+    await kill(calls)
+    for query in ("?name=echo.other%23callback", "?name=echo%23callback&namespace=other"):
+        listed = (await client("GET", f"/api/v1/async/calls{query}")).json()["calls"]
+        assert [call["id"] for call in listed] == [receipt.id]
+    assert (await client("POST", "/api/v1/functions/echo.other%23callback/replay")).json() == {"replayed": 1}
+    assert (await calls.depths(NOW))[queue_of(ECHO)].dead == 1
 
 
 async def test_all_dead_calls_of_a_function_are_replayed(client: Client, calls: SqliteStore) -> None:
