@@ -11,9 +11,11 @@ that is one statement, which SQLite begins and commits by itself.
 While a large batch is being committed, by a thread of its own, the next one's jobs are done already, on what is in memory: who
 looks at the connection nevertheless waits for the commit. When that fails, what was done behind it is undone and done anew.
 
-A job raises before it writes or gathers anything, or not at all, but for errors of SQLite's: after one of those, or of what is
-done around the jobs, the batch is rolled back and each of its jobs is done by itself. Where even that fails (a disk that gives
-errors) all of them fail, and the next batch begins with rolling back: the thread goes on, so that nobody waits for ever.
+A job raises before it gathers anything, or not at all, but for errors of SQLite's: after one of those, or of what is done around
+the jobs, or of a job that had written, the batch is rolled back and each of its jobs is done by itself. One that fails then for
+want of a disk speaks for those behind it: on a full disk, beside 500 calls that run, rolling back for each of 500 jobs took the
+thread 2.5 s. Where rolling back fails all of them fail, and the next batch begins with it: the thread goes on, so that nobody
+waits for ever.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ CLOSED_WITHIN_S: Final = 10.0
 APART: Final = 64
 """A commit of so many jobs is worth a change of threads, some 30 us."""
 CACHE_KIB: Final = 32 * 1024
+_OF_THE_DISK: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM)
+"""Errors that have nothing to do with what is written."""
 CHECKPOINT_PAGES: Final = 4096
 """The log is carried over into the file whenever it has 16 MB: seldom enough to be cheap, small enough to be read at start."""
 
@@ -113,6 +117,7 @@ class Writer:
         self._closed = False
         self._synced = True
         self._astray = False
+        self._no_disk = False
         pragmas = {"cache_size": -CACHE_KIB, "wal_autocheckpoint": CHECKPOINT_PAGES}
         try:
             self._connection = open_file(path, migrations, pragmas)
@@ -250,6 +255,7 @@ class Writer:
 
     def _do(self, batch: list[_Entry]) -> None:
         connection = self._connection
+        self._no_disk = False
         try:
             if self._astray:
                 self._roll_back()
@@ -273,21 +279,32 @@ class Writer:
         with contextlib.suppress(Exception):
             self._roll_back()
         if len(batch) > 1 and not self._astray:
-            for entry in batch:
-                self._do([entry])
+            self._do_each(batch)
             return
+        self._no_disk = _code(error) in _OF_THE_DISK
         for entry in batch:
             entry.failed = self._failure(error) if isinstance(error, sqlite3.Error) else error
+
+    def _do_each(self, batch: list[_Entry]) -> None:
+        for number, entry in enumerate(batch, 1):
+            self._do([entry])
+            if self._no_disk:
+                for other in batch[number:]:
+                    other.failed = entry.failed
+                break
 
     @staticmethod
     def _do_all(entries: list[_Entry], connection: sqlite3.Connection) -> None:
         for entry in entries:
             entry.failed = None
+            changes = 0 if entry.gathers else connection.total_changes
             try:
                 entry.result = entry.job(connection)
             except sqlite3.Error:
                 raise
             except Exception as error:
+                if not entry.gathers and connection.total_changes != changes:
+                    raise
                 entry.failed = error
 
     def _roll_back(self) -> None:
@@ -309,9 +326,14 @@ class Writer:
             batch[0].future.get_loop().call_soon_threadsafe(_tell, batch)
 
     def _failure(self, error: sqlite3.Error) -> StoreUnavailable:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        if _code(error) == sqlite3.SQLITE_FULL:
             return StoreUnavailable(f"the disk that holds {self._path.parent} is full: nothing was kept; free some space")
         return StoreUnavailable(f"{self._path}: {error}")
+
+
+def _code(error: Exception) -> int:
+    """Return SQLite's primary code of an error; 0 where it is none of SQLite's."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _tell(batch: list[_Entry]) -> None:

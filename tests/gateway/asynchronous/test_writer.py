@@ -141,3 +141,40 @@ async def test_an_error_that_nobody_foresaw_fails_its_batch_and_not_the_thread(w
         results = await asyncio.gather(*adding, return_exceptions=True)
         assert [type(result) for result in results] == [type(None), LookupError, type(None)]
         assert await writer.run(names) == ["a", "b"]
+
+
+async def test_a_full_disk_is_found_once_for_all_that_waits(writer: Writer, hooks: Hooks) -> None:
+    def large(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO things (name, value) VALUES (?, zeroblob(100000))", (str(connection.total_changes),))
+
+    def bounded(connection: sqlite3.Connection) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    writer.start()
+    await writer.run(bounded)
+    async with asyncio.timeout(20):
+        waiting = [writer.run(large) for _ in range(100)]
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(result, StoreUnavailable) and "is full" in str(result) for result in results)
+    assert hooks.rollbacks <= 6  # two a batch
+    await writer.run(lambda connection: connection.execute("PRAGMA max_page_count = 100000"))
+    assert await writer.run(names) == []
+    await writer.run(large)
+
+
+async def test_a_job_that_fails_after_it_has_written_leaves_nothing(writer: Writer) -> None:
+    def halfway(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO things (name) VALUES ('half')")
+        raise LookupError("not foreseen")
+
+    jobs = [
+        asyncio.create_task(add(writer, "a")),
+        asyncio.ensure_future(writer.run(halfway)),
+        asyncio.create_task(add(writer, "b")),
+    ]
+    await asyncio.sleep(0)
+    writer.start()
+    results = await asyncio.gather(*jobs, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), LookupError, type(None)]
+    assert await writer.run(names) == ["a", "b"]
