@@ -201,8 +201,17 @@ class Writer:
         where that cannot be: they write themselves, are too few, or the commit before has failed."""
         if self._packed is None or self._astray or len(batch) < APART or not all(entry.gathers for entry in batch):
             return False
+        durable = any(entry.durable for entry in batch)
+
+        def landed() -> bool:
+            if not self._land():
+                return False
+            if not self._connection.in_transaction:
+                self._sync(durable)  # a job may begin a transaction, and within one that cannot be chosen any more
+            return True
+
         worked = time.thread_time()
-        connection = cast(sqlite3.Connection, _Guard(self._connection, self._land))
+        connection = cast(sqlite3.Connection, _Guard(self._connection, landed))
         try:
             self._begun(connection, [entry.job for entry in batch])
             self._do_all(batch, connection)
@@ -218,7 +227,6 @@ class Writer:
         if not self._land():
             return False
         worked_s = time.thread_time() - worked
-        durable = any(entry.durable for entry in batch)
         commit = aside.submit(self._commit, write, durable)
         self._under_way = _UnderWay(batch, commit, worked_s)
         commit.add_done_callback(lambda _: self._ready.set())

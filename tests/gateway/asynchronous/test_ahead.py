@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 
 from gateway.asynchronous.calls import Call, Outcome, Receipt, State, Submission, queue_of
+from gateway.asynchronous.gathered import FULL
 from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.asynchronous.store import Bounds, Keep, QueueFull, StoreUnavailable
 from gateway.asynchronous.writer import APART
@@ -167,6 +168,21 @@ async def test_what_reads_rows_waits_for_the_commit_and_sees_it(held: Held) -> N
     await asyncio.gather(*first)
 
 
+async def test_more_than_fits_into_a_statement_is_committed_together_whoever_asks_for_a_sync(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await store.submit([call_of()], NOW)
+    assert await store.take(lambda _: 1, 1, NOW, 30)  # its commit was not synced
+    undone: list[Exception] = []
+    undo = store._writer._undo
+    store._writer._undo = lambda batch, error: (undone.append(error), undo(batch, error))[1]  # type: ignore[method-assign]
+    many = [call_of() for _ in range(FULL // APART + 1)]
+    await asyncio.gather(*(store.submit(many, NOW) for _ in range(APART)))
+    assert not undone
+    level = await store._writer.run(lambda c: int(c.execute("PRAGMA synchronous").fetchone()[0]))
+    assert level == 2 and (await store.depths(NOW))[queue_of(ECHO)].waiting == len(many) * APART
+    await store.close()
+
+
 class Flood:
     """Callers and workers at a store whose disk fails now and then; `acknowledged` has each call's state as it was promised."""
 
@@ -188,7 +204,7 @@ class Flood:
         self._before_commit(connection)
 
     def _fail(self, often: float) -> None:
-        if self.chance.random() < often:
+        if not self.failed or self.chance.random() < often:
             self.failed += 1
             raise sqlite3.OperationalError("disk I/O error")
 
