@@ -11,11 +11,11 @@ that is one statement, which SQLite begins and commits by itself.
 While a large batch is being committed, by a thread of its own, the next one's jobs are done already, on what is in memory: who
 looks at the connection nevertheless waits for the commit. When that fails, what was done behind it is undone and done anew.
 
-A job raises before it gathers anything, or not at all, but for errors of SQLite's: after one of those, or of what is done around
-the jobs, or of a job that had written, the batch is rolled back and each of its jobs is done by itself. One that fails then for
-want of a disk speaks for those behind it: on a full disk, beside 500 calls that run, rolling back for each of 500 jobs took the
-thread 2.5 s. Where rolling back fails all of them fail, and the next batch begins with it: the thread goes on, so that nobody
-waits for ever.
+A job raises before it gathers anything, or not at all, but for errors of SQLite's. After one of those, or of what is done
+around the jobs, or of a job that had written, the batch is rolled back and each of its jobs is done by itself. One that fails
+then for want of a disk speaks for those behind it: on a full disk, while 500 calls ran, to roll back for each of 500 jobs took
+2.5 s. Where rolling back fails all of them fail, and the next batch begins with it: the thread goes on, so that nobody waits
+for ever.
 """
 
 from __future__ import annotations
