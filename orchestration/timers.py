@@ -133,6 +133,8 @@ def timer_settings(spec: FunctionSpec) -> TimerSettings:
     if len(expressions) > MOST_TIMERS:
         raise InvalidSetting(f"{SCHEDULE_KEY} has {len(expressions)} expressions: at most {MOST_TIMERS}")
     for number, expression in enumerate(expressions, 1):
+        if "TZ=" in expression.partition(" ")[0]:  # as other systems have it: CRON_TZ=Europe/Berlin 0 8 * * *
+            raise InvalidSetting(f"{SCHEDULE_KEY}: expression {number} {expression!r}: {ZONE_KEY} is where the time zone goes")
         try:
             check_timer(expression, f"expression {number}")
         except InvalidCron as error:

@@ -58,6 +58,8 @@ def list_calls(
     faas async list resize --state dead
     faas async list resize --state waiting -q --limit 100000 | faas async cancel -
     """
+    if namespace and not name:
+        raise Misuse("--namespace says where a function is: name one, or leave it out for the calls of all")
     if name:
         name, namespace = _queue(name, namespace)
     query = {"name": name, "namespace": namespace if name else "", "state": state}
@@ -158,7 +160,9 @@ def replay(call_ids: Sequence[str], name: str | None, namespace: str, gateway: s
 
 
 @asynchronous.command("top", short_help="Watch the queues.")
-@click.option("--once", is_flag=True, help="Print once and end; so it is anyway where the output is no terminal.")
+@click.option(
+    "--once", is_flag=True, help="Print once, after a second, and end; so it is anyway where the output is no terminal."
+)
 @json_option
 @gateway_options
 def top(once: bool, as_json: bool, gateway: str | None, tls_no_verify: bool) -> None:
@@ -168,7 +172,7 @@ def top(once: bool, as_json: bool, gateway: str | None, tls_no_verify: bool) -> 
     if as_json:
         return print_json(rows)
     if once or not sys.stdout.isatty():
-        for line in queue_table(rows, {}):
+        for line in _looked_at_twice(connection, rows):
             click.echo(line)
         return None
     progress = Progress()
@@ -182,6 +186,17 @@ def top(once: bool, as_json: bool, gateway: str | None, tls_no_verify: bool) -> 
             rows = _queues(connection)
     except KeyboardInterrupt:
         return None
+
+
+def _looked_at_twice(gateway: Gateway, rows: list[dict[str, Any]]) -> list[str]:
+    """Return the table, with what a second look says of how fast backlogs shrink; where nothing waits, one is enough."""
+    progress = Progress()
+    progress.saw(rows, time.monotonic())
+    if any(row["waiting"] for row in rows):
+        time.sleep(EVERY_S)
+        rows = _queues(gateway)
+        progress.saw(rows, time.monotonic())
+    return queue_table(rows, progress.rates())
 
 
 class Progress:

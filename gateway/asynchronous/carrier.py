@@ -25,6 +25,8 @@ MARGIN_S: Final = 90.0
 """How much longer than the function's own limit an attempt may take: it may wait for a replica."""
 BUSY_S: Final = 1.0
 """How long a call waits that an edge refused because all replicas are busy, and its place with it."""
+LONGEST_LINE: Final = 160
+"""Characters of a refusal of the platform that a call's reason repeats at most."""
 REPEATED_FIRST_S: Final = 0.1
 REPEATED_LAST_S: Final = 2.0
 """Pauses before what came of an attempt is written once more, the first and the longest."""
@@ -67,7 +69,8 @@ class FunctionCarrier:
             data=call.body.data,
         )
         timeout_s = self._functions.of(call.queue).timeout_s + MARGIN_S
-        return await self._caller.call(request, lambda: self._store.chunks(call.body), timeout_s)
+        response = await self._caller.call(request, lambda: self._store.chunks(call.body), timeout_s)
+        return response if response.answer.status < 400 else _with_its_line(response)
 
 
 class Execution:
@@ -179,6 +182,14 @@ class Execution:
                     raise
             await asyncio.sleep(pause_s)
             pause_s = min(REPEATED_LAST_S, pause_s * 2)
+
+
+def _with_its_line(response: Response) -> Response:
+    """Note the first line of a short body: where the platform itself answered, it says why."""
+    if not isinstance(response.body, bytes):
+        return response
+    line = response.body[: 4 * LONGEST_LINE].decode(errors="replace").strip().partition("\n")[0].strip()[:LONGEST_LINE]
+    return msgspec.structs.replace(response, answer=msgspec.structs.replace(response.answer, said=line))
 
 
 def _host(headers: Headers) -> str:

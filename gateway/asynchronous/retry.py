@@ -28,13 +28,15 @@ _SAYS_WHEN: Final = (429, 503)
 
 class Answer(msgspec.Struct, frozen=True):
     """What an attempt came to: a response's status and headers, or (status 0) why there was none. A `final` failure is one
-    that no other attempt would undo; where the request was sent to nobody it is `unsent`."""
+    that no other attempt would undo; where the request was sent to nobody it is `unsent`. `said` is the line that a refusal of
+    the platform itself came with."""
 
     status: int
     headers: Headers = ()
     failure: str = ""
     final: bool = False
     unsent: bool = False
+    said: str = ""
 
 
 class Succeeded(msgspec.Struct, frozen=True):
@@ -82,9 +84,8 @@ def after(call: Call, answer: Answer, settings: RetrySettings, now: float, chanc
     if not_begun and not (call.expires and call.expires <= now):
         return Postponed()
     who = f"the {internal}" if internal else "the function"
-    reason = answer.failure or f"{who} answered {answer.status}"
-    if internal and answer.status == 404:
-        reason += " (no such function or tag)"
+    said = f" ({answer.said})" if answer.said and internal else ""
+    reason = answer.failure or f"{who} answered {answer.status}{said}"
     if answer.status and not internal and answer.status not in settings.codes:
         return Dead(f"{reason}, after which it is not tried again")
     if call.attempts >= settings.attempts:

@@ -56,7 +56,7 @@ def checked(attributes: Mapping[str, str], data: bytes) -> Event:
     if sum(len(name) + len(value.encode()) for name, value in attributes.items()) > LONGEST_ATTRIBUTES:
         raise InvalidEvent(f"the attributes have more than {LONGEST_ATTRIBUTES} bytes")
     version = attributes.get("specversion", "")
-    if version != VERSION:
+    if version != VERSION and "specversion" in attributes:
         raise InvalidEvent(f"specversion is {_short(version)}: {VERSION} is understood here")
     for name in REQUIRED:
         if not attributes.get(name):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.commands.asynchronous import Progress, queue_table
+from cli.commands.asynchronous import EVERY_S, Progress, queue_table
 from tests.cli.conftest import Faas
 from tests.cli.stub_gateway import Gateway
 
@@ -47,6 +47,11 @@ def test_list_shows_why_a_call_is_dead(gateway: Gateway, faas: Faas) -> None:
     assert head.split() == ["ID", "FUNCTION", "STATE", "AGE", "ATTEMPTS", "STATUS", "WHY"]
     assert first.startswith("b2") and first.endswith("at the last of 3 attempts") and second.startswith("a1")
     assert gateway.asked[-1].query == {"name": "echo", "state": "dead", "limit": "20"}
+
+
+def test_a_namespace_alone_is_no_filter_and_refused(faas: Faas) -> None:
+    done = faas("async", "list", "-n", "shop")
+    assert (done.code, done.out) == (2, "") and "name one, or leave it out" in done.err
 
 
 def test_list_goes_on_to_the_next_page(gateway: Gateway, faas: Faas) -> None:
@@ -170,11 +175,17 @@ def test_replay_takes_ids_or_a_function(gateway: Gateway, faas: Faas) -> None:
     assert faas("async", "replay").code == faas("async", "replay", "a1", "--all", "echo").code == 2
 
 
-def test_top_has_the_longest_queue_first(gateway: Gateway, faas: Faas) -> None:
+def test_top_has_the_longest_queue_first(gateway: Gateway, faas: Faas, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+    monkeypatch.setattr("cli.commands.asynchronous.time.sleep", looks.append)
     tells(gateway, "GET /api/v1/async/queues", [queue("a", 1), queue("b", 9, 1, 2, 75.0)])
     head, first, second = faas("async", "top").out.splitlines()
     assert head.split() == ["QUEUE", "WAITING", "RUNNING", "DEAD", "LATE", "BY", "SHRINKS", "BY", "DONE", "IN"]
-    assert first.split() == ["b", "9", "1", "2", "75", "s"] and second.split() == ["a", "1", "0", "0"]
+    assert first.split() == ["b", "9", "1", "2", "75", "s", "0.0/s"] and second.split() == ["a", "1", "0", "0", "0.0/s"]
+    assert looks == [EVERY_S]  # how fast they shrink takes a second look
+    tells(gateway, "GET /api/v1/async/queues", [queue("b", 0, 0, 2)])
+    assert faas("async", "top", "--once").out.splitlines()[1].split() == ["b", "0", "0", "2"]
+    assert looks == [EVERY_S]
 
 
 def test_progress_says_when_a_backlog_will_be_done() -> None:

@@ -49,6 +49,7 @@ def test_annotations_win_over_labels() -> None:
         ({}, "topic=cron-function needs schedule with a cron expression"),
         ({"schedule": ";"}, "needs schedule"),
         ({"schedule": "@hourly; 61 * * * *"}, "schedule: expression 2 '61 * * * *': the minute cannot be"),
+        ({"schedule": "CRON_TZ=Europe/Berlin 0 8 * * *"}, "com.pinnace.timer.zone is where the time zone goes"),
         ({"schedule": "@hourly", "zone": "Berlin"}, "com.pinnace.timer.zone: zone 'Berlin' is not known here"),
         ({"schedule": "@hourly", "missed": "twice"}, "com.pinnace.timer.missed='twice': skip, once, all"),
         ({"schedule": "@hourly", "overlap": "maybe"}, "com.pinnace.timer.overlap='maybe': true or false"),

@@ -126,8 +126,12 @@ def test_a_call_that_kills_whoever_carries_it_out_is_given_up() -> None:
     assert dead is not None and dead.reason.startswith("none of 4 attempts came to an end")
 
 
-def test_a_function_that_is_gone_is_said() -> None:
-    gone = Answer(404, (("X-OpenFaaS-Internal", "gateway"),))
-    assert after(call_of(), gone, SETTINGS, NOW, lambda: 0.0) == Again(
-        NOW + SETTINGS.least_wait_s, "the gateway answered 404 (no such function or tag)"
+def test_what_the_platform_says_itself_is_part_of_the_reason_and_what_a_function_says_is_not() -> None:
+    gone = Answer(404, INTERNAL, said="function echo not found")
+    reason = "the gateway answered 404 (function echo not found)"
+    assert after(call_of(), gone, SETTINGS, NOW, lambda: 0.0) == Again(NOW + SETTINGS.least_wait_s, reason)
+    assert after(call_of(attempts=4), gone, SETTINGS, NOW, lambda: 0.0) == Dead(f"{reason} at the last of 4 attempts")
+    secret = Answer(500, said="a secret")
+    assert after(call_of(), secret, SETTINGS, NOW, lambda: 0.0) == Again(
+        NOW + SETTINGS.least_wait_s, "the function answered 500"
     )

@@ -103,6 +103,14 @@ async def test_a_failing_call_is_tried_as_often_as_it_may_be_and_then_dead(lab: 
     assert len(origin.heads) == 3
 
 
+async def test_what_the_platform_itself_answered_is_told_as_the_reason(lab: AsyncLab) -> None:
+    origin = await lab.replica(lab.deploy_with("echo", PROMPT))
+    origin.response = b"HTTP/1.1 504 Late\r\nX-OpenFaaS-Internal: runtime\r\nContent-Length: 9\r\n\r\ntoo slow\n"
+    await lab.work()
+    ended = await lab.outcome(await lab.submit())
+    assert ended["reason"] == "the runtime answered 504 (too slow) at the last of 3 attempts"
+
+
 async def test_a_call_that_is_tried_again_may_succeed(lab: AsyncLab) -> None:
     async def second_time(origin: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while (await read_request(reader))[0]:
