@@ -342,7 +342,14 @@ def _fields(call: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("Key", call.get("idempotencyKey")),
         ("Status", response.get("status")),
         ("Headers", [f"{name}: {value}" for name, value in response.get("headers", ())]),
-        ("Body", clean(body) if body and len(body) <= 200 else f"{size} bytes" if size else None),
+        (
+            "Body",
+            clean(body)
+            if body and len(body) <= 200
+            else f"{'the first ' if response.get('cut') else ''}{size} bytes"
+            if size
+            else None,
+        ),
     ]
 
 

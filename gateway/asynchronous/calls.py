@@ -138,6 +138,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         """The lease of who took the call last."""
         return Lease(self.id, self.takes)
 
+    def had_expired(self, outcome: Outcome) -> bool:
+        """Whether its time to live was over when it was taken for that outcome: then nothing was attempted."""
+        return 0 < self.expires <= outcome.started
+
 
 class Depth(msgspec.Struct, frozen=True):
     """How full a queue is: calls by state, bytes of the requests of open ones, when the oldest waiting one that is due became

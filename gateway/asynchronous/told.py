@@ -24,7 +24,8 @@ class ToldResponse(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 
 class ToldCall(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A call. `due_at` is when it is or was to be carried out next, `started_at` and `ended_at` are of the last attempt that
-    has ended; `reason` says why that failed. `trace` is the id of its trace, for a place where traces are kept."""
+    has ended, and of a call that had expired there is only its end; `reason` says why that failed. `trace` is the id of its
+    trace, for a place where traces are kept."""
 
     id: str
     function: str
@@ -49,6 +50,7 @@ def told(call: Call) -> ToldCall:
     """Return a call as it is told."""
     outcome = call.outcome
     response = None
+    too_late = outcome is not None and call.state is State.DEAD and call.had_expired(outcome)
     if outcome is not None and outcome.status:
         text, coded = _shown(call.result)
         response = ToldResponse(
@@ -70,9 +72,9 @@ def told(call: Call) -> ToldCall:
         submitted_at=call.submitted,
         due_at=call.due,
         expires_at=call.expires or None,
-        attempts=call.attempts,
+        attempts=call.attempts - too_late,
         trace=trace_of(call),
-        started_at=outcome.started if outcome is not None else None,
+        started_at=outcome.started if outcome is not None and not too_late else None,
         ended_at=call.ended or (outcome.ended if outcome is not None else None),
         reason=outcome.reason if outcome is not None else "",
         idempotency_key=call.idempotency_key,

@@ -111,7 +111,7 @@ def callback(
 def _attempts(call: Call, outcome: Outcome, most_attempts: int) -> tuple[int, float]:
     """Return how often the function was called, and how long the last time took (s). Who takes a call that has expired, or
     has been taken too often, ends it: that was no attempt."""
-    over = 0 < call.expires <= outcome.started or call.attempts > most_attempts
+    over = call.had_expired(outcome) or call.attempts > most_attempts
     last = (call.outcome or outcome) if over else outcome
     return min(call.attempts - over, most_attempts), max(0.0, last.ended - last.started)
 

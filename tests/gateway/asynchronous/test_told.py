@@ -63,3 +63,12 @@ def test_a_call_that_got_no_answer_has_a_reason_and_no_response() -> None:
     )
     value = as_json(dead)
     assert (value["reason"], value["startedAt"], value["endedAt"], "response" in value) == ("no answer", 3.0, 9.0, False)
+
+
+def test_a_call_that_had_expired_when_its_turn_came_was_not_attempted() -> None:
+    outcome = Outcome(reason="expired before it could be carried out", started=5.0, ended=5.0)
+    dead = msgspec.structs.replace(WAITING, state=State.DEAD, attempts=1, expires=5.0, ended=5.0, outcome=outcome)
+    value = as_json(dead)
+    assert (value["attempts"], "startedAt" in value, value["endedAt"]) == (0, False, 5.0)
+    replayed = msgspec.structs.replace(dead, state=State.WAITING, attempts=0, expires=0.0, ended=0.0)
+    assert as_json(replayed)["attempts"] == 0
