@@ -327,7 +327,6 @@ def _row(call: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _fields(call: Mapping[str, Any]) -> list[tuple[str, object]]:
     response = call.get("response") or {}
-    body, size = response.get("body"), response.get("bodyBytes", 0)  # an empty one is left out; between attempts none is kept
     return [
         ("ID", call["id"]),
         ("Function", call["function"]),
@@ -342,15 +341,16 @@ def _fields(call: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("Key", call.get("idempotencyKey")),
         ("Status", response.get("status")),
         ("Headers", [f"{name}: {value}" for name, value in response.get("headers", ())]),
-        (
-            "Body",
-            clean(body)
-            if body and len(body) <= 200
-            else f"{'the first ' if response.get('cut') else ''}{size} bytes"
-            if size
-            else None,
-        ),
+        ("Body", _body(response)),
     ]
+
+
+def _body(response: Mapping[str, Any]) -> str | None:
+    """Return a short body, or how long it is; nothing of one that is empty, or is not kept, as between attempts."""
+    body, size = response.get("body"), response.get("bodyBytes", 0)
+    if body and len(body) <= 200:
+        return clean(body)
+    return f"{'the first ' if response.get('cut') else ''}{size} bytes" if size else None
 
 
 def _took(seconds: float) -> str:

@@ -33,7 +33,8 @@ AT_MOST_BEFORE_S: Final = 2.0
 
 
 TOLD_KEPT: Final = 256
-"""Calls that were told of: a replica that dies twice within that time did not take the same ones along again."""
+"""Calls that were told of, by their marks: a replica that dies twice within that time did not take the same ones along again.
+Their ids would not do: the attempts of an asynchronous call share one."""
 
 
 class Say(Protocol):
@@ -57,10 +58,10 @@ class Ends:
         self._tallies = tallies
         self._clock = clock
         self._served: set[str] = set()
-        self._told: deque[str] = deque(maxlen=TOLD_KEPT)
+        self._told: deque[bytes] = deque(maxlen=TOLD_KEPT)
         self._waiting: dict[asyncio.TimerHandle, Callable[[], None]] = {}
         self._newest: dict[FunctionId, CallRecord] = {}
-        self._given_up: dict[FunctionId, set[str]] = {}
+        self._given_up: dict[FunctionId, set[bytes]] = {}
         self._looking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -101,10 +102,10 @@ class Ends:
                 continue
             self._newest[function] = notable[-1]
             told = self._given_up.get(function, set())
-            late = {record.id: record for record in notable if record.limit_s}
-            for call, record in late.items():
-                if call not in told:
-                    self._say(function, record.replica, f"[pinnace] {_given_up(record)} (call {call})", call)
+            late = {record.marks: record for record in notable if record.limit_s}
+            for marks, record in late.items():
+                if marks not in told:
+                    self._say(function, record.replica, f"[pinnace] {_given_up(record)} (call {record.id})", record.id)
             self._given_up[function] = set(late)
 
     async def _look_on(self) -> None:
@@ -129,16 +130,16 @@ class Ends:
         tally = self._tallies().get(function)
         records = tally.records.all() if tally is not None and tally.records is not None else []
         lost = [
-            record.id
+            record
             for record in reversed(records)
             if record.replica == replica.id
             and record.code == LOST
-            and record.id not in self._told
+            and record.marks not in self._told
             and record.started_at + record.duration_s >= ended_at - AT_MOST_BEFORE_S
         ]
-        self._told.extend(lost)
-        for call in lost:
-            self._say(function, replica.id, f"{text} (call {call})", call)
+        self._told.extend(record.marks for record in lost)
+        for record in lost:
+            self._say(function, replica.id, f"{text} (call {record.id})", record.id)
         if not lost:
             self._say(function, replica.id, text)
 

@@ -82,6 +82,19 @@ async def test_a_call_is_lost_once_though_its_replica_dies_twice(told: Told) -> 
     assert [line[3] for line in told.lines] == ["first", "second"]
 
 
+async def test_each_attempt_of_an_asynchronous_call_is_told_of(told: Told) -> None:
+    async with told.ends:
+        for attempt in (1, 2):
+            told.enter(ReplicaState.RUNNING)
+            told.call("again", ago_s=0.2 / attempt)
+            told.enter(ReplicaState.PENDING, "killed by SIGSEGV")
+            await told.settled(attempt)
+        for limit_s in (3.0, 4.0):
+            told.call("stuck", code=504, limit_s=limit_s, ago_s=limit_s)
+            told.ends.look()
+    assert [line[3] for line in told.lines] == ["again", "again", "stuck", "stuck"]
+
+
 @pytest.mark.parametrize(
     ("states", "text"),
     [
