@@ -177,6 +177,10 @@ class Writer:
 
     def _work(self) -> None:
         with ThreadPoolExecutor(1, f"commits of {self._path.name}") as aside:
+            try:
+                aside.submit(int)  # its thread begins now, or never
+            except RuntimeError:
+                self._packed = None
             while True:
                 self._ready.wait()
                 self._ready.clear()

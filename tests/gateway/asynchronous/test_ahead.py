@@ -182,6 +182,23 @@ async def test_more_than_fits_into_a_statement_is_committed_together_whoever_ask
     await store.close()
 
 
+async def test_where_no_thread_can_be_had_calls_are_kept_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def started(thread: threading.Thread) -> None:
+        if thread.name.startswith("commits of"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    store = SqliteStore(tmp_path)
+    async with asyncio.timeout(20):
+        receipts = [receipt for (receipt,) in await asyncio.gather(*submissions(store))]
+    monkeypatch.undo()
+    assert {receipt.id for receipt in receipts} == await kept(store)
+    await store.close()
+
+
 class Flood:
     """Callers and workers at a store whose disk fails now and then; `acknowledged` has each call's state as it was promised."""
 
