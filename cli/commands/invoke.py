@@ -102,8 +102,9 @@ def _show(reply: StreamedReply, name: str, namespace: str, include: bool, asynch
     if last != b"\n" and sys.stdout.isatty():
         click.echo()  # or the prompt would stand behind the answer
     if asynchronous and reply.status == 202:
-        click.echo(reply.headers.get("x-call-id", ""))
-        click.echo("Accepted: faas async get ID --wait 30s shows what becomes of it.", err=True)
+        call_id = reply.headers.get("x-call-id", "")
+        click.echo(call_id)
+        click.echo(f"Accepted: faas async get {call_id or 'ID'} --wait 30s shows what becomes of it.", err=True)
     if reply.status >= 400:
         hint = _where_to_look(name, namespace, reply) if reply.status >= 500 else ""
         click.echo(f"{name} answered with HTTP {reply.status}{hint}", err=True)

@@ -258,7 +258,7 @@ def test_an_async_call_tells_its_id(gateway: Gateway, faas: Faas) -> None:
     assert (done.code, done.out, done.err) == (
         0,
         "abc\n",
-        "Accepted: faas async get ID --wait 30s shows what becomes of it.\n",
+        "Accepted: faas async get abc --wait 30s shows what becomes of it.\n",
     )
 
 
