@@ -53,6 +53,7 @@ class Workers:
         self._failing: set[str] = set()
         self._room = asyncio.Event()
         self._taking = asyncio.Lock()
+        self._called_off: set[str] = set()
         self.tasks: list[asyncio.Task[None]] = []
         """Those that must go on as long as the workers are entered."""
 
@@ -81,6 +82,8 @@ class Workers:
 
     def cancelled(self, call_id: str) -> None:
         """Break off the call if it runs here; where it runs elsewhere, its lease tells."""
+        if self._taking.locked():
+            self._called_off.add(call_id)  # it may be among those that are still to begin
         for lease, task in self._running.items():
             if lease.id == call_id:
                 task.cancel()
@@ -99,10 +102,12 @@ class Workers:
                 continue
             try:
                 async with self._taking:
+                    self._called_off.clear()
                     now = self._clock()
                     calls = await self._store.take(self.limit, -(-free // 2), now, self._settings.lease_s)
                     for number, call in enumerate(calls, 1):
-                        self._begin(call)
+                        if call.id not in self._called_off:
+                            self._begin(call)
                         if number % BEGUN_AT_ONCE == 0:
                             await asyncio.sleep(0)
                 self._went_well("take")

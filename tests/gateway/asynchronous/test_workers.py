@@ -84,6 +84,26 @@ async def test_of_a_burst_so_many_begin_before_others_have_the_loop(lab: AsyncLa
     assert (sum(begun), max(begun)) == (70, BEGUN_AT_ONCE)
 
 
+async def test_of_a_burst_what_is_cancelled_before_its_turn_does_not_begin(
+    lab: AsyncLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lab.replica(lab.deploy("echo"))
+    ids = [await lab.submit() for _ in range(3 * BEGUN_AT_ONCE)]
+    begun: list[str] = []
+    begin = Workers._begin
+
+    def noted(workers: Workers, call: Call) -> None:
+        begun.append(call.id)
+        begin(workers, call)
+        if len(begun) == BEGUN_AT_ONCE:
+            workers.cancelled(ids[-1])
+
+    monkeypatch.setattr(Workers, "_begin", noted)
+    workers = await lab.work()
+    await eventually(lambda: len(begun) == len(ids) - 1 and not workers.running)
+    assert begun == ids[:-1]
+
+
 async def test_a_call_waits_until_its_function_can_be_woken(lab: AsyncLab) -> None:
     function = lab.deploy("echo")
     await lab.work()
