@@ -13,9 +13,9 @@ looks at the connection nevertheless waits for the commit. When that fails, what
 
 A job raises before it gathers anything, or not at all, but for errors of SQLite's. After one of those, or of what is done
 around the jobs, or of a job that had written, the batch is rolled back and each of its jobs is done by itself. One that fails
-then for want of a disk speaks for those behind it: on a full disk, while 500 calls ran, to roll back for each of 500 jobs took
-2.5 s. Where rolling back fails all of them fail, and the next batch begins with it: the thread goes on, so that nobody waits
-for ever.
+then for want of the file (a full disk, somebody's lock) speaks for those behind it: on a full disk, while 500 calls ran, to
+roll back for each of 500 jobs took 2.5 s. Where rolling back fails all of them fail, and the next batch begins with it: the
+thread goes on, so that nobody waits for ever.
 """
 
 from __future__ import annotations
@@ -45,8 +45,16 @@ CLOSED_WITHIN_S: Final = 10.0
 APART: Final = 64
 """A commit of so many jobs is worth a change of threads, some 30 us."""
 CACHE_KIB: Final = 32 * 1024
-_OF_THE_DISK: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM)
-"""Errors that have nothing to do with what is written."""
+_OF_THE_FILE: Final = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_BUSY,
+)
+"""Errors that have nothing to do with what is written: no disk, or another program that keeps the file locked (each time that
+is waited for 10 s)."""
 CHECKPOINT_PAGES: Final = 4096
 """The log is carried over into the file whenever it has 16 MB: seldom enough to be cheap, small enough to be read at start."""
 
@@ -117,7 +125,7 @@ class Writer:
         self._closed = False
         self._synced = True
         self._astray = False
-        self._no_disk = False
+        self._no_file = False
         pragmas = {"cache_size": -CACHE_KIB, "wal_autocheckpoint": CHECKPOINT_PAGES}
         try:
             self._connection = open_file(path, migrations, pragmas)
@@ -267,7 +275,7 @@ class Writer:
 
     def _do(self, batch: list[_Entry]) -> None:
         connection = self._connection
-        self._no_disk = False
+        self._no_file = False
         try:
             if self._astray:
                 self._roll_back()
@@ -293,14 +301,14 @@ class Writer:
         if len(batch) > 1 and not self._astray:
             self._do_each(batch)
             return
-        self._no_disk = _code(error) in _OF_THE_DISK
+        self._no_file = _code(error) in _OF_THE_FILE
         for entry in batch:
             entry.failed = self._failure(error) if isinstance(error, sqlite3.Error) else error
 
     def _do_each(self, batch: list[_Entry]) -> None:
         for number, entry in enumerate(batch, 1):
             self._do([entry])
-            if self._no_disk:
+            if self._no_file:
                 for other in batch[number:]:
                     other.failed = entry.failed
                 break

@@ -163,6 +163,23 @@ async def test_a_full_disk_is_found_once_for_all_that_waits(writer: Writer, hook
     await writer.run(large)
 
 
+async def test_somebody_who_keeps_the_file_locked_is_waited_for_once_by_all(
+    writer: Writer, hooks: Hooks, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(writer.now, lambda connection: connection.execute("PRAGMA busy_timeout = 20"))
+    other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    adding = [asyncio.create_task(add(writer, f"{n:03}")) for n in range(100)]
+    await asyncio.sleep(0)
+    writer.start()
+    async with asyncio.timeout(20):
+        results = await asyncio.gather(*adding, return_exceptions=True)
+    assert all(isinstance(result, StoreUnavailable) and "locked" in str(result) for result in results)
+    assert hooks.rollbacks == 2
+    other.close()
+    await add(writer, "a")
+
+
 async def test_a_job_that_fails_after_it_has_written_leaves_nothing(writer: Writer) -> None:
     def halfway(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO things (name) VALUES ('half')")
