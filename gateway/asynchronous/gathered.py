@@ -10,7 +10,7 @@ A call is in at most one change at a time.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.asynchronous.groups import Group, Layout, seqs
@@ -211,10 +211,6 @@ class Gathered:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Bring everything to the connection, and be empty."""
-        self.packed()(connection)
-
-    def packed(self) -> Callable[[sqlite3.Connection], None]:
-        """Return what brings everything to a connection, and be empty."""
         logged, settled, counted = (self._groups[kind] for kind in ("logged", "settled", "counted"))
         for state, ends in self._ends.items():
             calls = seqs([seq for _, seq in ends])
@@ -235,12 +231,8 @@ class Gathered:
                 given[f"{kind}_numbers"] = b"".join(group.numbers)
                 given[f"{kind}_bytes"] = group.joined()
         self.drop()
-
-        def write(connection: sqlite3.Connection) -> None:
-            if given:
-                connection.execute(_WRITE, _NOTHING | given)
-
-        return write
+        if given:
+            connection.execute(_WRITE, _NOTHING | given)
 
 
 def log_ends(connection: sqlite3.Connection, state: int, at: int, numbers: Sequence[int]) -> None:

@@ -95,7 +95,6 @@ class SqliteStore:
             self._path,
             MIGRATIONS,
             begun=ledger.begin,
-            packed=ledger.gathered.packed,
             before_commit=ledger.write,
             rolled_back=ledger.load,
         )

@@ -8,8 +8,9 @@ The jobs of a batch have all been asked for before any of them is answered, so t
 *gather* write nothing themselves; they come last, and `before_commit` writes what they have decided. Where nothing else wrote,
 that is one statement, which SQLite begins and commits by itself.
 
-While a large batch is being committed, by a thread of its own, the next one's jobs are done already, on what is in memory: who
-looks at the connection nevertheless waits for the commit. When that fails, what was done behind it is undone and done anew.
+Those of a batch are answered when the jobs of the next one are done, where one waits, and before it is written: so the event
+loop serves them while SQLite, which leaves it the interpreter then, writes and syncs. Answered at once, they held the
+interpreter first, the jobs after them, and neither had any work while the disk was written.
 
 A job raises before it gathers anything, or not at all, but for errors of SQLite's. After one of those, or of what is done
 around the jobs, or of a job that had written, the batch is rolled back and each of its jobs is done by itself. One that fails
@@ -27,9 +28,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -42,8 +42,6 @@ Job = Callable[[sqlite3.Connection], Result]
 
 WAITING_AT_MOST: Final = 20_000
 CLOSED_WITHIN_S: Final = 10.0
-APART: Final = 64
-"""A commit of so many jobs is worth a change of threads, some 30 us."""
 CACHE_KIB: Final = 32 * 1024
 _OF_THE_FILE: Final = (
     sqlite3.SQLITE_FULL,
@@ -71,38 +69,13 @@ class _Entry(msgspec.Struct):
     failed: BaseException | None = None
 
 
-class _UnderWay(NamedTuple):
-    """A commit that goes on while other jobs are done; `worked_s` is what its own jobs took."""
-
-    batch: list[_Entry]
-    commit: Future[tuple[float, float]]
-    worked_s: float
-
-
-class _Undone(BaseException):
-    """The commit before has failed, and what was done behind it is undone."""
-
-
-class _Guard:
-    """A connection for jobs that are done while a commit is under way: who uses it waits for that. Raises _Undone."""
-
-    def __init__(self, connection: sqlite3.Connection, land: Callable[[], bool]) -> None:
-        self._connection, self._land = connection, land
-
-    def __getattr__(self, name: str) -> Any:
-        if not self._land():
-            raise _Undone
-        return getattr(self._connection, name)
-
-
 class Writer:
     """Opens `path` with mode 0600, brings it to the newest schema and starts the thread. Blocks: open it in a thread.
 
     `migrations` are scripts, or functions of the connection; the n-th brings a file from `user_version` n-1 to n.
     `begun(connection, jobs)` runs before the jobs of a batch that gather, `before_commit(connection)` at its end, within a
-    transaction only where another job had one begun. `packed()` returns what `before_commit` would do, to be done later, when
-    other jobs have gathered more. `rolled_back(connection)` runs after a batch was rolled back. `run` is for one event loop.
-    Raises StoreUnavailable.
+    transaction only where another job had one begun, `rolled_back(connection)` after a batch was rolled back. `run` is for one
+    event loop. Raises StoreUnavailable.
     """
 
     def __init__(
@@ -111,14 +84,12 @@ class Writer:
         migrations: Sequence[Migration],
         *,
         begun: Callable[[sqlite3.Connection, Sequence[Job[Any]]], None] = lambda connection, jobs: None,
-        packed: Callable[[], Job[None]] | None = None,
         before_commit: Job[None],
         rolled_back: Job[None],
     ) -> None:
         self._path = path
         self._begun, self._before_commit, self._rolled_back = begun, before_commit, rolled_back
-        self._packed = packed
-        self._under_way: _UnderWay | None = None
+        self._unanswered: list[_Entry] = []
         self._waiting: deque[_Entry] = deque()
         self._ready = threading.Event()
         self._parts = Parts()
@@ -184,94 +155,21 @@ class Writer:
             self._connection.close()
 
     def _work(self) -> None:
-        with ThreadPoolExecutor(1, f"commits of {self._path.name}") as aside:
-            try:
-                aside.submit(int)  # its thread begins now, or never
-            except RuntimeError:
-                self._packed = None
-            while True:
-                self._ready.wait()
-                self._ready.clear()
-                self._land(wait=False)
-                while self._waiting:
-                    batch = [self._waiting.popleft() for _ in range(self._parts.size(len(self._waiting)))]
-                    if not self._do_ahead(batch, aside):
-                        self._land()
-                        began, worked = time.perf_counter(), time.thread_time()
-                        self._do(batch)
-                        worked_s = time.thread_time() - worked
-                        if self._synced:
-                            self._parts.saw(len(batch), worked_s, time.perf_counter() - began - worked_s)
-                        self._settle(batch)
-                if self._closed and not self._waiting:
-                    self._land()
-                    break
+        while True:
+            self._ready.wait()
+            self._ready.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(self._parts.size(len(self._waiting)))]
+                began, worked = time.perf_counter(), time.thread_time()
+                self._do(batch)
+                worked_s = time.thread_time() - worked
+                if self._synced:
+                    self._parts.saw(len(batch), worked_s, time.perf_counter() - began - worked_s)
+                self._unanswered = batch
+            self._answer()
+            if self._closed and not self._waiting:
+                break
         self._connection.close()
-
-    def _do_ahead(self, batch: list[_Entry], aside: ThreadPoolExecutor) -> bool:
-        """Do jobs while the commit before is under way, and let theirs begin once that is over. False, and nothing is done,
-        where that cannot be: they write themselves, are too few, or the commit before has failed."""
-        if self._packed is None or self._astray or len(batch) < APART or not all(entry.gathers for entry in batch):
-            return False
-        durable = any(entry.durable for entry in batch)
-
-        def landed() -> bool:
-            if not self._land():
-                return False
-            if not self._connection.in_transaction:
-                self._sync(durable)  # a job may begin a transaction, and within one that cannot be chosen any more
-            return True
-
-        worked = time.thread_time()
-        connection = cast(sqlite3.Connection, _Guard(self._connection, landed))
-        try:
-            self._begun(connection, [entry.job for entry in batch])
-            self._do_all(batch, connection)
-            write = self._packed()
-        except _Undone:
-            return False
-        except Exception as error:
-            if not self._land():
-                return False
-            self._undo(batch, error)
-            self._settle(batch)
-            return True
-        if not self._land():
-            return False
-        worked_s = time.thread_time() - worked
-        commit = aside.submit(self._commit, write, durable)
-        self._under_way = _UnderWay(batch, commit, worked_s)
-        commit.add_done_callback(lambda _: self._ready.set())
-        return True
-
-    def _commit(self, write: Job[None], durable: bool) -> tuple[float, float]:
-        """Commit what jobs have gathered; return the seconds that were worked and waited."""
-        began, worked = time.perf_counter(), time.thread_time()
-        self._sync(durable)
-        write(self._connection)
-        if self._connection.in_transaction:
-            self._connection.execute("COMMIT")
-        worked_s = time.thread_time() - worked
-        return worked_s, time.perf_counter() - began - worked_s
-
-    def _land(self, *, wait: bool = True) -> bool:
-        """See to the commit that is under way, if it is over or once it is. False when it has failed: its jobs have been done
-        one by one, and whatever was done behind it is undone."""
-        under_way = self._under_way
-        if under_way is None or not (wait or under_way.commit.done()):
-            return True
-        self._under_way = None
-        try:
-            worked_s, waited_s = under_way.commit.result()
-        except Exception as error:
-            self._undo(under_way.batch, error)
-            return False
-        else:
-            if self._synced:
-                self._parts.saw(len(under_way.batch), under_way.worked_s + worked_s, waited_s)
-            return True
-        finally:
-            self._settle(under_way.batch)
 
     def _do(self, batch: list[_Entry]) -> None:
         connection = self._connection
@@ -282,12 +180,14 @@ class Writer:
             self._sync(any(entry.durable for entry in batch))
             write = [entry for entry in batch if not entry.gathers]
             if write:
+                self._answer()  # these may take a while
                 connection.execute("BEGIN IMMEDIATE")
                 self._do_all(write, connection)
             if len(write) < len(batch):
                 gather = [entry for entry in batch if entry.gathers] if write else batch
                 self._begun(connection, [entry.job for entry in gather])
                 self._do_all(gather, connection)
+            self._answer()
             self._before_commit(connection)
             if connection.in_transaction:
                 connection.execute("COMMIT")
@@ -296,6 +196,7 @@ class Writer:
 
     def _undo(self, batch: list[_Entry], error: Exception) -> None:
         """Undo all that was done since the last commit, and do the batch's jobs one by one, unless there is only one."""
+        self._answer()
         with contextlib.suppress(Exception):
             self._roll_back()
         if len(batch) > 1 and not self._astray:
@@ -341,9 +242,12 @@ class Writer:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
             self._synced = wanted
 
-    def _settle(self, batch: list[_Entry]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended; nobody waits
-            batch[0].future.get_loop().call_soon_threadsafe(_tell, batch)
+    def _answer(self) -> None:
+        """Tell those of the last batch what came of it, unless they know."""
+        batch, self._unanswered = self._unanswered, []
+        if batch:
+            with contextlib.suppress(RuntimeError):  # the loop has ended; nobody waits
+                batch[0].future.get_loop().call_soon_threadsafe(_tell, batch)
 
     def _failure(self, error: sqlite3.Error) -> StoreUnavailable:
         if _code(error) == sqlite3.SQLITE_FULL:

@@ -56,7 +56,7 @@ async def test_submissions_ends_and_retries_that_come_together_are_one_statement
         *(store.retry(call.lease, NOW + 1, Outcome(status=503), NOW) for call in taken[15:20]),
         store.release([call.lease for call in taken[20:]], NOW),
     )
-    looked, synced, written = told.statements
+    synced, looked, written = told.statements
     assert synced == "PRAGMA synchronous = FULL"
     assert "SELECT queue, key, id" in looked and written.startswith("INSERT INTO batch ")
     states = [call.state.value for call in await store.page(limit=200)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gateway.asynchronous.parts import MOST
 from gateway.asynchronous.store import StoreUnavailable
 from gateway.asynchronous.writer import Writer
 
@@ -126,6 +128,26 @@ async def test_what_follows_from_a_job_follows_also_when_its_caller_has_left(wri
     writer.start()
     assert await writer.run(names, then=lambda found: followed.append([*found, "told before"])) == []
     assert followed == [[], ["told before"]]
+
+
+async def test_a_batch_is_answered_while_the_next_one_is_written(writer: Writer) -> None:
+    go = threading.Event()
+    writes = 0
+
+    def held(connection: sqlite3.Connection) -> None:
+        nonlocal writes
+        writes += 1
+        assert writes == 1 or go.wait(20)
+
+    writer._before_commit = held
+    first = [writer.run(names, gathers=True) for _ in range(MOST)]
+    behind = [writer.run(names, gathers=True) for _ in range(MOST)]
+    writer.start()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*first)
+        assert not any(future.done() for future in behind), "these are not written yet"
+        go.set()
+        await asyncio.gather(*behind)
 
 
 async def test_an_error_that_nobody_foresaw_fails_its_batch_and_not_the_thread(writer: Writer) -> None:
