@@ -39,6 +39,7 @@ import uvloop
 from benchmarks import asynchronous_bare_redis as bare_redis
 from benchmarks.asynchronous_bare import bare_completions, bare_inserts
 from benchmarks.embedded import deploy_s, rss_mib
+from cli.process import collect_seldom
 from gateway.asynchronous.calls import Outcome, State, Submission, queue_of
 from gateway.asynchronous.redis.store import RedisStore
 from gateway.asynchronous.rows import encoded_outcome, encoded_request
@@ -350,8 +351,9 @@ def main() -> None:
     parser.add_argument("--store", choices=["sqlite", "redis", "both"], default="both", help="of stores and million")
     options = parser.parse_args()
     if options.what == "stores":
+        collect_seldom()  # as the platform does, and leaves out what it is made of
         gc.collect()
-        gc.freeze()  # as the platform does once it has begun: what was imported is not looked through again and again
+        gc.freeze()
         if options.store != "redis":
             uvloop.run(stores_in_file(options.rounds, options.calls or 20_000))
         if options.store != "sqlite":
