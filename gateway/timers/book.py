@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Final, NamedTuple, Protocol, Self, TypeVar
 import msgspec
 
 from orchestration.names import FunctionId
+from orchestration.sqlite_file import CannotOpen, Newer, open_file
 from orchestration.timers import Timer
 
 Result = TypeVar("Result")
@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS marks (
     PRIMARY KEY (namespace, function, expression, zone)
 ) WITHOUT ROWID
 """
+"""Files without a `user_version` may have the table already."""
 
 
 class TimerId(NamedTuple):
@@ -97,20 +98,14 @@ class SqliteBook:
     async def _run(self, job: Callable[[], Result]) -> Result:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, job)
-        except (sqlite3.Error, OSError) as error:
-            raise BookUnavailable(f"{self._path}: {getattr(error, 'strerror', None) or error}") from None
+        except sqlite3.Error as error:
+            raise BookUnavailable(f"{self._path}: {error}") from None
 
     def _open(self) -> None:
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self._path, isolation_level=None, timeout=10)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(_SCHEMA)
-        except sqlite3.Error:
-            connection.close()
-            raise
-        self._connection = connection
+            self._connection = open_file(self._path, [_SCHEMA], {})
+        except (CannotOpen, Newer) as error:
+            raise BookUnavailable(str(error)) from None
 
     def _close(self) -> None:
         if self._connection is not None:

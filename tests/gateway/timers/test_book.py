@@ -44,3 +44,19 @@ async def test_a_file_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(BookUnavailable, match="No such file"):
         async with SqliteBook(tmp_path / "nowhere"):
             pass
+
+
+async def test_a_file_without_a_version_keeps_its_marks_and_a_newer_one_is_refused(tmp_path: Path) -> None:
+    async with SqliteBook(tmp_path) as book:
+        await book.write({HELLO: Mark(1.5)})
+    with sqlite3.connect(tmp_path / "timers.db") as other:
+        other.execute("PRAGMA user_version = 0")
+    other.close()
+    async with SqliteBook(tmp_path) as book:
+        assert await book.read() == {HELLO: Mark(1.5)}
+    with sqlite3.connect(tmp_path / "timers.db") as other:
+        other.execute("PRAGMA user_version = 9")
+    other.close()
+    with pytest.raises(BookUnavailable, match=r"timers\.db has schema 9"):
+        async with SqliteBook(tmp_path):
+            pass
