@@ -49,7 +49,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Head(Request, frozen=True, array_like=True):
-    """What a row has of a call in one piece: what nobody searches by, and what does not change."""
+    """What a row, or an entry in Redis, has of a call in one piece: what nobody searches by, and what does not change."""
 
     submitted: float
     expires: float
@@ -82,7 +82,7 @@ def kept_bytes(state: int, head_size: int, outcome_size: int, body_size: int, re
 def call_of(row: Sequence[Any], queue: str) -> Call:
     """Make a call of a row in `queue`: CALL, or CALL_WITHOUT_BODIES."""
     (call_id, _, state, waits, due, ended, attempts, takes, key, head, outcome) = row[:11]
-    kept = _decode_head(head)
+    kept = decode_head(head)
     runs = state == WAITING and not waits
     return Call(
         id=call_id,
@@ -101,7 +101,7 @@ def call_of(row: Sequence[Any], queue: str) -> Call:
         attempts=attempts + runs,
         takes=takes + runs,
         idempotency_key=key or "",
-        outcome=_decode_outcome(outcome) if outcome is not None else None,
+        outcome=decode_outcome(outcome) if outcome is not None else None,
         result=_body(*row[14:17]),
     )
 
@@ -109,7 +109,7 @@ def call_of(row: Sequence[Any], queue: str) -> Call:
 def taken_call(row: Sequence[Any], queue: str) -> Call:
     """Make a call that runs of a row of DUE_CALLS."""
     (_, due, call_id, attempts, takes, key, head, outcome, body_size, body, body_file) = row
-    kept = _decode_head(head)
+    kept = decode_head(head)
     return Call(
         id=call_id,
         queue=queue,
@@ -126,13 +126,13 @@ def taken_call(row: Sequence[Any], queue: str) -> Call:
         attempts=attempts + 1,
         takes=takes + 1,
         idempotency_key=key or "",
-        outcome=_decode_outcome(outcome) if outcome is not None else None,
+        outcome=decode_outcome(outcome) if outcome is not None else None,
     )
 
 
-_decode_head = msgspec.msgpack.Decoder(Head).decode
+decode_head = msgspec.msgpack.Decoder(Head).decode
 _decode_request = msgspec.msgpack.Decoder(Request).decode
-_decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
+decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -156,12 +156,12 @@ def reheaded(request: bytes, submitted: float, expires: float) -> bytes:
 
 def submitted_at(head: bytes) -> float:
     """Return when the call of a head was submitted."""
-    return _decode_head(head).submitted
+    return decode_head(head).submitted
 
 
 def unexpiring(head: bytes) -> bytes:
     """Return a head without an expiry; it is as long."""
-    return _encode(msgspec.structs.replace(_decode_head(head), expires=0.0))
+    return _encode(msgspec.structs.replace(decode_head(head), expires=0.0))
 
 
 def encoded_outcome(outcome: Outcome) -> bytes:

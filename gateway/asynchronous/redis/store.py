@@ -32,13 +32,12 @@ from gateway.asynchronous.redis.wire import (
     blob,
     calls_of,
     depths_of,
-    encoded,
     entry_of,
     finish,
     operation,
     submission,
 )
-from gateway.asynchronous.rows import NUMBERS, STATES
+from gateway.asynchronous.rows import NUMBERS, STATES, encoded_outcome
 from gateway.asynchronous.store import Bounds, Keep, QueueFull, StoreUnavailable, unbounded
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ class RedisStore:
         return True
 
     async def retry(self, lease: Lease, due: float, outcome: Outcome, now: float) -> bool:
-        return _held(await self._ending.run(operation("retry", lease.id, lease.take, due, blob(encoded(outcome)))))
+        return _held(await self._ending.run(operation("retry", lease.id, lease.take, due, blob(encoded_outcome(outcome)))))
 
     async def release(self, leases: Sequence[Lease], now: float) -> None:
         await self._quick.run(operation("release", [(lease.id, lease.take) for lease in leases], now))

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Headers, Lease, Outcome, State, Submission, new_id
-from gateway.asynchronous.rows import NUMBERS, STATES
+from gateway.asynchronous.calls import INLINE_BYTES, Body, Call, Depth, Lease, Outcome, State, Submission, new_id
+from gateway.asynchronous.rows import NUMBERS, STATES, decode_head, decode_outcome, encoded_head, encoded_outcome
 from gateway.asynchronous.store import Bounds
 from orchestration.names import FunctionId
 
@@ -48,19 +48,6 @@ _RECORD: Final = struct.Struct(">12xIId8xd4xI")
 Fields = Sequence[bytes]
 
 
-class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """What nobody in the server reads of a submission."""
-
-    namespace: str
-    name: str
-    method: str
-    path: str
-    headers: Headers
-    url: str
-    submitted: float
-    expires: float
-
-
 class Entry(msgspec.Struct, frozen=True):
     """A submission for the script; `where` is the place of its body if it has one."""
 
@@ -69,14 +56,12 @@ class Entry(msgspec.Struct, frozen=True):
     where: str = ""
 
 
-encoded = msgspec.msgpack.Encoder().encode
-_decode_kept = msgspec.msgpack.Decoder(Kept).decode
-_decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
+_encoded = msgspec.msgpack.Encoder().encode
 
 
 def operation(name: str, *values: Any) -> bytes:
     """Return an operation as its name and values."""
-    packed = encoded((name, *values))
+    packed = _encoded((name, *values))
     return _FRAME.pack(b"M", 4 + len(packed)) + packed
 
 
@@ -87,10 +72,8 @@ def blob(data: bytes) -> msgspec.Raw:
 
 def entry_of(wanted: Submission, now: float, may: Bounds, size: int, data: bytes, where: str) -> Entry:
     """Return a submission whose body is `data`, or was brought to `where` before; `may` is what may wait in its queue."""
-    function, wished = wanted.function, wanted.id or new_id(now)
-    kept = encoded(
-        Kept(function.namespace, function.name, wanted.method, wanted.path, wanted.headers, wanted.url, now, wanted.expires)
-    )
+    wished = wanted.id or new_id(now)
+    kept = encoded_head(wanted, now)
     queue, call_id, later = wanted.queue.encode(), wished.encode(), wanted.due > now
     due = wanted.due if later else now
     most = _BOUNDS.pack(may.calls, may.bytes, len(call_id))
@@ -122,7 +105,7 @@ def finish(
     lease: Lease, state: State, outcome: Outcome, now: float, size: int, data: bytes, where: str, then: Sequence[Entry]
 ) -> bytes:
     """Return the operation that ends a call with a result that is `data`, or was brought to `where` before."""
-    call_id, told, place = lease.id.encode(), encoded(outcome), where.encode()
+    call_id, told, place = lease.id.encode(), encoded_outcome(outcome), where.encode()
     packed = b"".join(
         (
             _SHORT.pack(len(call_id)),
@@ -183,7 +166,7 @@ def calls_of(packed: bytes, *, bodies: bool = True) -> list[Call]:
         if bodies and not places:
             kept_ends -= size
             body = packed[kept_ends:body_at]
-        kept = _decode_kept(packed[kept_at:kept_ends])
+        kept = decode_head(packed[kept_at:kept_ends])
         state, flags = STATES[packed[record_at]], packed[record_at + 1]
         attempts, takes, ended, outcome, result = 0, 0, 0.0, None, _NO_BODY
         if records > _THIN:
@@ -225,7 +208,7 @@ def _come_of(packed: bytes, at: int, end: int, size: int, apart: bytes, bodies: 
     where = packed[where_at:at].decode()
     told_at = at + _LENGTH.size
     told_ends = told_at + _LENGTH.unpack_from(packed, at)[0]
-    outcome = _decode_outcome(packed[told_at:told_ends]) if told_at < told_ends else None
+    outcome = decode_outcome(packed[told_at:told_ends]) if told_at < told_ends else None
     if not bodies:
         return outcome, Body(size, None) if size else _NO_BODY
     return outcome, _body(size, apart if where else packed[told_ends:end], where)
