@@ -279,9 +279,9 @@ class Ledger:
         queue = self.names.get(name)
         waiting, held = (queue.waiting, queue.bytes) if queue is not None else (0, 0)
         if waiting + calls > most.calls:
-            raise QueueFull(f"{waiting} calls of {name} wait already; at most {most.calls} may")
+            raise QueueFull.of_calls(name, waiting, most)
         if held + size > most.bytes:
-            raise QueueFull(f"calls of {name} hold {held} bytes already; at most {most.bytes} may wait")
+            raise QueueFull.of_bytes(name, held, most)
 
     def _add(self, connection: sqlite3.Connection, entry: Kept, call_id: str, now: float) -> None:
         wanted = entry.submission

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import msgspec
 
@@ -33,6 +33,16 @@ class StoreUnavailable(Exception):
 
 class QueueFull(Exception):
     """A submission would exceed its queue's bound; nothing was kept. The message says which bound."""
+
+    @classmethod
+    def of_calls(cls, queue: str, waiting: int | str, most: Bounds) -> Self:
+        """So many calls wait already."""
+        return cls(f"{waiting} calls of {queue} wait already; at most {most.calls} may")
+
+    @classmethod
+    def of_bytes(cls, queue: str, held: int | str, most: Bounds) -> Self:
+        """Its calls hold so many bytes already."""
+        return cls(f"calls of {queue} hold {held} bytes already; at most {most.bytes} may wait")
 
 
 class Bounds(msgspec.Struct, frozen=True):

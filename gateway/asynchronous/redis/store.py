@@ -382,7 +382,5 @@ def _too_slow() -> StoreUnavailable:
 
 def _full(told: Sequence[bytes], bounds: Callable[[str], Bounds]) -> QueueFull:
     kind, queue, present = (field.decode() for field in told)
-    most = bounds(queue)
-    if kind == "calls":
-        return QueueFull(f"{present} calls of {queue} wait already; at most {most.calls} may")
-    return QueueFull(f"calls of {queue} hold {present} bytes already; at most {most.bytes} may wait")
+    of_kind = QueueFull.of_calls if kind == "calls" else QueueFull.of_bytes
+    return of_kind(queue, present, bounds(queue))
