@@ -29,6 +29,7 @@ from gateway.asynchronous.rows import NUMBERS, Kept, Stored, encoded_head, encod
 from gateway.asynchronous.schema import MIGRATIONS
 from gateway.asynchronous.setback import Setback, look
 from gateway.asynchronous.store import Bounds, Keep, StoreUnavailable, unbounded
+from gateway.asynchronous.waiters import Waiters
 from gateway.asynchronous.writer import Writer
 
 Given = ParamSpec("Given")
@@ -104,7 +105,7 @@ class SqliteStore:
         self._reader = Reader(self._path)
         self._setback = Setback()
         self._bell = asyncio.Event()
-        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._waiters = Waiters()
         self.changes: set[asyncio.Task[Any]] = set()
         """What is being changed, whether anybody still waits for it or not."""
 
@@ -207,7 +208,7 @@ class SqliteStore:
     def ended_call(self, lease: Lease, unused: Sequence[str]) -> None:
         """A call has ended: those who wait for that are told, and files that are of no more use are removed."""
         self._let_go(lease)
-        self._over(lease.id)
+        self._waiters.over((lease.id,))
         if unused:
             removing = asyncio.create_task(self._bodies.removed(unused))
             self.changes.add(removing)
@@ -241,7 +242,7 @@ class SqliteStore:
         if not state.ended:
             self.ledger.leases.pop(call_id, None)
             self._bell.set()
-            self._over(call_id)
+            self._waiters.over((call_id,))
         await self._bodies.removed(unused)
         return state
 
@@ -267,9 +268,7 @@ class SqliteStore:
         return await self._reader.run(lambda connection: lists.one(connection, self.ledger.queues, call_id))
 
     async def ended(self, call_id: str, timeout_s: float) -> Call | None:
-        event = asyncio.Event()
-        self._waiters.setdefault(call_id, set()).add(event)
-        try:
+        with self._waiters.waiting(call_id) as event:
             call = await self.get(call_id)
             if call is None or call.state.ended or timeout_s <= 0:
                 return call
@@ -277,11 +276,6 @@ class SqliteStore:
                 async with asyncio.timeout(timeout_s):
                     await event.wait()
             return await self.get(call_id)
-        finally:
-            waiters = self._waiters[call_id]
-            waiters.discard(event)
-            if not waiters:
-                del self._waiters[call_id]
 
     async def page(
         self, queue: str | None = None, states: Sequence[State] = (), limit: int = 100, before: str = ""
@@ -357,12 +351,6 @@ class SqliteStore:
         if held is not None and held.take == lease.take:
             del self.ledger.leases[lease.id]
         self._bell.set()
-
-    def _over(self, call_id: str) -> None:
-        """The call has ended."""
-        if call_id in self._waiters:
-            for event in self._waiters[call_id]:
-                event.set()
 
     async def _kept(self, submissions: Sequence[Submission], now: float) -> list[Kept]:
         """Make rows of submissions, their files synced."""

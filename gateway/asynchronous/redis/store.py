@@ -39,6 +39,7 @@ from gateway.asynchronous.redis.wire import (
 )
 from gateway.asynchronous.rows import NUMBERS, STATES, encoded_outcome
 from gateway.asynchronous.store import Bounds, Keep, QueueFull, StoreUnavailable, unbounded
+from gateway.asynchronous.waiters import Waiters
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -81,7 +82,7 @@ class RedisStore:
         self._bodies = Bodies(server)
         self._queues: dict[str, None] = {}
         self._bell = asyncio.Event()
-        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._waiters = Waiters()
         self._hears = False
         self._name = _new_name()
         self._nothing: tuple[int, float | None] = (-1, None)
@@ -158,8 +159,7 @@ class RedisStore:
             if fields[0] == b"lost":
                 raise _too_slow()
             return False
-        if self._waiters:
-            self._over([lease.id])
+        self._waiters.over((lease.id,))
         return True
 
     async def retry(self, lease: Lease, due: float, outcome: Outcome, now: float) -> bool:
@@ -173,7 +173,7 @@ class RedisStore:
         follows = b"".join([entry.packed for entry in await self._entries(then, now)])
         state = _state(await self._ending.run(operation("cancel", call_id, now, blob(follows))))
         if state is not None and not state.ended:
-            self._over([call_id])
+            self._waiters.over((call_id,))
         return state
 
     async def replay(self, call_id: str, now: float) -> State | None:
@@ -192,10 +192,8 @@ class RedisStore:
         return next(iter(calls_of((await self._quick.run(operation("get", call_id)))[1])), None)
 
     async def ended(self, call_id: str, timeout_s: float) -> Call | None:
-        event = asyncio.Event()
-        self._waiters.setdefault(call_id, set()).add(event)
         end = asyncio.get_running_loop().time() + timeout_s
-        try:
+        with self._waiters.waiting(call_id) as event:
             while True:
                 event.clear()  # before the look: an end that is told while it is under way counts
                 call = await self.get(call_id)
@@ -205,11 +203,6 @@ class RedisStore:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left if self._hears else min(left, NEWS_WITHIN_S)):
                         await event.wait()
-        finally:
-            waiters = self._waiters[call_id]
-            waiters.discard(event)
-            if not waiters:
-                del self._waiters[call_id]
 
     async def page(
         self, queue: str | None = None, states: Sequence[State] = (), limit: int = 100, before: str = ""
@@ -320,7 +313,7 @@ class RedisStore:
 
     def _alarm(self) -> None:
         self._bell.set()
-        self._over(list(self._waiters))
+        self._waiters.alarm()
 
     def _heard(self, news: bytes) -> None:
         """`w` where there is something to take, else `e`; the name of who did it; then ids of calls that have ended. What was
@@ -328,13 +321,7 @@ class RedisStore:
         name, *ended = news[1:].decode().split(" ")
         if news[:1] == b"w" and name != self._name:
             self._bell.set()
-        if self._waiters:
-            self._over(ended)
-
-    def _over(self, call_ids: Sequence[str]) -> None:
-        for call_id in call_ids:
-            for event in self._waiters.get(call_id, ()):
-                event.set()
+        self._waiters.over(ended)
 
     # what follows from submissions
 
