@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from builder.disk import write_durably
 from gateway.callbacks.keys import NoSecret, keys_of
 
 TIMESTAMP: Final = "X-Pinnace-Timestamp"
@@ -57,12 +57,7 @@ def load_secret(folder: Path, file: Path | None = None) -> tuple[bytes, ...]:
     kept = file or folder / SECRET_FILE
     try:
         if file is None and not kept.exists():
-            unfinished = kept.with_name(f".{kept.name}.new")
-            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as new:
-                new.write(secrets.token_hex(32))
-                new.flush()
-                os.fsync(new.fileno())
-            unfinished.replace(kept)
+            write_durably(kept, secrets.token_hex(32).encode(), 0o600)
         secret = kept.read_bytes()
     except OSError as error:
         raise NoSecret(f"the callback secret {kept} cannot be used: {error.strerror}") from None

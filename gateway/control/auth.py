@@ -14,7 +14,6 @@ import binascii
 import enum
 import hashlib
 import hmac
-import os
 import secrets
 import time
 from collections.abc import Collection
@@ -28,6 +27,7 @@ from starlette.requests import Request
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from builder.disk import write_durably
 from gateway.control import errors
 
 USER_FILE = "basic-auth-user"
@@ -190,10 +190,5 @@ def _kept(file: Path, fresh: str) -> str:
     """Return what `file` holds; made with `fresh`, for its owner only and whole or not at all, when it is not there."""
     if file.exists():
         return _text(file)
-    unfinished = file.with_name(f".{file.name}.new")
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as new:
-        new.write(fresh)
-        new.flush()
-        os.fsync(new.fileno())
-    unfinished.replace(file)
+    write_durably(file, fresh.encode(), 0o600)
     return fresh
