@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.clients import Log, load
+from benchmarks.cold_start_lab import percentile
 from tests.end_to_end.platform import Platform, running, until
 
 HANDLER: Final = "import time\ndef handle(event, context):\n    time.sleep({seconds})\n    return 'ok'\n"
@@ -59,10 +60,6 @@ async def step(platform: Platform, name: str, seconds: float) -> tuple[Log, floa
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
     return log, started, ready_at
-
-
-def percentile(values: list[float], part: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
 
 
 def report(platform: Platform, name: str, handler_s: float, seconds: float, *, from_zero: bool) -> None:

@@ -23,6 +23,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from benchmarks.cold_start_lab import percentile
 from orchestration.kubernetes.api import DEPLOYMENTS, NAMESPACES, PODS, Exists, Missing
 from orchestration.kubernetes.client import Cluster
 from orchestration.kubernetes.controller import Controller
@@ -169,7 +170,8 @@ async def _cold(image: str, rounds: int, together: int) -> None:
                                 await _all_to_zero(cluster, bare)
                     if together:
                         _print(f"{together} together, {ROUNDS_TOGETHER} times", ours, theirs)
-                        print(f"  ratio of p95       {_p95(ours) / _p95(theirs):.2f} (goal: at most {P95_RATIO})")
+                        ratio = percentile(ours, 0.95) / percentile(theirs, 0.95)
+                        print(f"  ratio of p95       {ratio:.2f} (goal: at most {P95_RATIO})")
                 finally:
                     for name in names:
                         await orchestrator.remove(FunctionId(NAMESPACE, name))
@@ -177,14 +179,9 @@ async def _cold(image: str, rounds: int, together: int) -> None:
                         await cluster.delete(DEPLOYMENTS, NAMESPACE, name)
 
 
-def _p95(seconds: list[float]) -> float:
-    ordered = sorted(seconds)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
-
-
 def _print(what: str, ours: list[float], theirs: list[float]) -> None:
     def line(seconds: list[float]) -> str:
-        return f"p50 {statistics.median(seconds) * 1000:6.0f} ms   p95 {_p95(seconds) * 1000:6.0f} ms"
+        return f"p50 {statistics.median(seconds) * 1000:6.0f} ms   p95 {percentile(seconds, 0.95) * 1000:6.0f} ms"
 
     print(f"{what}: n = {len(ours)}\n  woken by a call    {line(ours)}\n  bare Deployment    {line(theirs)}")
 
