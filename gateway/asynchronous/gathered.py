@@ -183,10 +183,8 @@ class Gathered:
     def back(self, running: Running, due: int, attempts: int, outcome: bytes) -> None:
         """A call that ran waits again; an empty `outcome` leaves the one that it has."""
         group = self._groups["back"]
-        row = (running.seq, running.queue.number, due, attempts, running.take, group.at, len(outcome))
+        row = (running.seq, running.queue.number, due, attempts, running.take, *group.put(outcome))
         group.numbers.append(_BACK.row % row)
-        group.pieces.append(outcome)
-        group.at += len(outcome)
         self._count += 1
 
     @property
@@ -214,16 +212,11 @@ class Gathered:
         logged, settled, counted = (self._groups[kind] for kind in ("logged", "settled", "counted"))
         for state, ends in self._ends.items():
             calls = seqs([seq for _, seq in ends])
-            logged.numbers.append(_LOGGED.row % (state, max(ends)[0], logged.at, len(calls)))
-            logged.pieces.append(calls)
-            logged.at += len(calls)
+            logged.numbers.append(_LOGGED.row % (state, max(ends)[0], *logged.put(calls)))
         settled.numbers += [_SETTLED.row % number for number in self.settled]
         for q in self.touched:
-            name = q.name.encode()
-            row = (q.number, counted.at, len(name), q.waiting, q.running, q.dead, q.bytes, q.kept)
+            row = (q.number, *counted.put(q.name.encode()), q.waiting, q.running, q.dead, q.bytes, q.kept)
             counted.numbers.append(_COUNTED.row % row)
-            counted.pieces.append(name)
-            counted.at += len(name)
         given: dict[str, Any] = {}
         for kind, group in self._groups.items():
             if group.numbers:

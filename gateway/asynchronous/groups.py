@@ -54,6 +54,13 @@ class Group:
         self.pieces: list[bytes] = []
         self.at = 1
 
+    def put(self, piece: bytes) -> tuple[int, int]:
+        """Take bytes of a row; return where they begin, and how many they are."""
+        at, length = self.at, len(piece)
+        self.pieces.append(piece)
+        self.at = at + length
+        return at, length
+
     def clear(self) -> None:
         """Be empty."""
         self.numbers.clear()

@@ -60,10 +60,7 @@ class Known:
     def _look_for_ids(self, connection: sqlite3.Connection, ids: list[str]) -> None:
         group = Group()
         for call_id in ids:
-            piece = call_id.encode()
-            group.numbers.append(_IDS.row % (group.at, len(piece)))
-            group.pieces.append(piece)
-            group.at += len(piece)
+            group.numbers.append(_IDS.row % group.put(call_id.encode()))
         self._ids.update(dict.fromkeys(ids, False))
         for (call_id,) in connection.execute(_FIND_IDS, group.parameters()):
             self._ids[call_id] = True
@@ -71,10 +68,7 @@ class Known:
     def _look_for_keys(self, connection: sqlite3.Connection, keys: list[tuple[int, str]]) -> None:
         group = Group()
         for queue, key in keys:
-            piece = key.encode()
-            group.numbers.append(_KEYS.row % (queue, group.at, len(piece)))
-            group.pieces.append(piece)
-            group.at += len(piece)
+            group.numbers.append(_KEYS.row % (queue, *group.put(key.encode())))
         self._keys.update(dict.fromkeys(keys, ""))
         for queue, key, call_id in connection.execute(_FIND_KEYS, group.parameters()):
             self._keys[queue, key] = call_id
