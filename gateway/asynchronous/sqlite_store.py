@@ -49,10 +49,7 @@ def _carried_through(
 
     @functools.wraps(change)
     async def begun(store: SqliteStore, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        task = asyncio.create_task(change(store, *args, **kwargs))
-        store.changes.add(task)
-        task.add_done_callback(store.changes.discard)
-        return await asyncio.shield(task)
+        return await asyncio.shield(store.begin(change(store, *args, **kwargs)))
 
     return begun
 
@@ -205,14 +202,19 @@ class SqliteStore:
         end = _End(self, lease, NUMBERS[state], encoded_outcome(outcome), result, now, then)
         return self._writer.run(end, gathers=True, then=end.told)
 
+    def begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Let something go on that the store's end waits for."""
+        task = asyncio.create_task(work)
+        self.changes.add(task)
+        task.add_done_callback(self.changes.discard)
+        return task
+
     def ended_call(self, lease: Lease, unused: Sequence[str]) -> None:
         """A call has ended: those who wait for that are told, and files that are of no more use are removed."""
         self._let_go(lease)
         self._waiters.over((lease.id,))
         if unused:
-            removing = asyncio.create_task(self._bodies.removed(unused))
-            self.changes.add(removing)
-            removing.add_done_callback(self.changes.discard)
+            self.begin(self._bodies.removed(unused))
 
     async def retry(self, lease: Lease, due: float, outcome: Outcome, now: float) -> bool:
         told = encoded_outcome(outcome)
