@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.asynchronous.calls import Receipt
+from gateway.asynchronous.pace import UNKNOWN_S
+from gateway.asynchronous.refusals import RETRY_AFTER_BROKEN_S
 from gateway.asynchronous.store import QueueFull, StoreUnavailable
 from gateway.cloudevents.event import Event, InvalidEvent
 from gateway.cloudevents.http_binding import NotUnderstood, read
@@ -26,8 +28,6 @@ from gateway.control.wire import namespace_of
 from orchestration.orchestrator import NotFound, Orchestrator
 
 BODY_LIMIT_BYTES: Final = 16 << 20
-RETRY_AFTER_FULL_S: Final = 10
-RETRY_AFTER_BROKEN_S: Final = 5
 ORIGIN: Final = "WebHook-Request-Origin"
 _DNS_EXPRESSION: Final = re.compile(r"[A-Za-z0-9*_.:-]{1,253}", re.ASCII)
 _LARGE_BYTES: Final = 64 << 10  # see body: from here on reading it would hold up others
@@ -87,7 +87,7 @@ class CloudEvents:
         except TooMany as error:
             raise HTTPException(413, str(error)) from None
         except QueueFull as error:
-            return errors.text(429, f"no event was taken: {error}", {"Retry-After": str(RETRY_AFTER_FULL_S)})
+            return errors.text(429, f"no event was taken: {error}", {"Retry-After": str(UNKNOWN_S)})
         except StoreUnavailable as error:
             return errors.text(503, f"no event was taken: {error}", {"Retry-After": str(RETRY_AFTER_BROKEN_S)})
         told = [
