@@ -42,6 +42,21 @@ from cli.settings import help_of as _text
 @click.option(
     "--queue-wait-for-disk/--no-queue-wait-for-disk", default=None, help=_text("queue_wait_for_disk") + "  [default: wait]"
 )
+@click.option(
+    "--async-body-limit", "async_body_limit_bytes", metavar="SIZE", help=_text("async_body_limit_bytes") + "  [default: 16Mi]"
+)
+@click.option(
+    "--async-result-limit",
+    "async_result_limit_bytes",
+    metavar="SIZE",
+    help=_text("async_result_limit_bytes") + "  [default: 16Mi]",
+)
+@click.option("--async-concurrency", type=int, help=_text("async_concurrency") + "  [default: 500]")
+@click.option("--async-waiting-calls", type=int, help=_text("async_waiting_calls") + "  [default: 1000000]")
+@click.option("--async-waiting", "async_waiting_bytes", metavar="SIZE", help=_text("async_waiting_bytes") + "  [default: 4Gi]")
+@click.option("--async-keep", "async_keep_s", metavar="TIME", help=_text("async_keep_s") + "  [default: 24h]")
+@click.option("--async-keep-dead", "async_keep_dead_s", metavar="TIME", help=_text("async_keep_dead_s") + "  [default: 168h]")
+@click.option("--async-quota", "async_quota_bytes", metavar="SIZE", help=_text("async_quota_bytes") + "  [default: 1Gi]")
 @click.option("--callback-allow", metavar="PLACES", help=_text("callback_allow"))
 @click.option("--callback-secret", type=click.Path(), help=_text("callback_secret"))
 @click.option(

@@ -162,13 +162,15 @@ class KeeperLink:
         with _memory_file(msgspec.json.encode(plan)) as fd:
             return await self._make({"do": "spawn", "id": identity}, (fd, *fds), SPAWNED_WITHIN_S)
 
-    async def fork(self, identity: str, zygote: str, fds: Sequence[int], *, room: str, temporary: str) -> KeptProcess:
+    async def fork(
+        self, identity: str, zygote: str, fds: Sequence[int], *, room: str, temporary: str, hostname: str
+    ) -> KeptProcess:
         """Have the process `zygote` fork; `fds` are the fork's stdout, stderr, listening socket, notify pipe.
 
         `room` is the folder that becomes its /tmp, as the zygote sees it; without one, `temporary` takes the place of
-        the zygote's own folder for files. Raises SpawnFailed.
+        the zygote's own folder for files. `hostname` becomes its HOSTNAME; empty: it has the zygote's. Raises SpawnFailed.
         """
-        message = {"do": "fork", "id": identity, "of": zygote, "room": room, "temporary": temporary}
+        message = {"do": "fork", "id": identity, "of": zygote, "room": room, "temporary": temporary, "hostname": hostname}
         return await self._make(message, tuple(fds), FORKED_WITHIN_S)
 
     async def fork_planned(self, identity: str, stem: str, plan: SpawnPlan, fds: Sequence[int]) -> KeptProcess:

@@ -22,7 +22,7 @@ from orchestration.bundle import Bundle, BundleSource, Listens
 from orchestration.command import fill, places
 from orchestration.local.cgroups import CgroupFailed, Cgroups, ReplicaCgroup
 from orchestration.local.data_folder import DataFolder
-from orchestration.local.environment import environment
+from orchestration.local.environment import HOSTNAME_VARIABLE, environment
 from orchestration.local.failures import StorageError
 from orchestration.local.isolation import SECRETS_FOLDER, TEMPORARY, Isolation, Place, program_folders
 from orchestration.local.keeper.child import LISTEN_FD, NOTIFY_FD
@@ -183,7 +183,12 @@ class Launcher:
             notify, says = _pipe(kept, handed)
             files = (*self._outputs(revision, replica, handed), listener, says)
             process = await self._keeper.fork(
-                f"{replica}/{name}", zygote.process.identity, files, room=room.inside, temporary=temporary
+                f"{replica}/{name}",
+                zygote.process.identity,
+                files,
+                room=room.inside,
+                temporary=temporary,
+                hostname="" if HOSTNAME_VARIABLE in revision.env_vars else replica,
             )
             kept.pop_all()
         return Launched(process, endpoint, notify, room.cgroup, zygote.user, "zygote", room)
@@ -287,6 +292,7 @@ class Launcher:
                 bundle,
                 names,
                 instance=self._instance,
+                hostname=replica,
                 temporary=TEMPORARY if mounts is not None else str(temporary),
                 secrets=secrets_folder,
                 files=files,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.commands.serve import serve
 from cli.settings import InvalidServeSetting, ServeSettings, load, spoken, variable
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -52,6 +53,11 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     config.write_text("port\n")
     with pytest.raises(InvalidServeSetting, match=re.escape(str(config))):
         load({}, {}, str(config))
+
+
+def test_each_setting_is_a_flag() -> None:
+    flags = {parameter.name for parameter in serve.params if any(flag.startswith("--") for flag in parameter.opts)}
+    assert {field.name for field in dataclasses.fields(ServeSettings)} <= flags
 
 
 @pytest.mark.parametrize("size", ["577Mi", "0", "1Gi"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from pinnace_runtime import logs
 from pinnace_runtime.asgi import Message, Receive, Send
-from pinnace_runtime.event import Context, Event, replica_hostname
+from pinnace_runtime.event import Context, Event
 from pinnace_runtime.http1 import Request, may_have_body
 from pinnace_runtime.reply import InvalidReply, Reply, failure, http_reply, piece_bytes
 
@@ -41,7 +41,7 @@ class AsyncHandler:
 
     async def _reply(self, request: Request, body: bytes) -> Reply:
         try:
-            result = self._handle(Event(request, body), Context(replica_hostname(), request.call_id))
+            result = self._handle(Event(request, body), Context(request.call_id))
             return http_reply(await result if hasattr(result, "__await__") else result)
         except InvalidReply as error:
             logs.log(str(error))

@@ -120,14 +120,13 @@ class Event:
 class Context:
     """Where the call runs: `hostname`, and `call_id`, the id that the call's log lines carry."""
 
-    def __init__(self, hostname: str, call_id: str) -> None:
-        self.hostname = hostname
+    def __init__(self, call_id: str) -> None:
         self.call_id = call_id
 
-
-def replica_hostname() -> str:
-    """Return what `context.hostname` is here."""
-    return os.environ.get("HOSTNAME", "localhost")
+    @property
+    def hostname(self) -> str:
+        """The replica's name. Read when it is asked for: a fork has another one than the process that imported the handler."""
+        return os.environ.get("HOSTNAME", "localhost")
 
 
 def decoded_path(path: bytes) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from pinnace_runtime.event import Context, Event, replica_hostname
+from pinnace_runtime.event import Context, Event
 from pinnace_runtime.loading import LoadFailed, import_handler
 from pinnace_runtime.reply import PLAIN, Reply, http_reply, text_reply
 
@@ -90,10 +90,8 @@ _LOADERS: dict[str, Callable[[str], Serve]] = {
 
 
 def _http_respond(handle: Callable[[Event, Context], Any]) -> Respond:
-    hostname = replica_hostname()
-
     def respond(request: Request, body: bytes) -> Reply:
-        return http_reply(handle(Event(request, body), Context(hostname, request.call_id)))
+        return http_reply(handle(Event(request, body), Context(request.call_id)))
 
     return respond
 

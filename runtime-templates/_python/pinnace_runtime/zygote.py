@@ -119,6 +119,8 @@ class Zygote:
                 newborn.own_temporary(message["room"], self._shown)
             elif message["temporary"]:
                 newborn.move_home(self._temporary, message["temporary"])
+            if hostname := message.get("hostname"):
+                os.environ["HOSTNAME"] = hostname
             for number, handler in self._signals:
                 _signal.signal(number, handler)
             reseed.renew(self._generators)

@@ -459,6 +459,16 @@ async def test_many_starts_leave_no_process_file_or_folder(
     assert zygote(orchestrator, "hello") == pid
 
 
+@pytest.mark.parametrize("how", ["true", "false"])
+async def test_a_replica_knows_its_name(orchestrator: LocalOrchestrator, watch: Watch, functions: Functions, how: str) -> None:
+    source = "import os\ndef handle(event, context):\n    return f\"{context.hostname} {os.environ['HOSTNAME']}\""
+    replicas = await started(orchestrator, watch, functions.add("hello", source, labels={"com.pinnace.zygote": how}), 2)
+    assert [await ask(replica) for replica in replicas] == [f"{replica.id} {replica.id}" for replica in replicas]
+    own = functions.add("named", source, labels={"com.pinnace.zygote": how}, env_vars={"HOSTNAME": "box"})
+    (replica,) = await started(orchestrator, watch, own)
+    assert await ask(replica) == "box box"
+
+
 async def test_without_mount_namespaces_a_fork_has_a_folder_for_files_of_its_own(
     place: Path, functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
