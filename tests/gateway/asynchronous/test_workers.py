@@ -206,15 +206,33 @@ async def test_cancelling_breaks_off_a_call_that_runs(lab: AsyncLab) -> None:
     assert (await lab.outcome(call_id))["state"] == "cancelled"
 
 
+async def swept(lab: AsyncLab, monkeypatch: pytest.MonkeyPatch, after: float) -> None:
+    """Wait until what was overdue at a time later than `after` has been given back: a sweep is what ends leases."""
+    made, sweep = asyncio.Event(), lab.store.sweep
+
+    async def told(now: float, keep: Keep) -> bool:
+        more = await sweep(now, keep)
+        if now > after:
+            made.set()
+        return more
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.store, "sweep", told)
+        await asyncio.wait_for(made.wait(), 20)
+
+
 @pytest.mark.parametrize("inside", ["inside"], indirect=True)  # it is the clock that counts here, not the way
-async def test_leases_are_prolonged_and_a_lost_one_breaks_the_call_off(make_lab: MakeLab) -> None:
+async def test_leases_are_prolonged_and_a_lost_one_breaks_the_call_off(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.asynchronous.workers.SWEEP_S", 0.02)  # before each of rare ones leases are prolonged too
     lab = await make_lab(lease_s=1.0)
     gate = Gate()
     await lab.replica(lab.deploy("echo"), gate)
     workers = await lab.work()
     call_id = await lab.submit()
     await eventually(lambda: gate.inside)
-    await asyncio.sleep(1.5)  # longer than a lease
+    await swept(lab, monkeypatch, time.time() + 1.0)  # a lease later
     call = await lab.store.get(call_id)
     assert call is not None and (call.state, call.takes) == (State.RUNNING, 1)
     await lab.store.cancel(call_id, time.time())  # as another process might
@@ -223,6 +241,7 @@ async def test_leases_are_prolonged_and_a_lost_one_breaks_the_call_off(make_lab:
 
 @pytest.mark.parametrize("inside", ["inside"], indirect=True)  # it is the clock that counts here, not the way
 async def test_a_slow_store_prolongs_many_leases_in_time(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.asynchronous.workers.SWEEP_S", 0.02)  # before each of rare ones leases are prolonged too
     lab = await make_lab(lease_s=0.9, concurrency=50)
     gate = Gate()
     await lab.replica(lab.deploy("echo"), gate)
@@ -236,7 +255,7 @@ async def test_a_slow_store_prolongs_many_leases_in_time(make_lab: MakeLab, monk
     await lab.work()
     ids = [await lab.submit() for _ in range(20)]
     await eventually(lambda: gate.inside == 20)
-    await asyncio.sleep(2.0)  # longer than a lease, and than twenty of them one after the other
+    await swept(lab, monkeypatch, time.time() + 2.0)  # longer than a lease, and than twenty changes one after the other
     calls = [await lab.store.get(call_id) for call_id in ids]
     assert [(call.state, call.takes) for call in calls if call is not None] == [(State.RUNNING, 1)] * 20
 
@@ -248,18 +267,8 @@ async def test_a_clock_that_leaps_ahead_doubles_no_call(lab: AsyncLab, monkeypat
     workers = await lab.work()
     call_id = await lab.submit()
     await eventually(lambda: gate.inside)
-    swept = asyncio.Event()
-    sweep = lab.store.sweep
-
-    async def counted(now: float, keep: Keep) -> bool:
-        more = await sweep(now, keep)
-        if now > time.time() + 1800:
-            swept.set()
-        return more
-
-    monkeypatch.setattr(lab.store, "sweep", counted)
     monkeypatch.setattr(workers, "_clock", lambda: time.time() + 3600)  # a machine that slept for an hour
-    await asyncio.wait_for(swept.wait(), 5)
+    await swept(lab, monkeypatch, time.time() + 1800)
     gate.open.set()
     assert (await lab.outcome(call_id))["attempts"] == 1
 
