@@ -89,6 +89,11 @@ class HubLab(Lab):
         self.clients.append(client)
         return client
 
+    async def answered(self, edge: LinkedEdge) -> None:
+        """Wait until the hub has heard all that the edge has told it, and the edge what came of that."""
+        now = time.monotonic()
+        await eventually(lambda: edge.member._heard_of > now)
+
     async def stop(self) -> None:
         for client in self.clients:
             await client.close()
@@ -146,7 +151,8 @@ async def test_a_replica_that_drains_is_released_when_every_edge_has_let_go(lab:
     client.send(GET)
     await eventually(lambda: gate.inside == 1)
     lab.tell(function, "r0", ReplicaState.DRAINING, lab.origins[0].endpoint)
-    await asyncio.sleep(0.05)
+    for edge in lab.linked:
+        await lab.answered(edge)
     assert lab.released == []
     gate.let(1)
     assert (await client.response())[0] == 200
@@ -205,7 +211,9 @@ async def test_edges_take_what_they_own_to_the_next_leader(lab: HubLab) -> None:
     lab.hub.take_over(names)
     await eventually(lambda: all(edge.member.linked for edge in lab.linked))
     other.send(GET)
-    await asyncio.sleep(0.1)
+    await eventually(lambda: lab.linked[1].edge.waiting().get(ECHO) or gate.inside > 2)
+    await lab.answered(lab.linked[1])
+    assert lab.linked[1].edge.waiting()[ECHO] == 1
     assert gate.inside == 2, "both slots are in use, by an edge that the new leader had not let in"
     gate.let(3)
     assert [(await client.response())[0] for client in (holder, second, other)] == [200] * 3

@@ -128,7 +128,7 @@ async def test_a_process_that_is_stopped_for_longer_than_its_tenure_does_not_bre
         await eventually(lambda: gate.inside == 1)  # the slot is the other's by now
         process.send_signal(signal.SIGCONT)
         await eventually(lambda: told.name in lab.hub.names())  # it is back
-        await asyncio.sleep(0.3)
+        await eventually(lambda: gate.most > 1 or any(s.edge == told.name and s.queued for s in lab.samples))
         assert (gate.inside, gate.most) == (1, 1)
         gate.let(2)
         assert [(await one.response())[0] for one in (client, stopped)] == [200, 200]
