@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -70,6 +69,10 @@ class Bench:
         """What the API server has."""
         return int((await self.world.cluster.get(DEPLOYMENTS, self.world.namespace, REVISION))["spec"]["replicas"])
 
+    async def nothing_under_way(self) -> None:
+        """Wait until nothing is left that might still write."""
+        await eventually(lambda: not self.drains._tasks)
+
     async def annotations(self, pod: str) -> dict[str, Any]:
         held = await self.world.cluster.get(PODS, self.world.namespace, pod)
         return dict(held["metadata"].get("annotations") or {})
@@ -129,7 +132,9 @@ async def test_a_wake_opens_what_was_closed_and_starts_nothing(bench: Bench) -> 
     await bench.scale(2)
     assert (await bench.marked(), await bench.wanted()) == (set(), 2)
     await eventually(lambda: bench.view.replicas.ready(bench.world.id("hello"), REVISION) == 2)
-    await asyncio.sleep(0.3)
+    for pod in bench.pods:
+        bench.edges.end_call(pod)
+    await bench.nothing_under_way()
     assert await bench.wanted() == 2, "what was given up is not written later"
 
 
@@ -193,7 +198,7 @@ async def test_who_ceases_to_lead_writes_no_count_that_it_had_decided_on(bench: 
     scale = {"spec": {"replicas": 5}}
     await bench.world.cluster.merge(DEPLOYMENTS, bench.world.namespace, REVISION, scale, manager="another", part="scale")
     bench.edges.end_call(bench.pods[0])
-    await asyncio.sleep(0.3)
+    await bench.nothing_under_way()
     assert await bench.wanted() == 5, "who leads now wants so many"
     bench.drains.recover(GATEWAY)
     await eventually(lambda: not bench.edges.draining)
