@@ -51,5 +51,7 @@ async def test_a_closed_clock_does_not_ring() -> None:
     world.set("one", 0.01)
     world.alarms.close()
     world.set("other", 0.0)
-    await asyncio.sleep(0.05)
+    later = World()
+    later.set("one", 0.02)
+    await eventually(lambda: later.rings)
     assert world.rings == 0
