@@ -145,19 +145,19 @@ async def test_answers_without_a_body_end_where_they_end(edges: Edges) -> None:
 
 
 async def test_a_call_that_is_cancelled_breaks_its_connection(edges: Edges) -> None:
-    left = asyncio.Event()
+    came, left = asyncio.Event(), asyncio.Event()
 
     async def waits(origin: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
+        came.set()
         await reader.read()
         left.set()
 
     await edges.start(waits)
     task = asyncio.create_task(edges.call())
-    await eventually(lambda: any(edge._writers for edge in edges.edges))
-    await asyncio.sleep(0.05)
-    task.cancel()
     async with asyncio.timeout(20):
+        await came.wait()
+        task.cancel()
         await left.wait()
     with pytest.raises(asyncio.CancelledError):
         await task
