@@ -130,12 +130,14 @@ async def test_a_word_that_is_lost_is_said_again(stage: Stage, monkeypatch: pyte
 
 
 async def test_a_rollout_that_is_over_or_removed_is_not_looked_at(stage: Stage) -> None:
+    other = Stage(stage.orchestrator)
+    other.tell()
+    assert [function for function, _ in other.rollouts.under_way()] == [HELLO]
+    other.rollouts.apply(FunctionRemoved(*HELLO))
+    assert list(other.rollouts.under_way()) == []
     await stage.orchestrator.roll_back(HELLO)
     stage.tell()
     assert list(stage.rollouts.under_way()) == []
-    other = Stage(stage.orchestrator)
-    other.rollouts.apply(FunctionRemoved(*HELLO))
-    await other.rollouts.look()
 
 
 async def test_it_looks_by_itself_once_there_is_something(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
