@@ -390,6 +390,7 @@ async def test_of_calls_taken_together_each_has_a_lease_of_its_own(redis: RedisS
         await store.sweep(NOW + LEASE_S, Keep())
         assert [call.id for call in await store.page(states=[State.RUNNING])] == [extended.id]
         assert [call.id for call in await store.page(states=[State.WAITING])] == [over.id]
+        assert len(await store._server.command("KEYS", "*:[lhr]")) == 3
         await store.sweep(NOW + 10 + LEASE_S, Keep())
         assert await store._server.command("KEYS", "*:[lhr]") == []
         assert [call.takes for call in await store.take(limit, 5, NOW + 50, LEASE_S)] == [2, 2]
