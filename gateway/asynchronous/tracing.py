@@ -47,7 +47,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         """Return the headers with which the attempt is made."""
         flags = "01" if self.sampled else "00"
         others = [field for field in headers if not _meanings[field[0]]]
-        return (*others, ("traceparent", f"00-{self.id}-{self.attempt}-{flags}"))
+        return (*others, (_CONTEXT, f"00-{self.id}-{self.attempt}-{flags}"))
 
 
 class CallTracing:
@@ -59,7 +59,8 @@ class CallTracing:
 
     def begin(self, call: Call) -> Trace:
         """An attempt at `call` begins."""
-        parent, trace = _parent(call), trace_of(call)
+        parent = _parent(call)
+        trace = _trace_below(parent, call.id)
         sampled = parent.sampled if parent is not None else int(trace[-8:], 16) < self._ratio * 2**32
         sampled = sampled or call.outcome is not None
         return Trace(
@@ -135,10 +136,14 @@ def _traced(answer: Answer) -> bool:
 
 def trace_of(call: Call) -> str:
     """Return the id of a call's trace, in 32 hex digits, whether or not it is sampled."""
-    if (parent := _parent(call)) is not None:
+    return _trace_below(_parent(call), call.id)
+
+
+def _trace_below(parent: trace_context.Parent | None, call_id: str) -> str:
+    if parent is not None:
         return parent.trace.decode()
-    plain = call.id.replace("-", "").lower()
-    return plain if _HEX(plain) and int(plain, 16) else hashlib.sha256(call.id.encode()).hexdigest()[:32]
+    plain = call_id.replace("-", "").lower()
+    return plain if _HEX(plain) and int(plain, 16) else hashlib.sha256(call_id.encode()).hexdigest()[:32]
 
 
 def _parent(call: Call) -> trace_context.Parent | None:
