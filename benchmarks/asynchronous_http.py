@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from benchmarks.invocation_lab import TICKS_PER_S, Wrong, free_port, only_child, start
+from benchmarks.invocation_lab import Wrong, cpu_s, free_port, only_child, start
 from tests.end_to_end.platform import Platform, running, until
 
 BODY_BYTES: Final = 256
@@ -82,11 +82,6 @@ class Run(NamedTuple):
         return sum(self.cpu)
 
 
-def cpu_s(stat: Path) -> float:
-    fields = stat.read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
-
-
 class Rig:
     """A platform with a function for each way of calling it, and the floor beside it."""
 
@@ -103,11 +98,11 @@ class Rig:
     def used(self, name: str) -> Cpu:
         """Return what was used until now, of the processes that calls of this kind pass."""
         if name == "nginx":
-            return Cpu(cpu_s(Path(f"/proc/{self.floor_pid}/stat")), 0.0, 0.0)
+            return Cpu(cpu_s(self.floor_pid), 0.0, 0.0)
         assert self.platform.process is not None
-        process = Path(f"/proc/{self.platform.process.pid}")
-        whole, loop = cpu_s(process / "stat"), cpu_s(process / "task" / process.name / "stat")
-        return Cpu(loop, whole - loop, cpu_s(Path(f"/proc/{self.pids[name]}/stat")))
+        pid = self.platform.process.pid
+        whole, loop = cpu_s(pid), cpu_s(pid, thread=pid)
+        return Cpu(loop, whole - loop, cpu_s(self.pids[name]))
 
     def load(self, name: str, seconds: float) -> Run:
         """Let wrk send calls of a kind, and wait until those that are to end have."""

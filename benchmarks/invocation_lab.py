@@ -162,6 +162,13 @@ class Run(NamedTuple):
     cpu_us: float
 
 
+def cpu_s(pid: int, thread: int = 0) -> float:
+    """Seconds of CPU that a process has used, or one of its threads."""
+    place = f"{pid}/task/{thread}" if thread else f"{pid}"
+    fields = Path(f"/proc/{place}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
 @dataclass
 class Target:
     """Something that answers on `port` under `prefix`; `pid` is the process whose CPU time counts (0: none)."""
@@ -173,10 +180,7 @@ class Target:
 
     def cpu_s(self) -> float:
         """Seconds of CPU that the process has used."""
-        if not self.pid:
-            return 0.0
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        return cpu_s(self.pid) if self.pid else 0.0
 
     def probe(self, case: Case) -> None:
         """Ask once, as a careful client would. Raises Wrong."""
@@ -215,13 +219,13 @@ class Lab:
         """Let wrk load `target`; every request must have been answered in full, by the origin unless told otherwise."""
         before, cpu_before = self.settled(), target.cpu_s()
         report = wrk(self.folder, target.port, f"{target.prefix}/{case.path}", case, seconds)
-        cpu_s, seen = target.cpu_s() - cpu_before, self.counted() - before - 1
+        used_s, seen = target.cpu_s() - cpu_before, self.counted() - before - 1
         requests = report["requests"]
         if case.path == "upload":
             seen //= 2  # the origin asks itself
         if at_origin and not requests <= seen <= requests + 2 * case.connections:
             raise Wrong(f"{target.name}: {case}: {requests} answers, but {seen} requests at the origin")
-        return Run(requests / report["us"] * 1e6, report["p50"], report["p99"], cpu_s / requests * 1e6)
+        return Run(requests / report["us"] * 1e6, report["p50"], report["p99"], used_s / requests * 1e6)
 
 
 def wrk(folder: Path, port: int, path: str, case: Case, seconds: float) -> dict[str, int]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.invocation import spread, verdict
-from benchmarks.invocation_lab import TICKS_PER_S, Case, Lab, Run, Target, Wrong, end, free_port, lab
+from benchmarks.invocation_lab import Case, Lab, Run, Target, Wrong, cpu_s, end, free_port, lab
 
 CASE: Final = Case("GET", "2b", 50)
 SHARES: Final = {"off": None, "0 %": 0.0, "5 %": 0.05, "100 %": 1.0}
@@ -59,12 +59,6 @@ class Collector(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: object) -> None:
         """Say nothing."""
-
-
-def cpu_s(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 class Traced:
