@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from builder.store import BundleStore
@@ -13,6 +15,8 @@ from cli import credentials
 from cli.errors import CliError
 from cli.settings import ServeSettings
 from gateway.control.auth import Auth
+from orchestration.events import Event
+from orchestration.orchestrator import Orchestrator
 from telemetry import service_manager
 
 log = logging.getLogger("pinnace.platform")
@@ -98,7 +102,22 @@ def url_of(host: str, port: int) -> str:
     return f"http://{f'[{name}]' if ':' in name and '[' not in name else name}:{port}"
 
 
-async def cancel_task(task: asyncio.Task[None]) -> None:
+def pumped(
+    stack: contextlib.AsyncExitStack, orchestrator: Orchestrator, life: Life, *listeners: Callable[[Event], None]
+) -> None:
+    """Tell the listeners, in their order, of all that there is and of every change, until the stack is left."""
+
+    async def pump() -> None:
+        async for event in orchestrator.watch():
+            for listener in listeners:
+                listener(event)
+
+    pumping = asyncio.create_task(pump())
+    pumping.add_done_callback(life.part_ended)
+    stack.push_async_callback(_cancel, pumping)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait for its end."""
     task.cancel()
     await asyncio.wait([task])

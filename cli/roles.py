@@ -44,9 +44,9 @@ from cli.process import (
     Life,
     auth_of,
     bundle_store,
-    cancel_task,
     cannot_listen,
     collect_seldom,
+    pumped,
     save_login,
     tell_ready,
     url_of,
@@ -195,21 +195,19 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         if isinstance(edge, Fleet):
             api = _synced(api, edge)
         await stack.enter_async_context(control_server(api, place.run_dir / "control.sock"))
-
-        async def pump() -> None:
-            async for event in orchestrator.watch():
-                monitor.apply(event)
-                ends.apply(event)
-                calls.apply(event)
-                edge.apply(event)
-                scaler.apply(event)
-                triggers.apply(event)
-                rollouts.apply(event)
-                metering.starts.apply(event)
-
-        pumping = asyncio.create_task(pump())  # the edge is told what exists before it listens
-        pumping.add_done_callback(life.part_ended)
-        stack.push_async_callback(cancel_task, pumping)
+        pumped(  # the edge is told what exists before it listens
+            stack,
+            orchestrator,
+            life,
+            monitor.apply,
+            ends.apply,
+            calls.apply,
+            edge.apply,
+            scaler.apply,
+            triggers.apply,
+            rollouts.apply,
+            metering.starts.apply,
+        )
         try:
             await stack.enter_async_context(edge)
         except OSError as error:

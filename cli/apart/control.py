@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 
 from autoscaler.scaler import Scaler
 from builder.service import Builder
-from cli.apart.parts import Drain, about_of, look_of, metered, pumped, queued, triggers_of
+from cli.apart.parts import Drain, about_of, look_of, metered, queued, triggers_of
 from cli.cluster import OnCluster
 from cli.http_server import uvicorn_server
-from cli.process import Life, auth_of, bundle_store, cannot_listen, url_of
+from cli.process import Life, auth_of, bundle_store, cannot_listen, pumped, url_of
 from cli.settings import ServeSettings
 from cli.tracing import tracing
 from gateway.control.app import control_app
@@ -63,7 +63,7 @@ async def control(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIt
         calls = await stack.enter_async_context(queued(settings, run_dir, cluster.orchestrator, lambda sample: None))
         triggers = await stack.enter_async_context(triggers_of(settings, calls, lambda function, at: None))
         monitor = await stack.enter_async_context(Monitor(cluster.orchestrator, gathered.tallies, gathered.loads))
-        await pumped(
+        pumped(
             stack,
             cluster.orchestrator,
             life,

@@ -13,9 +13,9 @@ from autoscaler.history import History
 from autoscaler.measuring import Measuring, NoPrometheus, Prometheus
 from autoscaler.scaler import Scaler
 from autoscaler.starts import StartLimits
-from cli.apart.parts import Drain, look_of, metered, pumped, queued, triggers_of
+from cli.apart.parts import Drain, look_of, metered, queued, triggers_of
 from cli.cluster import OnCluster
-from cli.process import CannotServe, Life
+from cli.process import CannotServe, Life, pumped
 from cli.settings import ServeSettings
 from cli.tracing import tracing
 from gateway.edge.hub import Hub
@@ -100,7 +100,7 @@ async def controller(settings: ServeSettings, secret: bytes, life: Life) -> Asyn
             on_released=released,
             on_gone=scaler.forget_edge,
         )
-        await pumped(
+        pumped(
             stack,
             cluster.orchestrator,
             life,

@@ -7,9 +7,9 @@ import os
 from collections.abc import AsyncIterator
 from typing import Final
 
-from cli.apart.parts import Drain, look_of, metered, pumped, queued
+from cli.apart.parts import Drain, look_of, metered, queued
 from cli.cluster import OnCluster, held_place
-from cli.process import Life, cannot_listen, url_of
+from cli.process import Life, cannot_listen, pumped, url_of
 from cli.settings import ServeSettings
 from cli.tracing import tracing
 from gateway.edge.places import new_name
@@ -52,7 +52,7 @@ async def edge(settings: ServeSettings, secret: bytes, life: Life) -> AsyncItera
             secret=secret,
             look=look_of(cluster.look()),
         )
-        await pumped(stack, cluster.orchestrator, life, linked.apply, *([calls.apply] if calls is not None else []))
+        pumped(stack, cluster.orchestrator, life, linked.apply, *([calls.apply] if calls is not None else []))
         lag = await stack.enter_async_context(LoopLag())
         try:
             await stack.enter_async_context(linked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +14,7 @@ from cli.asynchronous import Asynchronous
 from cli.http_server import uvicorn_server
 from cli.metrics import metrics_port
 from cli.outgoing import outgoing
-from cli.process import CannotServe, Life, cancel_task
+from cli.process import CannotServe, Life
 from cli.settings import ServeSettings
 from cli.tracing import Tracing
 from cli.triggers import Triggers
@@ -29,7 +28,6 @@ from gateway.metrics.page import MetricsPage, Source
 from gateway.metrics.processes import LoopLag, Processes
 from gateway.metrics.spans import Spans
 from gateway.timers.timers import Expect
-from orchestration.events import Event
 from orchestration.kubernetes.lease import HolderLook
 from orchestration.load import LoadSample
 from orchestration.orchestrator import Orchestrator
@@ -67,21 +65,6 @@ async def triggers_of(settings: ServeSettings, calls: Asynchronous | None, expec
         return
     async with triggering.opened(settings, calls, expect, leads=False) as triggers:
         yield triggers
-
-
-async def pumped(
-    stack: contextlib.AsyncExitStack, orchestrator: Orchestrator, life: Life, *listeners: Callable[[Event], None]
-) -> None:
-    """Tell the listeners of all that there is and of every change."""
-
-    async def pump() -> None:
-        async for event in orchestrator.watch():
-            for listener in listeners:
-                listener(event)
-
-    pumping = asyncio.create_task(pump())
-    pumping.add_done_callback(life.part_ended)
-    stack.push_async_callback(cancel_task, pumping)
 
 
 async def metered(
