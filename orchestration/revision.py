@@ -55,6 +55,21 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return (self.namespace, self.name)
 
 
+def promised_environment(revision: Revision, secrets: str) -> dict[str, str]:
+    """Return the variables of the replica contract (docs/architecture.md) that are the same wherever the revision runs: its
+    limits, who it is, and the folder of its secrets."""
+    return {
+        "exec_timeout": f"{revision.settings.timeout_s:g}s",
+        "max_inflight": str(revision.settings.concurrency),
+        "OPENFAAS_NAME": revision.function,
+        "OPENFAAS_NAMESPACE": revision.namespace,
+        "K_SERVICE": revision.function,
+        "K_CONFIGURATION": revision.function,
+        "K_REVISION": revision.name,
+        "secret_mount_path": secrets,
+    }
+
+
 def is_function_key(key: str) -> bool:
     """Whether a label or annotation is a setting of the function as a whole: it takes effect at once and makes no revision."""
     by_others = is_scaling_key(key) or is_timer_key(key) or is_subscription_key(key) or is_queue_key(key)

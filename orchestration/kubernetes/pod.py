@@ -15,7 +15,7 @@ from orchestration.kubernetes.names import CONTAINER, FUNCTION_LABEL, MANAGED_BY
 from orchestration.kubernetes.pod_spec import Pod, Probe, Volume
 from orchestration.kubernetes.record import Record
 from orchestration.kubernetes.resource import Manifest
-from orchestration.revision import Revision
+from orchestration.revision import Revision, promised_environment
 from orchestration.settings import InvalidSetting
 
 PRE_STOP_S: Final = 2
@@ -132,14 +132,7 @@ def environment(revision: Revision) -> dict[str, str]:
         own["fprocess"] = revision.env_process
     return own | {
         "PORT": str(PORT),
-        "exec_timeout": f"{revision.settings.timeout_s:g}s",
-        "max_inflight": str(revision.settings.concurrency),
-        "OPENFAAS_NAME": revision.function,
-        "OPENFAAS_NAMESPACE": revision.namespace,
-        "K_SERVICE": revision.function,
-        "K_CONFIGURATION": revision.function,
-        "K_REVISION": revision.name,
-        "secret_mount_path": SECRETS_FOLDER,
+        **promised_environment(revision, SECRETS_FOLDER),
         "TMPDIR": "/tmp",  # noqa: S108
     }
 

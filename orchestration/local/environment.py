@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestration.bundle import Bundle
 from orchestration.command import default_environment
-from orchestration.revision import Revision
+from orchestration.revision import Revision, promised_environment
 
 INSTANCE_VARIABLE = "PINNACE_INSTANCE"
 HOSTNAME_VARIABLE = "HOSTNAME"  # what a pod has its name in
@@ -37,12 +37,5 @@ def environment(
         INSTANCE_VARIABLE: instance,
         **files,
         "PINNACE_LOG_FRAMES": "1",
-        "exec_timeout": f"{revision.settings.timeout_s:g}s",
-        "max_inflight": str(revision.settings.concurrency),
-        "OPENFAAS_NAME": revision.function,
-        "OPENFAAS_NAMESPACE": revision.namespace,
-        "K_SERVICE": revision.function,
-        "K_CONFIGURATION": revision.function,
-        "K_REVISION": revision.name,
-        "secret_mount_path": secrets,
+        **promised_environment(revision, secrets),
     }
