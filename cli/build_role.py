@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import signal
-import socket
 
 import uvloop
 
 from builder.registry.reference import ANY
-from builder.service import Builder
-from cli.http_server import uvicorn_server
-from cli.process import CannotServe, Life, auth_of, bundle_store, cannot_listen, save_login, url_of
+from cli.building import builder_of, bundle_store
+from cli.http_server import listener_of, uvicorn_server
+from cli.process import CannotServe, Life, auth_of, save_login, url_of
 from cli.settings import ServeSettings
 from gateway.control.app import build_app
 from gateway.control.auth import NoLogin
@@ -44,14 +44,7 @@ async def _build_service(settings: ServeSettings) -> int:
         except (StorageError, NoLogin) as error:
             raise CannotServe(str(error)) from None
         builder = await stack.enter_async_context(
-            Builder(
-                bundles,
-                offline=settings.offline,
-                time_limit_s=settings.build_time_limit_s,
-                registries=settings.registries or (ANY,),
-                base_image=settings.base_image,
-                images_only=True,
-            )
+            builder_of(dataclasses.replace(settings, registries=settings.registries or (ANY,)), bundles, images_only=True)
         )
         api = build_app(
             builder=builder,
@@ -60,12 +53,7 @@ async def _build_service(settings: ServeSettings) -> int:
             data_dir=settings.folder,
             build_body_limit_bytes=settings.build_body_limit_bytes,
         )
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        try:
-            listener = stack.enter_context(socket.create_server((settings.host, settings.port), family=family))
-        except OSError as error:
-            where = url_of(settings.host, settings.port)
-            raise cannot_listen(where, error) from None
+        listener = stack.enter_context(listener_of(settings))
         await stack.enter_async_context(uvicorn_server(api, sockets=[listener]))
         url = url_of(settings.host, listener.getsockname()[1])
         if settings.auth and settings.save_login and auth.login is not None:

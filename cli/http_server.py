@@ -12,7 +12,8 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from cli.process import CannotServe
+from cli.process import CannotServe, cannot_listen, url_of
+from cli.settings import ServeSettings
 
 
 class _Server(uvicorn.Server):
@@ -21,6 +22,15 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def listener_of(settings: ServeSettings) -> socket.socket:
+    """Return a socket that listens where the settings say. Raises CannotServe."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        raise cannot_listen(url_of(settings.host, settings.port), error) from None
 
 
 @contextlib.asynccontextmanager

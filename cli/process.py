@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from builder.store import BundleStore
 from cli import credentials
 from cli.errors import CliError
 from cli.settings import ServeSettings
@@ -52,16 +51,6 @@ def auth_of(settings: ServeSettings) -> Auth:
     """Return who may do what: the login of the folder, or the one that is mounted. Raises NoLogin."""
     mounted = os.environ.get("secret_mount_path")  # noqa: SIM112  # OpenFaaS's name
     return Auth.open(settings.folder, enabled=settings.auth, secret_mount_path=Path(mounted) if mounted else None)
-
-
-def bundle_store(settings: ServeSettings) -> BundleStore:
-    """Return the bundles of the data folder, which is made. Raises CannotServe."""
-    folder = settings.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
-        return BundleStore(folder, settings.bundle_quota_bytes)
-    except OSError as error:
-        raise CannotServe(f"the data folder {folder} cannot be used: {error.strerror}") from None
 
 
 def save_login(url: str, user: str, password: str) -> None:

@@ -31,11 +31,11 @@ from autoscaler.history import History
 from autoscaler.measuring import Measuring, NoPrometheus, Prometheus
 from autoscaler.scaler import Scaler
 from autoscaler.starts import StartLimits
-from builder.service import Builder
 from builder.store import BundleStore
 from cli import asynchronous
 from cli import triggers as triggering
 from cli.asynchronous import Asynchronous
+from cli.building import builder_of, bundle_store
 from cli.http_server import control_server, uvicorn_server
 from cli.metrics import Metering, metrics_port, no_consumption
 from cli.outgoing import outgoing
@@ -43,7 +43,6 @@ from cli.process import (
     CannotServe,
     Life,
     auth_of,
-    bundle_store,
     cannot_listen,
     collect_seldom,
     pumped,
@@ -127,16 +126,7 @@ async def _running(settings: ServeSettings, life: Life) -> AsyncIterator[tuple[E
         orchestrator = place.orchestrator
         traced = await stack.enter_async_context(tracing(settings, place.run_dir))
         builder = await stack.enter_async_context(
-            Builder(
-                bundles,
-                in_use=place.bundles_in_use,
-                offline=settings.offline,
-                time_limit_s=settings.build_time_limit_s,
-                registries=settings.registries,
-                base_image=settings.base_image,
-                images_only=place.cluster is not None,
-                on_span=traced.sink.add if traced.sink is not None else None,
-            )
+            builder_of(settings, bundles, traced.sink, images_only=place.cluster is not None, in_use=place.bundles_in_use)
         )
         auth = await asyncio.to_thread(auth_of, settings)
         limits = StartLimits(settings.starts_per_function, settings.starts_total)

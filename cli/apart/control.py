@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 from collections.abc import AsyncIterator
 
 from autoscaler.scaler import Scaler
-from builder.service import Builder
 from cli.apart.parts import Drain, about_of, look_of, metered, queued, triggers_of
+from cli.building import builder_of, bundle_store
 from cli.cluster import OnCluster
-from cli.http_server import uvicorn_server
-from cli.process import Life, auth_of, bundle_store, cannot_listen, pumped, url_of
+from cli.http_server import listener_of, uvicorn_server
+from cli.process import Life, auth_of, pumped, url_of
 from cli.settings import ServeSettings
 from cli.tracing import tracing
 from gateway.control.app import control_app
@@ -38,17 +37,7 @@ async def control(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIt
         run_dir = stack.enter_context(run_folder(None, f"control-{os.getpid()}"))
         traced = await stack.enter_async_context(tracing(settings, run_dir))
         cluster = await stack.enter_async_context(OnCluster.open(settings, life.part_ended))
-        builder = await stack.enter_async_context(
-            Builder(
-                bundles,
-                offline=settings.offline,
-                time_limit_s=settings.build_time_limit_s,
-                registries=settings.registries,
-                base_image=settings.base_image,
-                images_only=True,
-                on_span=traced.sink.add if traced.sink is not None else None,
-            )
-        )
+        builder = await stack.enter_async_context(builder_of(settings, bundles, traced.sink, images_only=True))
         auth = await asyncio.to_thread(auth_of, settings)
         scaler = await stack.enter_async_context(Scaler(cluster.orchestrator, leads=False))  # knows why, and writes nothing
         follower = Follower(
@@ -101,11 +90,7 @@ async def control(settings: ServeSettings, secret: bytes, life: Life) -> AsyncIt
             mark_of=triggers.timers.mark if triggers is not None else lambda function, timer: None,
             calls=calls.store if calls is not None else None,
         )
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        try:
-            listener = stack.enter_context(socket.create_server((settings.host, settings.port), family=family))
-        except OSError as error:
-            raise cannot_listen(url_of(settings.host, settings.port), error) from None
+        listener = stack.enter_context(listener_of(settings))
         await stack.enter_async_context(uvicorn_server(api, sockets=[listener]))
 
         async def dismiss() -> None:

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from pathlib import Path
 
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cli import http_server
-from cli.http_server import control_server
+from cli.http_server import control_server, listener_of
+from cli.process import CannotServe
+from cli.settings import ServeSettings
 
 
 async def test_the_control_socket_is_never_open_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +35,12 @@ async def test_the_control_socket_is_never_open_to_others(tmp_path: Path, monkey
         writer.close()
     assert bound == [0o700]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_a_port_is_listened_on_by_one(host: str, family: socket.AddressFamily) -> None:
+    with listener_of(ServeSettings(host=host, port=0)) as listener:
+        assert listener.family == family
+        port = listener.getsockname()[1]
+        with pytest.raises(CannotServe, match=f":{port}: Address already in use; choose another with --port$"):
+            listener_of(ServeSettings(host=host, port=port))
