@@ -243,9 +243,7 @@ class KubernetesOrchestrator:
     async def update_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Replace the value and roll the pods that have the old one. Raises NotFound, Refused, Unavailable."""
         self._namespaces.check(namespace)
-        async with self._locks.uses(
-            namespace
-        ):  # who deploys meanwhile has the old value or the new one, and is rolled with the old
+        async with self._locks.uses(namespace):  # who deploys meanwhile has the new value, or the old one and is rolled
             await self._secrets.update(namespace, name, value)
 
     async def delete_secret(self, namespace: str, name: str) -> None:
