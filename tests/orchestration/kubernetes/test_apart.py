@@ -214,9 +214,13 @@ async def test_a_call_that_comes_to_an_edge_wakes_its_function(apart: Apart, clu
     async def scaled(count: int) -> bool:
         return await replicas() == count
 
-    await control.request(
-        "POST", f"/system/scale-function/sleeper?namespace={world.namespace}", {"serviceName": "sleeper", "replicas": 0}
-    )
+    async def stopped() -> bool:
+        where = f"/system/scale-function/sleeper?namespace={world.namespace}"
+        status, text = await control.request("POST", where, {"serviceName": "sleeper", "replicas": 0})
+        assert status in (202, 503), text  # 503: its own watch has not told it of the Deployment yet
+        return status == 202
+
+    await eventually(stopped, LIMIT_S)
     await eventually(lambda: scaled(0), LIMIT_S)
     calling = asyncio.create_task(edge.get(path))
     await eventually(lambda: scaled(1), LIMIT_S)
