@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.local.orchestrator import LocalOrchestrator
+from tests.orchestration.local.functions import Functions
 from tests.orchestration.local.world import PROGRAM, Bundles, Watch, watching
 
 
@@ -28,6 +29,17 @@ def bundles(place: Path) -> Bundles:
     code.mkdir()
     shutil.copy(PROGRAM, code)
     return Bundles(code)
+
+
+@pytest.fixture
+def functions(place: Path) -> Functions:
+    return Functions(place / "functions")
+
+
+@pytest.fixture
+def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No replica is asked whether it is ready, by one connection more: on a busy machine a start may look like silence."""
+    monkeypatch.setattr("orchestration.local.readiness.SILENT_FOR_S", 60.0)
 
 
 @pytest.fixture

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
 from pathlib import Path
 
 from orchestration.bundle import Bundle, Layer, LayerKind, UnknownBundle
 from orchestration.local.orchestrator import LocalOrchestrator
+from orchestration.names import DEFAULT_NAMESPACE, FunctionId
 from orchestration.replica import Replica
 from orchestration.spec import FunctionSpec
 from tests.orchestration.local.world import Watch, get
@@ -74,3 +77,31 @@ async def ask(replica: Replica, path: str = "/") -> str:
 
 async def ask_json(replica: Replica, path: str = "/") -> object:
     return json.loads((await ask(replica, path)).replace("'", '"'))
+
+
+def note(orchestrator: LocalOrchestrator, function: str) -> str:
+    """What the status says about how the function's replicas start."""
+    notes = orchestrator.status(FunctionId(DEFAULT_NAMESPACE, function)).notes
+    return next((note for note in notes if note.startswith(("replicas are forks", "replicas import"))), "")
+
+
+def said_all(orchestrator: LocalOrchestrator, function: str) -> bool:
+    """Whether the replicas have closed their notify pipes, which they do a moment after they have said that they are ready."""
+    poller = select.poll()
+    processes = orchestrator._supervisor.processes(FunctionId(DEFAULT_NAMESPACE, function))
+    for process in processes:
+        assert process.launched is not None
+        poller.register(process.launched.notify, 0)  # only its end is told
+    return len(poller.poll(0)) == len(processes)
+
+
+def zygote(orchestrator: LocalOrchestrator, function: str) -> int:
+    """The pid of the function's zygote, as the status has it."""
+    return int(note(orchestrator, function).partition("(pid ")[2].rstrip(")"))
+
+
+def comm(pid: int) -> str:
+    """The process's name; empty when it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""

@@ -43,11 +43,6 @@ def daemonise(stay):
 """
 
 
-@pytest.fixture
-def functions(place: Path) -> Functions:
-    return Functions(place / "functions")
-
-
 @pytest.fixture(params=["with cgroups, where there are some", "without cgroups"])
 async def orchestrator(
     request: pytest.FixtureRequest, place: Path, functions: Functions, monkeypatch: pytest.MonkeyPatch

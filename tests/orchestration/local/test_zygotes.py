@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -22,47 +21,16 @@ from orchestration.orchestrator import NotFound
 from orchestration.replica import ReplicaState
 from orchestration.settings import InvalidSetting
 from orchestration.spec import Resources
-from tests.orchestration.local.functions import RUNTIME, Functions, ask, running, started
+from tests.orchestration.local.functions import RUNTIME, Functions, ask, comm, note, running, said_all, started, zygote
 from tests.orchestration.local.world import Watch, alive, until, watching
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="functions have users of their own only as root")
 
 
 @pytest.fixture
-def functions(place: Path) -> Functions:
-    return Functions(place / "functions")
-
-
-@pytest.fixture
 async def orchestrator(place: Path, functions: Functions) -> AsyncIterator[LocalOrchestrator]:
     async with LocalOrchestrator.open(place / "data", functions) as opened:
         yield opened
-
-
-@pytest.fixture
-def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No replica is asked whether it is ready, by one connection more: on a busy machine a start may look like silence."""
-    monkeypatch.setattr("orchestration.local.readiness.SILENT_FOR_S", 60.0)
-
-
-def note(orchestrator: LocalOrchestrator, function: str) -> str:
-    """What the status says about how the function's replicas start."""
-    notes = orchestrator.status(FunctionId(DEFAULT_NAMESPACE, function)).notes
-    return next((note for note in notes if note.startswith(("replicas are forks", "replicas import"))), "")
-
-
-def said_all(orchestrator: LocalOrchestrator, function: str) -> bool:
-    """Whether the replicas have closed their notify pipes, which they do a moment after they have said that they are ready."""
-    poller = select.poll()
-    processes = orchestrator._supervisor.processes(FunctionId(DEFAULT_NAMESPACE, function))
-    for process in processes:
-        assert process.launched is not None
-        poller.register(process.launched.notify, 0)  # only its end is told
-    return len(poller.poll(0)) == len(processes)
-
-
-def zygote(orchestrator: LocalOrchestrator, function: str) -> int:
-    return int(note(orchestrator, function).partition("(pid ")[2].rstrip(")"))
 
 
 async def test_replicas_are_forks_of_one_process_that_imported_the_handler(
@@ -318,16 +286,10 @@ async def test_an_import_that_hangs_can_be_stopped_and_is_ended_in_time(
 def descendants(orchestrator: LocalOrchestrator) -> list[int]:
     """The processes below the keeper and its stems, which stay."""
     children = descent.children(orchestrator.keeper_pid or 0)
-    stems = [pid for pid in children if name(pid) == "stem"]
+    stems = [pid for pid in children if comm(pid) == "stem"]
     return [pid for parent in stems for pid in descent.children(parent) if alive(pid)] + [
         pid for pid in children if pid not in stems and alive(pid)
     ]
-
-
-def name(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    return ""
 
 
 async def test_a_limit_of_processes_that_is_reached_is_the_reason_and_passes(
@@ -551,112 +513,6 @@ async def test_zygotes_over_the_budget_go_and_their_functions_start_all_the_same
         await started(orchestrator, watch, functions.add("vast", heavy.replace("30", "80")))
         assert note(orchestrator, "vast").startswith("replicas import the handler themselves: its zygote takes 8")
         assert kept == [note(orchestrator, name).startswith("replicas are forks") for name in ("one", "two", "three")]
-
-
-async def test_stems_take_their_part_of_the_budget(place: Path, functions: Functions) -> None:
-    async with (
-        LocalOrchestrator.open(place / "data", functions, zygote_budget_bytes=1 << 20) as orchestrator,
-        watching(orchestrator) as watch,
-    ):
-        await started(orchestrator, watch, functions.add("one", "answer = 1"))  # misses a stem, which has no room
-        (replica,) = await started(orchestrator, watch, functions.add("two", "answer = 2"))
-        assert await ask(replica) == "2"
-        assert "all together may take 1 MiB" in note(orchestrator, "two")
-        await until(lambda: not any(name(pid) == "stem" for pid in descent.children(orchestrator.keeper_pid or 0)))
-        await orchestrator.scale((DEFAULT_NAMESPACE, "two-00001"), 2)
-        await watch.until(lambda: len(running(watch, "two")) == 2)
-        assert orchestrator.stem_pids == []
-        assert not any(name(pid) == "stem" for pid in descent.children(orchestrator.keeper_pid or 0)), "not again at once"
-
-
-@pytest.mark.usefixtures("unasked")
-async def test_without_a_budget_replicas_are_forks_of_the_stem_and_import_the_handler_themselves(
-    place: Path, functions: Functions
-) -> None:
-    source = """
-import os, signal, site, sys
-AT_IMPORT = os.getpid()
-SIGNALS = [str(signal.getsignal(number)).partition(' at ')[0] for number in range(1, signal.NSIG)]
-import orchestration
-def answer(path):
-    status = dict(line.split(':', 1) for line in open('/proc/self/status') if ':' in line)
-    return [AT_IMPORT == os.getpid(), orchestration.__file__.rpartition('/')[2], os.environ.get('MINE'), os.getuid(),
-            status['CapEff'].strip(), status['NoNewPrivs'].strip(), os.listdir('/tmp'), len(os.listdir('/proc/self/fd')),
-            SIGNALS, os.path.basename(sys.argv[0]), [p for p in sys.path if p.endswith('packages')] == site.getsitepackages()]
-"""
-    async with (
-        LocalOrchestrator.open(place / "data", functions, zygote_budget_bytes=0) as orchestrator,
-        watching(orchestrator) as watch,
-    ):
-        spec = functions.add("hello", source, env_vars={"MINE": "here"})
-        (place / "functions" / "hello" / "function" / "orchestration.py").write_text("")
-        (first,) = await started(orchestrator, watch, spec)  # misses the stem, which starts now
-        await until(lambda: any(name(pid) == "stem" for pid in descent.children(orchestrator.keeper_pid or 0)))
-        await until(lambda: orchestrator.zygote_pids == {} and orchestrator.stem_pids)
-        await orchestrator.scale((DEFAULT_NAMESPACE, "hello-00001"), 2)
-        await watch.until(lambda: len(running(watch, "hello")) == 2)
-        (second,) = [replica for replica in running(watch, "hello") if replica.id != first.id]
-        assert name(descent.parent(second.pid or 0) or 0) == "stem"
-        await until(lambda: said_all(orchestrator, "hello"))
-        by_exec, by_fork = eval(await ask(first)), eval(await ask(second))
-        assert by_exec == by_fork
-        assert by_fork[:3] == [True, "orchestration.py", "here"]
-        if os.geteuid() == 0:
-            assert by_fork[3] != 0
-        assert note(orchestrator, "hello").startswith("replicas import the handler themselves: no memory")
-
-
-async def test_asgi_handlers_have_a_stem_of_their_own_with_asyncio(place: Path, functions: Functions) -> None:
-    seen = "import sys\nSEEN = 'asyncio' in sys.modules\n"
-    app = """
-async def app(scope, receive, send):
-    await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'%d' % len(str(SEEN)))]})
-    await send({'type': 'http.response.body', 'body': str(SEEN).encode()})
-"""
-    async with (
-        LocalOrchestrator.open(place / "data", functions, zygote_budget_bytes=0) as orchestrator,
-        watching(orchestrator) as watch,
-    ):
-        sync = functions.add("sync", seen + "answer = SEEN")
-        loop = functions.add("loop", seen + app, template="python3-asgi")
-        for spec, stems in ((sync, 1), (loop, 2)):
-            await started(orchestrator, watch, spec)  # misses its stem, which starts now
-            await until(lambda: len(orchestrator.stem_pids) == stems)  # noqa: B023
-            await orchestrator.scale((DEFAULT_NAMESPACE, f"{spec.service}-00001"), 2)
-            await watch.until(lambda: len(running(watch, spec.service)) == 2)  # noqa: B023
-        forks = {f: [r for r in running(watch, f) if name(descent.parent(r.pid or 0) or 0) == "stem"] for f in ("sync", "loop")}
-        assert [len(found) for found in forks.values()] == [1, 1]
-        assert await ask(forks["sync"][0]) == "False"
-        assert await ask(forks["loop"][0]) == "True"
-
-
-async def test_variables_that_are_read_when_a_process_starts_make_an_exec(place: Path, functions: Functions) -> None:
-    async with (
-        LocalOrchestrator.open(place / "data", functions, zygote_budget_bytes=0) as orchestrator,
-        watching(orchestrator) as watch,
-    ):
-        await started(orchestrator, watch, functions.add("other", "answer = 1"))
-        await until(lambda: orchestrator.stem_pids)
-        spec = functions.add("hello", "answer = 1", env_vars={"MALLOC_ARENA_MAX": "1"})
-        (replica,) = await started(orchestrator, watch, spec)
-        assert descent.parent(replica.pid or 0) == orchestrator.keeper_pid
-
-
-async def test_a_killed_stem_is_replaced_and_what_came_from_it_lives_on(
-    orchestrator: LocalOrchestrator, watch: Watch, functions: Functions
-) -> None:
-    await started(orchestrator, watch, functions.add("first", "answer = 1"))
-    await until(lambda: orchestrator.stem_pids)
-    (replica,) = await started(orchestrator, watch, functions.add("hello", "import os\nanswer = lambda path: os.getppid()"))
-    (stem,) = orchestrator.stem_pids
-    assert descent.parent(zygote(orchestrator, "hello")) == stem
-    os.kill(stem, signal.SIGKILL)
-    await until(lambda: not alive(stem))
-    assert await ask(replica) == str(zygote(orchestrator, "hello"))
-    await orchestrator.scale((DEFAULT_NAMESPACE, "hello-00001"), 2)
-    await watch.until(lambda: len(running(watch, "hello")) == 2)
-    await started(orchestrator, watch, functions.add("other", "answer = 1"))
-    await until(lambda: orchestrator.stem_pids and orchestrator.stem_pids != [stem])
 
 
 async def test_each_start_is_remembered_with_its_phases(
