@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -68,6 +68,21 @@ class HubLab(Lab):
     def new_edge(self, secret: bytes = SECRET, **settings: object) -> LinkedEdge:
         chosen = EdgeSettings(port=0, name=new_name(), **settings)  # type: ignore[arg-type]
         return LinkedEdge(chosen, control=self.control.endpoint, secret=secret, look=self.look)
+
+    @contextlib.asynccontextmanager
+    async def led_by(
+        self, pretend: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    ) -> AsyncIterator[tuple[LinkedEdge, int]]:
+        """An edge for which who answers as `pretend` does leads, and that one's port."""
+        async with await asyncio.start_server(pretend, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+
+            async def look() -> Sighting:
+                return Sighting(time.monotonic(), True, "another", f"127.0.0.1:{port}")
+
+            settings = EdgeSettings(port=0, name="e")
+            async with LinkedEdge(settings, control=self.control.endpoint, secret=SECRET, look=look) as edge:
+                yield edge, port
 
     async def begin(self, edges: int = 2) -> None:
         await self.control.start()
@@ -371,17 +386,10 @@ async def test_an_edge_refuses_a_hub_of_another_protocol_in_a_sentence_and_lets_
         heard.append(b"")
         writer.close()
 
-    async with await asyncio.start_server(pretend, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-
-        async def look() -> Sighting:
-            return Sighting(time.monotonic(), True, "another", f"127.0.0.1:{port}")
-
-        edge = LinkedEdge(EdgeSettings(port=0, name="e"), control=lab.control.endpoint, secret=SECRET, look=look)
-        async with edge:
-            await eventually(lambda: heard)
-            assert not edge.member.linked
-            await eventually(lambda: edge.member.trouble)
+    async with lab.led_by(pretend) as (edge, port):
+        await eventually(lambda: heard)
+        assert not edge.member.linked
+        await eventually(lambda: edge.member.trouble)
     assert bool(heard[0]) == says_hello
     text = f"no link to the leader at 127.0.0.1:{port}: it speaks protocol {hub.get('protocol', 1)} of the link and this end 2"
     assert edge.member.trouble.startswith(text)
@@ -414,16 +422,9 @@ async def test_a_hub_that_does_not_know_the_secret_gets_no_word(lab: HubLab) -> 
         writer.close()
 
     await lab.begin(edges=0)
-    async with await asyncio.start_server(pretend, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-
-        async def look() -> Sighting:
-            return Sighting(time.monotonic(), True, "impostor", f"127.0.0.1:{port}")
-
-        edge = LinkedEdge(EdgeSettings(port=0, name="e"), control=lab.control.endpoint, secret=SECRET, look=look)
-        async with edge:
-            await eventually(lambda: heard)
-            assert not edge.member.linked
+    async with lab.led_by(pretend) as (edge, _):
+        await eventually(lambda: heard)
+        assert not edge.member.linked
     assert heard[0] == b""
 
 
