@@ -88,6 +88,7 @@ def restore(file: Path, data_dir: Path) -> Restored:
         incomplete.mkdir(parents=True, mode=0o711 if os.geteuid() == 0 else 0o700)
         with _opened(file) as tar:
             files, about = _read(tar, incomplete)
+        _forget_instance(incomplete / DATABASES[0])
         warnings = _settle_layers(incomplete / "layers", about, data_dir)
         os.sync()
         if data_dir.exists():
@@ -95,7 +96,7 @@ def restore(file: Path, data_dir: Path) -> Restored:
         incomplete.rename(data_dir)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError):
         raise StorageError(f"the backup {file} cannot be restored: the file is not whole") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, sqlite3.Error) as error:
         raise StorageError(f"the backup {file} cannot be restored: {getattr(error, 'strerror', None) or error}") from None
     finally:
         shutil.rmtree(incomplete, ignore_errors=True)
@@ -117,6 +118,12 @@ class _Hashing:
     @property
     def digest(self) -> str:
         return f"sha256:{self._digest.hexdigest()}"
+
+
+def _forget_instance(state: Path) -> None:
+    """Let the folder be named anew at its first start: the one that was saved may run on this machine."""
+    with contextlib.closing(sqlite3.connect(state, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM facts WHERE name IN ('instance', 'instance_of')")
 
 
 def _opened(file: Path) -> tarfile.TarFile:

@@ -66,7 +66,7 @@ class Record(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """Everything, as it is at start. `instance` is the data folder's own random name."""
+    """Everything, as it is at start. `instance` is the data folder's own random name; a copy of the folder gets another."""
 
     instance: str
     namespaces: dict[str, Namespace]
@@ -77,11 +77,12 @@ class Store:
     """`state.db`. Writers return when the change is durable; all raise StorageError, StorageFull and Conflict."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._database = Database(path, MIGRATIONS)
 
     def load(self) -> State:
         """Read everything; the first time, write what always exists."""
-        return self._database.now(_load)
+        return self._database.now(lambda connection: _load(connection, _which_file(self._path)))
 
     async def put(self, record: Record) -> Record:
         """Write a function with its revisions; return it with the user it has (a new function gets one).
@@ -114,8 +115,18 @@ class Store:
         self._database.close()
 
 
-def _load(connection: sqlite3.Connection) -> State:
+def _which_file(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def _load(connection: sqlite3.Connection, file: str) -> State:
     connection.execute("INSERT OR IGNORE INTO facts VALUES ('instance', ?)", (secrets.token_hex(8),))
+    named = connection.execute("SELECT value FROM facts WHERE name = 'instance_of'").fetchone()
+    if named is not None and named[0] != file:
+        # A copy: under the original's name it would take away the sockets, and end the processes, of a platform that runs.
+        connection.execute("UPDATE facts SET value = ? WHERE name = 'instance'", (secrets.token_hex(8),))
+    connection.execute("INSERT OR REPLACE INTO facts VALUES ('instance_of', ?)", (file,))
     connection.execute("INSERT OR IGNORE INTO facts SELECT 'next_namespace', coalesce(max(number) + 1, 0) FROM namespaces")
     if not connection.execute("SELECT 1 FROM namespaces WHERE name = ?", (DEFAULT_NAMESPACE,)).fetchone():
         _put_namespace(connection, Namespace(DEFAULT_NAMESPACE), NAMESPACES)

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import json
+import shutil
 import stat
 import sys
 import tarfile
@@ -54,6 +55,24 @@ async def test_a_backup_of_a_running_platform_starts_elsewhere(place: Path, bund
         assert await orchestrator.secrets(DEFAULT_NAMESPACE) == ["key"]
         await watch.until(watch.running)
         assert (await get(watch.running()[0], "/x"))[0] == 200
+
+
+@pytest.mark.parametrize("restored", [True, False], ids=["restored", "copied"])
+async def test_a_platform_on_a_copy_leaves_the_one_on_the_original_alone(place: Path, bundles: Bundles, restored: bool) -> None:
+    data, copy = place / "data", place / "copy"
+    async with LocalOrchestrator.open(data, bundles) as original, watching(original) as watch:
+        await original.apply(spec())
+        await watch.until(watch.running)
+        await asyncio.to_thread(backup, data, place / "backup.tar")
+        if restored:
+            await asyncio.to_thread(restore, place / "backup.tar", copy)
+        else:
+            await asyncio.to_thread(shutil.copytree, data, copy)
+        async with LocalOrchestrator.open(copy, bundles) as other, watching(other) as others:
+            await others.until(others.running)
+            assert (await get(others.running()[0], "/x"))[0] == 200
+        (replica,) = watch.running()
+        assert (await get(replica, "/x"))[0] == 200
 
 
 async def test_dependency_layers_fit_the_new_place(place: Path, bundles: Bundles) -> None:
