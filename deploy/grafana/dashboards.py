@@ -52,6 +52,16 @@ def rate(metric: str, selector: str = "", by: str = "function_name") -> str:
     return f"sum by ({by}) (rate({metric}{selector}[{RATE}]))"
 
 
+def rates(metric: str, by: str, selector: str = "") -> Query:
+    """A counter's rate for each value of the label `by`."""
+    return Query(rate(metric, selector, by), f"{{{{{by}}}}}")
+
+
+def top(expr: str, legend: str = "{{function_name}}") -> Query:
+    """The ten largest of what may be a thousand functions'."""
+    return Query(f"topk(10, {expr})", legend)
+
+
 ERRORS = '{code=~"5.."}'
 UNLUCKY = '{outcome!="succeeded"}'
 ONE = '{function_name="$function"}'
@@ -77,17 +87,8 @@ OVERVIEW = [
         Panel("Calls waiting", "short", [Query("sum(pinnace_queue_length)")], kind="stat"),
     ],
     [
-        Panel(
-            "Calls",
-            "reqps",
-            [Query(f"topk(10, {rate('gateway_function_invocation_total')})", "{{function_name}}")],
-            "The ten functions that are called most.",
-        ),
-        Panel(
-            "Errors (5xx)",
-            "reqps",
-            [Query(f"topk(10, {rate('gateway_function_invocation_total', ERRORS)})", "{{function_name}}")],
-        ),
+        Panel("Calls", "reqps", [top(rate("gateway_function_invocation_total"))], "The ten functions that are called most."),
+        Panel("Errors (5xx)", "reqps", [top(rate("gateway_function_invocation_total", ERRORS))]),
     ],
     [
         Panel(
@@ -106,36 +107,28 @@ OVERVIEW = [
         ),
     ],
     [
-        Panel(
-            "Calls in flight",
-            "short",
-            [Query("topk(10, gateway_function_invocation_inflight)", "{{function_name}}")],
-            "At a replica or waiting for one.",
-        ),
+        Panel("Calls in flight", "short", [top("gateway_function_invocation_inflight")], "At a replica or waiting for one."),
         Panel(
             "Replicas",
             "short",
-            [
-                Query("sum(gateway_service_count)", "wanted"),
-                Query("sum(gateway_service_ready_count)", "ready"),
-            ],
+            [Query("sum(gateway_service_count)", "wanted"), Query("sum(gateway_service_ready_count)", "ready")],
         ),
     ],
     [
-        Panel("Cold starts", "cps", [Query(f"topk(10, {rate('pinnace_cold_starts_total')})", "{{function_name}}")]),
-        Panel("Memory of functions", "bytes", [Query("topk(10, pod_memory_working_set_bytes)", "{{function_name}}")]),
+        Panel("Cold starts", "cps", [top(rate("pinnace_cold_starts_total"))]),
+        Panel("Memory of functions", "bytes", [top("pod_memory_working_set_bytes")]),
     ],
     [
         Panel(
             "Asynchronous calls that wait",
             "short",
-            [Query("topk(10, pinnace_async_waiting)", "{{function_name}} {{kind}}")],
+            [top("pinnace_async_waiting", "{{function_name}} {{kind}}")],
             "Also those that are delayed, or between two attempts.",
         ),
         Panel(
             "How late asynchronous calls are",
             "s",
-            [Query("topk(10, pinnace_async_late_seconds)", "{{function_name}} {{kind}}")],
+            [top("pinnace_async_late_seconds", "{{function_name}} {{kind}}")],
             "For how long the oldest one has been due. It grows where calls come faster than they are carried out.",
         ),
     ],
@@ -156,9 +149,7 @@ OVERVIEW = [
 
 FUNCTION = [
     [
-        Panel(
-            "Calls by code", "reqps", [Query(rate("gateway_function_invocation_total", ONE, "code"), "{{code}}")], stack=True
-        ),
+        Panel("Calls by code", "reqps", [rates("gateway_function_invocation_total", "code", ONE)], stack=True),
         Panel("How long calls take", "s", quantiles("gateway_functions_seconds", ONE), "Points are traced calls."),
     ],
     [
@@ -210,7 +201,7 @@ FUNCTION = [
         Panel(
             "Attempts at asynchronous calls",
             "cps",
-            [Query(rate("pinnace_async_attempts_total", ONE, by="outcome"), "{{outcome}}")],
+            [rates("pinnace_async_attempts_total", "outcome", ONE)],
             "Succeeded, to be made again, or the last one of a call that is dead.",
         ),
         Panel("How late they are", "s", [Query(f"max(pinnace_async_late_seconds{ONE})", "oldest")]),
@@ -273,15 +264,11 @@ FUNCTION = [
 
 AUTOSCALER = [
     [
-        Panel(
-            "Wanted",
-            "short",
-            [Query("topk(10, gateway_service_count)", "{{function_name}}")],
-        ),
+        Panel("Wanted", "short", [top("gateway_service_count")]),
         Panel(
             "Missing",
             "short",
-            [Query("topk(10, gateway_service_count - gateway_service_ready_count)", "{{function_name}}")],
+            [top("gateway_service_count - gateway_service_ready_count")],
             "Replicas that are wanted and not ready.",
         ),
     ],
@@ -289,7 +276,7 @@ AUTOSCALER = [
         Panel(
             "Decisions by rule",
             "cps",
-            [Query(rate("pinnace_scaler_decisions_total", by="rule"), "{{rule}}")],
+            [rates("pinnace_scaler_decisions_total", "rule")],
             "Those that changed a count, by the rule that gave it its value.",
             stack=True,
         ),
@@ -313,7 +300,7 @@ AUTOSCALER = [
             ],
             "Functions scaled by concurrency.",
         ),
-        Panel("Waiting", "short", [Query("topk(10, pinnace_queue_length)", "{{function_name}}")]),
+        Panel("Waiting", "short", [top("pinnace_queue_length")]),
     ],
     [
         Panel(
@@ -327,19 +314,13 @@ AUTOSCALER = [
                 )
             ],
         ),
-        Panel(
-            "Starts",
-            "cps",
-            [
-                Query(rate("pinnace_replica_start_seconds_count", by="function_name"), "{{function_name}}"),
-            ],
-        ),
+        Panel("Starts", "cps", [rates("pinnace_replica_start_seconds_count", "function_name")]),
     ],
 ]
 
 PLATFORM = [
     [
-        Panel("CPU", "short", [Query(rate("pinnace_process_cpu_seconds_total", by="process"), "{{process}}")], "Cores."),
+        Panel("CPU", "short", [rates("pinnace_process_cpu_seconds_total", "process")], "Cores."),
         Panel("Memory", "bytes", [Query("sum by (process) (pinnace_process_resident_memory_bytes)", "{{process}}")]),
     ],
     [
@@ -354,15 +335,11 @@ PLATFORM = [
         ),
     ],
     [
-        Panel(
-            "Requests that were no function's",
-            "reqps",
-            [Query(rate("pinnace_edge_requests_refused_total", by="code"), "{{code}}")],
-        ),
+        Panel("Requests that were no function's", "reqps", [rates("pinnace_edge_requests_refused_total", "code")]),
         Panel("Open files", "short", [Query("sum by (process) (pinnace_process_open_fds)", "{{process}}")]),
     ],
     [
-        Panel("Control API", "reqps", [Query(rate("http_requests_total", by="status"), "{{status}}")], stack=True),
+        Panel("Control API", "reqps", [rates("http_requests_total", "status")], stack=True),
         Panel(
             "Control API, how long (p95)",
             "s",
@@ -377,11 +354,7 @@ PLATFORM = [
     ],
     [
         Panel("Event loop's lateness", "s", quantiles("pinnace_control_loop_lag_seconds", "", of=(0.5, 0.99))),
-        Panel(
-            "Builds",
-            "short",
-            [Query(f"sum by (status) (increase(pinnace_build_seconds_count[{RATE}]))", "{{status}}")],
-        ),
+        Panel("Builds", "short", [Query(f"sum by (status) (increase(pinnace_build_seconds_count[{RATE}]))", "{{status}}")]),
     ],
     [
         Panel(
@@ -392,7 +365,7 @@ PLATFORM = [
         Panel(
             "Spans",
             "cps",
-            [Query(rate("pinnace_spans_total", by="fate"), "{{fate}}")],
+            [rates("pinnace_spans_total", "fate")],
             "Exported, dropped as too many waited, or failed to reach the collector.",
         ),
     ],
@@ -409,63 +382,53 @@ ASYNC = [
         Panel(
             "Waiting",
             "short",
-            [Query("topk(10, pinnace_async_waiting)", "{{function_name}} {{kind}}")],
+            [top("pinnace_async_waiting", "{{function_name}} {{kind}}")],
             "Also those that are delayed, or between two attempts.",
         ),
         Panel(
             "How late they are",
             "s",
-            [Query("topk(10, pinnace_async_late_seconds)", "{{function_name}} {{kind}}")],
+            [top("pinnace_async_late_seconds", "{{function_name}} {{kind}}")],
             "For how long the oldest one has been due.",
         ),
     ],
     [
-        Panel("Running", "short", [Query("topk(10, pinnace_async_running)", "{{function_name}} {{kind}}")], stack=True),
-        Panel(
-            "Dead",
-            "short",
-            [Query("topk(10, pinnace_async_dead)", "{{function_name}} {{kind}}")],
-            "Given up. They can be replayed.",
-        ),
+        Panel("Running", "short", [top("pinnace_async_running", "{{function_name}} {{kind}}")], stack=True),
+        Panel("Dead", "short", [top("pinnace_async_dead", "{{function_name}} {{kind}}")], "Given up. They can be replayed."),
     ],
     [
         Panel(
             "Attempts",
             "cps",
-            [Query(rate("pinnace_async_attempts_total", by="outcome"), "{{outcome}}")],
+            [rates("pinnace_async_attempts_total", "outcome")],
             "Succeeded, to be made again, or the last one of a call that is dead.",
             stack=True,
         ),
         Panel(
             "Attempts that failed",
             "cps",
-            [
-                Query(
-                    f"topk(10, {rate('pinnace_async_attempts_total', UNLUCKY, 'function_name, outcome')})",
-                    "{{function_name}} {{outcome}}",
-                )
-            ],
+            [top(rate("pinnace_async_attempts_total", UNLUCKY, "function_name, outcome"), "{{function_name}} {{outcome}}")],
         ),
     ],
     [
         Panel(
             "Timers",
             "cps",
-            [Query(rate("pinnace_timer_runs_total", by="fate"), "{{fate}}")],
+            [rates("pinnace_timer_runs_total", "fate")],
             "Runs: fired, left out as missed or overlapping, or failed to be submitted and tried again.",
         ),
         Panel(
             "CloudEvents",
             "cps",
             [
-                Query(rate("pinnace_events_total", by="fate"), "{{fate}}"),
+                rates("pinnace_events_total", "fate"),
                 Query(f"sum(rate(pinnace_event_calls_total[{RATE}]))", "calls made of them"),
             ],
         ),
         Panel(
             "Callbacks",
             "cps",
-            [Query(rate("pinnace_callbacks_total", by="fate"), "{{fate}}")],
+            [rates("pinnace_callbacks_total", "fate")],
             "Attempts: sent, to be tried again, given up, or refused for their address.",
         ),
     ],
