@@ -78,9 +78,8 @@ def parse_count(name: str, text: str, *, highest: int, least: int = 0) -> int:
     """Return the whole number from `least` to `highest` that `text` is. Raises InvalidSetting, which names `name`."""
     digits = text.strip().lstrip("0") or "0"
     is_number = text.strip().isascii() and text.strip().isdigit()
-    if (
-        not is_number or len(digits) > len(str(highest)) or not least <= int(digits) <= highest
-    ):  # int() refuses thousands of digits
+    is_short = len(digits) <= len(str(highest))  # int() refuses thousands of digits
+    if not (is_number and is_short and least <= int(digits) <= highest):
         raise InvalidSetting(f"{name}={text[:40]!r}: a whole number from {least} to {highest}")
     return int(digits)
 
