@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,6 +25,7 @@ from gateway.asynchronous.redis.wire import SMALL_BYTES
 from gateway.asynchronous.store import Keep, StoreUnavailable
 from orchestration.names import FunctionId
 from tests.gateway.asynchronous.redis_server import RedisServer, needs_redis
+from tests.gateway.edge.lab import eventually
 
 ECHO = FunctionId("openfaas-fn", "echo")
 NOW = 1_000_000.0
@@ -37,12 +38,6 @@ def call_of(**settings: object) -> Submission:
 
 def limit(_queue: str) -> int:
     return 10
-
-
-async def until(so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not so():  # noqa: ASYNC110  # it is not told
-            await asyncio.sleep(0.001)
 
 
 @contextlib.asynccontextmanager
@@ -67,7 +62,7 @@ async def test_gateways_share_calls_limits_news_and_ends(redis: RedisServer, tmp
     async with opened(redis, tmp_path / "1") as one, opened(redis, tmp_path / "2") as other:
         assert await other.take(limit, 5, NOW, LEASE_S) == []
         hearing = asyncio.create_task(other.changed(60))
-        await until(lambda: other._hears)
+        await eventually(lambda: other._hears)
         await other.take(limit, 5, NOW, LEASE_S)  # it knows of nothing, and wants to hear of something
         (receipt, _) = await one.submit([call_of(), call_of()], NOW)
         await asyncio.wait_for(hearing, 20)
@@ -83,7 +78,7 @@ async def test_gateways_share_calls_limits_news_and_ends(redis: RedisServer, tmp
 
 async def test_what_a_store_did_is_no_news_to_itself_unless_its_answer_was_lost(own_redis: RedisServer, tmp_path: Path) -> None:
     async with opened(own_redis, tmp_path, timeout_s=0.5) as store:
-        await until(lambda: store._hears)
+        await eventually(lambda: store._hears)
         await store.submit([call_of(due=NOW + 9)], NOW)
         store._bell.clear()
         own = store._name.encode()
@@ -95,7 +90,7 @@ async def test_what_a_store_did_is_no_news_to_itself_unless_its_answer_was_lost(
             with pytest.raises(StoreUnavailable):
                 await store.submit([call_of()], NOW)
             store._bell.clear()
-        await until(store._bell.is_set)  # it was carried out when the server went on
+        await eventually(store._bell.is_set)  # it was carried out when the server went on
         store._heard(b"w" + own + b" ")
         assert store._bell.is_set()
 
@@ -105,7 +100,7 @@ async def test_when_the_next_call_is_due_is_known_from_a_take_that_found_none(re
         return redis.command("INFO", "commandstats").partition(b"cmdstat_evalsha:calls=")[2].partition(b",")[0]
 
     async with opened(redis, tmp_path / "1") as store, opened(redis, tmp_path / "2") as other:
-        await until(lambda: store._hears)
+        await eventually(lambda: store._hears)
         await store.submit([call_of(due=NOW + 9)], NOW)
         assert await store.take(limit, 5, NOW, LEASE_S) == []
         before = runs()
@@ -203,7 +198,7 @@ async def test_a_server_that_is_busy_with_a_script_is_waited_for_in_vain(own_red
     async with opened(own_redis, tmp_path) as store:
         await store.submit([call_of()], NOW)
         endless = asyncio.create_task(asyncio.to_thread(own_redis.command, "EVAL", "while true do end", "0"))
-        await until(lambda: own_redis.command("PING").startswith(b"-BUSY"))
+        await eventually(lambda: own_redis.command("PING").startswith(b"-BUSY"))
         with pytest.raises(StoreUnavailable, match="busy with somebody's script"):
             await store.submit([call_of()], NOW)
         assert own_redis.command("SCRIPT", "KILL") == b"+OK\r\n"
@@ -427,7 +422,7 @@ async def test_all_keys_are_in_one_slot_of_a_cluster(tmp_path: Path) -> None:
         bus = free.getsockname()[1]  # its own choice would be the same for every server without a port
     with RedisServer(port=0, cluster_enabled="yes", cluster_port=str(bus)) as server:
         server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-        await until(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"))
+        await eventually(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"))
         async with opened(server, tmp_path, name="one") as store:
             (receipt,) = await store.submit([call_of(body=b"x" * 70_000, idempotency_key="k")], NOW)
             (call,) = await store.take(limit, 5, NOW, LEASE_S)

@@ -15,6 +15,7 @@ from gateway.asynchronous.calls import INLINE_BYTES, Outcome, State, Submission,
 from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.asynchronous.store import Bounds, Keep, StoreUnavailable
 from orchestration.names import FunctionId
+from tests.gateway.edge.lab import eventually
 
 ECHO = FunctionId("openfaas-fn", "echo")
 NOW = 1_000_000.0
@@ -82,9 +83,7 @@ async def test_a_call_whose_taker_left_is_given_to_another_once_its_lease_is_ove
     leaving.cancel()
     await asyncio.wait([leaving])
     assert await store.take(limit, 1, NOW, LEASE_S) == []
-    async with asyncio.timeout(20):
-        while not store.ledger.leases:  # noqa: ASYNC110  # nobody waits for that take
-            await asyncio.sleep(0.001)
+    await eventually(lambda: store.ledger.leases)  # nobody waits for that take
     await store.sweep(NOW + LEASE_S + 1, Keep())
     (call,) = await store.take(limit, 1, NOW + LEASE_S + 1, LEASE_S)
     assert call.takes == 2

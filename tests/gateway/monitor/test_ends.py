@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import msgspec
@@ -15,6 +14,7 @@ from gateway.monitor.ends import Ends
 from orchestration.events import FunctionRemoved, ReplicaChanged
 from orchestration.names import FunctionId
 from orchestration.replica import Replica, ReplicaState
+from tests.gateway.edge.lab import eventually
 
 HELLO = FunctionId("openfaas-fn", "hello")
 ONE = Replica(id="one", namespace="openfaas-fn", function="hello", revision="hello-00001", state=ReplicaState.RUNNING)
@@ -40,9 +40,7 @@ class Told:
         self.tallies[HELLO].ended(CallRecord(marks, b"GET", code, 0.0, 0.05, replica, limit_s))
 
     async def settled(self, lines: int) -> None:
-        async with asyncio.timeout(20):
-            while len(self.lines) < lines:  # noqa: ASYNC110 - nothing tells
-                await asyncio.sleep(0.005)
+        await eventually(lambda: len(self.lines) >= lines)
 
 
 @pytest.fixture

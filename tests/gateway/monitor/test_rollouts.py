@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from gateway.edge.tally import Tally
@@ -15,6 +13,7 @@ from orchestration.names import FunctionId
 from orchestration.spec import FunctionSpec
 from orchestration.traffic import TrafficTarget
 from tests.fakes.orchestrator import FakeOrchestrator
+from tests.gateway.edge.lab import eventually
 from tests.gateway.metrics.reading import samples
 
 HELLO = FunctionId("openfaas-fn", "hello")
@@ -143,10 +142,9 @@ async def test_a_rollout_that_is_over_or_removed_is_not_looked_at(stage: Stage) 
 async def test_it_looks_by_itself_once_there_is_something(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.monitor.rollouts.LOOK_EVERY_S", 0.001)
     stage.calls(OLD)
-    async with stage.rollouts, asyncio.timeout(20):
+    async with stage.rollouts:
         stage.calls(NEW, 503, 5)
-        while stage.function.gradual is not None:  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0.005)
+        await eventually(lambda: stage.function.gradual is None)
 
 
 async def test_metrics_tell_of_splits_and_rollouts(stage: Stage) -> None:
