@@ -9,19 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.asynchronous.calls import INLINE_BYTES, Outcome, State, Submission, queue_of
+from gateway.asynchronous.calls import INLINE_BYTES, Outcome, State, queue_of
 from gateway.asynchronous.gathered import FULL
 from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.asynchronous.store import StoreUnavailable
-from orchestration.names import FunctionId
-
-ECHO = FunctionId("openfaas-fn", "echo")
-NOW = 1_000_000.0
-LEASE_S = 30.0
-
-
-def call_of(**settings: object) -> Submission:
-    return Submission(queue=queue_of(ECHO), function=ECHO, **settings)  # type: ignore[arg-type]
+from tests.gateway.asynchronous.test_store import ECHO, LEASE_S, NOW, call_of
 
 
 def limit(_queue: str) -> int:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.asynchronous.calls import INLINE_BYTES, Body, Outcome, State, Submission, queue_of
+from gateway.asynchronous.calls import INLINE_BYTES, Body, Outcome, State, queue_of
 from gateway.asynchronous.redis import server as module
 from gateway.asynchronous.redis.bodies import CHUNK_BYTES
 from gateway.asynchronous.redis.server import durability
@@ -23,21 +23,9 @@ from gateway.asynchronous.redis.settings import InvalidRedisSetting, RedisSettin
 from gateway.asynchronous.redis.store import RedisStore
 from gateway.asynchronous.redis.wire import SMALL_BYTES
 from gateway.asynchronous.store import Keep, StoreUnavailable
-from orchestration.names import FunctionId
 from tests.gateway.asynchronous.redis_server import RedisServer, needs_redis
+from tests.gateway.asynchronous.test_store import ECHO, LEASE_S, NOW, call_of, limit
 from tests.gateway.edge.lab import eventually
-
-ECHO = FunctionId("openfaas-fn", "echo")
-NOW = 1_000_000.0
-LEASE_S = 30.0
-
-
-def call_of(**settings: object) -> Submission:
-    return Submission(queue=queue_of(ECHO), function=ECHO, **settings)  # type: ignore[arg-type]
-
-
-def limit(_queue: str) -> int:
-    return 10
 
 
 @contextlib.asynccontextmanager

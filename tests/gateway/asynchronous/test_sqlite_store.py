@@ -11,27 +11,11 @@ from typing import Any
 
 import pytest
 
-from gateway.asynchronous.calls import INLINE_BYTES, Outcome, State, Submission, queue_of
+from gateway.asynchronous.calls import INLINE_BYTES, Outcome, State, queue_of
 from gateway.asynchronous.sqlite_store import SqliteStore
 from gateway.asynchronous.store import Bounds, Keep, StoreUnavailable
-from orchestration.names import FunctionId
+from tests.gateway.asynchronous.test_store import ECHO, LEASE_S, NOW, call_of, limit, submit
 from tests.gateway.edge.lab import eventually
-
-ECHO = FunctionId("openfaas-fn", "echo")
-NOW = 1_000_000.0
-LEASE_S = 30.0
-
-
-def call_of(**settings: object) -> Submission:
-    return Submission(queue=queue_of(ECHO), function=ECHO, **settings)  # type: ignore[arg-type]
-
-
-def limit(_queue: str) -> int:
-    return 10
-
-
-async def submit(store: SqliteStore, *submissions: Submission) -> list[str]:
-    return [receipt.id for receipt in await store.submit(submissions, NOW)]
 
 
 async def test_what_was_acknowledged_is_there_after_a_restart_and_what_ran_is_due_at_once(tmp_path: Path) -> None:
