@@ -65,8 +65,8 @@ class HubLab(Lab):
     async def look(self) -> Sighting | None:
         return Sighting(time.monotonic(), self.leads, "leader", f"127.0.0.1:{self.hub.port}")
 
-    def new_edge(self, secret: bytes = SECRET, **settings: object) -> LinkedEdge:
-        chosen = EdgeSettings(port=0, name=new_name(), **settings)  # type: ignore[arg-type]
+    def new_edge(self, secret: bytes = SECRET, place: str = "", **settings: object) -> LinkedEdge:
+        chosen = EdgeSettings(port=0, name=new_name(place), **settings)  # type: ignore[arg-type]
         return LinkedEdge(chosen, control=self.control.endpoint, secret=secret, look=self.look)
 
     @contextlib.asynccontextmanager
@@ -274,6 +274,15 @@ async def test_who_was_in_a_pod_that_is_no_more_is_not_waited_for(lab: HubLab, m
         await eventually(lambda: lab.gone == ["pod-1.aa"])
         assert asked[0] == {"pod-1", "pod-2"}
         assert hub.names() == {"pod-2.bb", "nowhere"}
+
+
+async def test_who_was_in_the_pod_of_an_edge_that_comes_is_not_waited_for(lab: HubLab) -> None:
+    await lab.begin(edges=0)
+    lab.hub.take_over({"pod-1.aa", "pod-2.bb"})
+    async with lab.new_edge(place="pod-1") as edge:
+        await eventually(lambda: edge.member.linked)
+        assert lab.hub.names() == {edge.member.name, "pod-2.bb"}
+        assert lab.gone == ["pod-1.aa"]
 
 
 async def test_whom_the_next_leader_has_to_wait_for(lab: HubLab) -> None:
