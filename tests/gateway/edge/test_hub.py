@@ -38,6 +38,8 @@ class HubLab(Lab):
         self.published: list[set[str]] = []
         self.gone: list[str] = []
         self.followed: list[LoadSample] = []
+        self.followed_released: list[str] = []
+        self.followed_gone: list[str] = []
         self.hub = self.new_hub()
         self.linked: list[LinkedEdge] = []
         self.follower = Follower(
@@ -45,8 +47,8 @@ class HubLab(Lab):
             secret=SECRET,
             look=self.look,
             on_load=self.followed.append,
-            on_released=lambda replica: None,
-            on_gone=lambda edge: None,
+            on_released=self.followed_released.append,
+            on_gone=self.followed_gone.append,
         )
 
     def new_hub(self) -> Hub:
@@ -187,7 +189,7 @@ async def test_a_replica_that_drains_is_released_when_every_edge_has_let_go(lab:
     assert lab.released == []
     gate.let(1)
     assert (await client.response())[0] == 200
-    await eventually(lambda: lab.released == ["r0"])
+    await eventually(lambda: lab.released == lab.followed_released == ["r0"])
 
 
 async def test_without_a_leader_warm_calls_are_served_and_others_are_told_in_time(lab: HubLab) -> None:
@@ -341,7 +343,7 @@ async def test_an_edge_that_ends_gives_its_slots_back(lab: HubLab) -> None:
     await first.close()
     leaving = lab.linked.pop(0)
     await leaving.__aexit__(None, None, None)
-    await eventually(lambda: lab.gone == [leaving.member.name])
+    await eventually(lambda: lab.gone == lab.followed_gone == [leaving.member.name])
     assert (await (await lab.client_at(lab.linked[0])).get())[0] == 200
     assert lab.hub.names() == {lab.linked[0].member.name}
 
